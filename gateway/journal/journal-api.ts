@@ -1,0 +1,107 @@
+/**
+ * What the rest of the gateway says to the journal. The journal itself (SQLite and its fsync) lives in a worker thread;
+ * these are the shapes that cross to it, columns transferred, not copied.
+ */
+import type { ExceptionRecord } from '../../shared/exception.ts';
+import type { Series } from '../../shared/reading.ts';
+import type { Backlog, LaneClaim, LaneName } from '../../shared/uplink.ts';
+
+/**
+ * Where a decoder puts readings: straight into the columns of the open group, no object per reading.
+ */
+export interface ReadingSink {
+  /**
+   * @param seriesId from SeriesRegistry.idOf
+   * @param eventTimeUs integer µs, or NaN: the device sent no time, arrival counts
+   * @param value NaN where the reading has only a text
+   * @param text null for a plain number
+   */
+  add(seriesId: number, eventTimeUs: number, value: number, text: string | null): void;
+  /** A part of the message that cannot become a reading (one metric that is not a number, say). */
+  exception(record: ExceptionRecord): void;
+}
+
+/** Series of this process, bounded by `seriesMax`; ids are dense from 0 and valid until the process ends. */
+export interface SeriesRegistry {
+  /** @throws SluiceError ERR_SERIES_LIMIT when the series is new and the registry is full. */
+  idOf(device: string, metric: string, tags: string): number;
+  readonly size: number;
+  seriesOf(id: number): Series;
+}
+
+/** What makes a QoS 1 or 2 message recognisable when it comes again after a crash (design.md, section 5). */
+export interface RedeliveryKey {
+  readonly clientId: string;
+  readonly messageId: number;
+  /** 53-bit hash of topic and payload: `messageHash`. */
+  readonly hash: number;
+  readonly qos: 1 | 2;
+}
+
+/** How one message enters the journal. */
+export interface MessageOptions {
+  /** null: QoS 0, HTTP without key, host metrics. */
+  readonly redelivery: RedeliveryKey | null;
+  /** null: none. A known key means that the message is already durable. */
+  readonly idempotencyKey: string | null;
+  /** Called once after the group commit (error null) or when it could not be stored. null: nobody waits (QoS 0). */
+  readonly done: ((error: Error | null) => void) | null;
+}
+
+/**
+ * The group commit, on the thread that owns the sockets. Order is the order of the `message` calls, which are synchronous.
+ */
+export interface JournalWriter {
+  readonly series: SeriesRegistry;
+  /**
+   * Takes one message. `decode` is called at once and may throw: then nothing of the message stays in the group, and the
+   * error is rethrown (the caller turns it into a dead letter by a further `message` call).
+   *
+   * A commit starts when the previous one is done and something with `done` waits; without, after at most 5 s.
+   */
+  message(decode: (sink: ReadingSink) => void, options: MessageOptions): void;
+  /** Is this DUP=1 message the redelivery of one that is, or is about to be, durable? `whenDurable` is then called once it is. */
+  isRedelivery(key: RedeliveryKey, whenDurable: (error: Error | null) => void): boolean;
+  /** Is a QoS 2 message with this id between its PUBLISH and its PUBREL (also across a restart)? */
+  qos2Open(clientId: string, messageId: number): boolean;
+  /** PUBREL: forgets the QoS 2 id, durably, then calls back. */
+  qos2Release(clientId: string, messageId: number, done: (error: Error | null) => void): void;
+  /** Was an HTTP request with this key taken before (24 h)? `whenDurable` as above. */
+  isIdempotent(key: string, whenDurable: (error: Error | null) => void): boolean;
+}
+
+/** A sealed batch with its durable place in a lane, ready to be offered. */
+export interface OfferedBatch {
+  readonly epoch: string;
+  readonly lane: LaneName;
+  readonly seq: number;
+  readonly readingCount: number;
+  readonly exceptionCount: number;
+  readonly arrivalFromUs: number;
+  readonly body: Uint8Array;
+}
+
+/** What the uplink asks of the journal. All answers are durable when they resolve. */
+export interface UplinkJournal {
+  /** This opening's epoch: 32 hex digits. */
+  readonly epoch: string;
+  /** The pinned lake id; null before the first contact. */
+  readonly lakeId: string | null;
+  pinLake(lakeId: string): Promise<void>;
+  /** All lanes of which something is held or that are current. */
+  lanes(): Promise<LaneClaim[]>;
+  /**
+   * Batches of the lane after `afterSeq`, in order, at most `bytesMax` (but at least one): those that have a seq already,
+   * then, on a lane of the current epoch, sealed ones that get theirs now, durably, before this resolves.
+   */
+  offer(epoch: string, lane: LaneName, afterSeq: number, bytesMax: number): Promise<OfferedBatch[]>;
+  /** The hub says committed: frees batches up to and including `seq`, never above what was assigned. */
+  free(epoch: string, lane: LaneName, seq: number): Promise<void>;
+  /** The hub's position is above what was ever assigned: unsent batches move to a new epoch. Nothing is freed. */
+  startNewEpoch(reason: string): Promise<void>;
+  backlog(): Backlog;
+  /** Arrival (wall clock, µs) of the oldest reading that is neither committed nor covered by `positions`; null if none. */
+  watermark(): { us: number; positions: { epoch: string; lane: LaneName; seq: number }[] } | null;
+  /** Called when something new may be offered. */
+  onSealed(callback: () => void): void;
+}
