@@ -1,0 +1,149 @@
+/**
+ * What the main thread of a hub (uplink, HTTP) says to its engine.
+ *
+ * The engine is one worker thread: decode, windows, the lake's commit loop. It owns no socket, so its work may take its
+ * time; it does it in slices of about 5 ms, so that captures for queries get in between.
+ */
+import type { PartialColumns } from '../shared/window/partial.ts';
+import type { WindowDefinition } from '../shared/window/definition.ts';
+import type { LaneClaim, LaneKey, LaneStatus, WatermarkClaim } from '../shared/uplink.ts';
+
+/** One batch as it came over the wire; checksum and wire version have been checked. */
+export interface SubmittedBatch {
+  readonly seq: number;
+  readonly readingCount: number;
+  readonly exceptionCount: number;
+  /** Hub wall clock, µs: becomes `ingested_at`. */
+  readonly receivedUs: number;
+  readonly body: Uint8Array;
+}
+
+export interface LaneState {
+  /** In the lake. */
+  readonly committed: number;
+  /** In this hub's memory or the lake: batches after it are wanted. */
+  readonly received: number;
+  readonly status: LaneStatus;
+}
+
+export interface IngestEngine {
+  /** metaData.id of `readings`. */
+  readonly lakeId: string;
+  /**
+   * Re-reads the log and says where the lane stands. Where the claim's base is above committed + 1 (the lake was restored,
+   * the log lost), the missing seqs become a committed gap first. Forgets batches of the lane that are pending here if the
+   * log has passed them. `forked` when the log is above `claim.assigned`.
+   */
+  openLane(lane: LaneKey, claim: LaneClaim): Promise<LaneState>;
+  /** The caller submits seqs of a lane without holes, from received + 1 on. The body is transferred: do not touch it afterwards. */
+  submit(lane: LaneKey, batch: SubmittedBatch): void;
+  /** The gateway's newest watermark claim; it counts once its positions are committed. */
+  assertWatermark(gateway: string, claim: WatermarkClaim): void;
+  /** Called whenever a lane's committed position moved (own commit or another hub's). */
+  onCommitted(callback: (lane: LaneKey, committed: number) => void): void;
+  /** Bytes submitted and not yet committed: the caller pauses its sockets above its bound. */
+  readonly pendingBytes: number;
+  onPendingBytes(callback: (pendingBytes: number) => void): void;
+}
+
+/** What an aggregate query selects; null = all. */
+export interface AggregateFilter {
+  /** Name of the window definition: '1m', '1h', '1m_by_metric', '10s'. */
+  readonly window: string;
+  /** Window starts in [fromUs, toUs). */
+  readonly fromUs: number;
+  readonly toUs: number;
+  readonly gateways: readonly string[] | null;
+  readonly devices: readonly string[] | null;
+  readonly metrics: readonly string[] | null;
+}
+
+/** A file of the lake that a query has to read. */
+export interface LakeFile {
+  /** Absolute path on this machine. */
+  readonly path: string;
+  readonly size: number;
+  /** UTC day 'YYYY-MM-DD' of a partitioned table, else null. */
+  readonly day: string | null;
+}
+
+/**
+ * Everything that an answer about windows needs, captured in one synchronous step of the engine: the lake's partials are in
+ * `files` (rows with `def` = definitionHash), everything newer is in `tail`; nothing is in both, nothing is missing.
+ */
+export interface AggregateCapture {
+  readonly definition: WindowDefinition;
+  readonly definitionHash: string;
+  readonly aggregatesVersion: number;
+  readonly readingsVersion: number;
+  /** Pruned by statistics; empty where the tail has all. */
+  readonly files: readonly LakeFile[];
+  /** Partials not yet in the lake (committed tail and overlay merged), filtered. */
+  readonly tail: PartialColumns;
+  /** Accepted watermark per gateway (µs); gateways without one yet are absent. */
+  readonly watermarks: ReadonlyMap<string, number>;
+  /** Gateways that hold windows open: known, not timed out. */
+  readonly activeGateways: readonly string[];
+  /** Exceptions that overlap the range: files of table `exceptions` and rows not yet there. */
+  readonly exceptionFiles: readonly LakeFile[];
+  readonly pendingExceptions: readonly PendingException[];
+}
+
+export interface PendingException {
+  readonly gateway: string;
+  readonly kind: string;
+  readonly device: string | null;
+  readonly metric: string | null;
+  readonly fromUs: number;
+  readonly toUs: number;
+  readonly readingCount: number | null;
+  readonly reason: string;
+}
+
+export interface TableCapture {
+  readonly version: number;
+  readonly files: readonly LakeFile[];
+}
+
+export interface EngineStatus {
+  readonly lakeId: string;
+  readonly readingsVersion: number;
+  readonly aggregatesVersion: number;
+  readonly readingsCommittedTotal: number;
+  readonly batchesCommittedTotal: number;
+  readonly exceptionsCommittedTotal: number;
+  readonly commitsTotal: number;
+  readonly commitConflictsTotal: number;
+  readonly commitDurationMsLast: number;
+  readonly commitIntervalMs: number;
+  readonly lastCommitUs: number | null;
+  readonly lastError: string | null;
+  readonly pendingReadings: number;
+  readonly pendingBytes: number;
+  readonly windowGroups: number;
+  readonly windowBytes: number;
+  readonly flushesTotal: number;
+  readonly lanes: readonly { gateway: string; epoch: string; lane: string; committed: number; received: number }[];
+  readonly watermarks: ReadonlyMap<string, number>;
+}
+
+export interface QueryEngine {
+  readonly definitions: readonly WindowDefinition[];
+  captureAggregates(filter: AggregateFilter): Promise<AggregateCapture>;
+  /** Active files of a table, pruned to those that may hold rows with ts (or from_ts/to_ts) in [fromUs, toUs) and, where statistics tell, the device and metric. */
+  captureTable(table: 'readings' | 'exceptions' | 'progress', range: { fromUs: number; toUs: number; devices: readonly string[] | null; metrics: readonly string[] | null }): Promise<TableCapture>;
+  /** Distinct series seen: those of the tail, and the files of `aggregates` that have the rest. */
+  status(): Promise<EngineStatus>;
+}
+
+/** Settings of the engine, part of the hub's configuration. */
+export interface EngineSettings {
+  readonly lakeDir: string;
+  readonly commitIntervalMsMin: number;
+  readonly commitIntervalMsMax: number;
+  readonly commitRowsMax: number;
+  readonly commitBytesMax: number;
+  readonly flushIntervalMs: number;
+  readonly gatewayIdleTimeoutMs: number;
+  readonly definitions: readonly WindowDefinition[];
+}
