@@ -30,6 +30,21 @@ export const ERRORS = {
   ERR_HTTP_UNSUPPORTED_MEDIA: { retryable: false, httpStatus: 415, summary: 'The content type or encoding is not understood.' },
   ERR_HTTP_UNAVAILABLE: { retryable: true, httpStatus: 503, summary: 'The server is starting, stopping or overloaded.' },
   ERR_HTTP_INTERNAL: { retryable: true, httpStatus: 500, summary: 'An unexpected error; the log has the details.' },
+  // lake: object stores, Delta log
+  ERR_STORE_KEY: { retryable: false, httpStatus: 500, summary: 'The object key is not valid.' },
+  ERR_STORE_RANGE: { retryable: false, httpStatus: 500, summary: 'The byte range is not valid.' },
+  ERR_STORE_IO: { retryable: true, httpStatus: 503, summary: 'The store failed to read or write; a write may have happened all the same.' },
+  ERR_STORE_FULL: { retryable: true, httpStatus: 507, summary: 'The store is full or its quota is used up.' },
+  ERR_STORE_DENIED: { retryable: false, httpStatus: 500, summary: 'The store refuses access, or is read-only.' },
+  ERR_STORE_NO_HARD_LINKS: { retryable: false, httpStatus: 500, summary: 'The file system has no hard links, so a commit would not be atomic.' },
+  ERR_LAKE_PROTOCOL: { retryable: false, httpStatus: 500, summary: 'The Delta table demands a protocol or feature that this hub does not write.' },
+  ERR_LAKE_SCHEMA: { retryable: false, httpStatus: 500, summary: 'The Delta table has other columns than this hub writes.' },
+  ERR_LAKE_LOG_CORRUPT: { retryable: false, httpStatus: 500, summary: 'An entry of the Delta log cannot be read.' },
+  ERR_LAKE_LOG_GAP: { retryable: true, httpStatus: 503, summary: 'Versions of the Delta log are gone; the table must be opened again.' },
+  ERR_LAKE_CONTENTION: { retryable: true, httpStatus: 503, summary: 'A commit lost every race that it was allowed to try.' },
+  ERR_LAKE_COMMIT_UNKNOWN: { retryable: true, httpStatus: 503, summary: 'The store did not say whether the commit happened; it is found out at the next one.' },
+  ERR_LAKE_STAGED_EXPIRED: { retryable: false, httpStatus: 500, summary: 'Staged data files are too old to be committed: vacuum may have taken them.' },
+  ERR_LAKE_CHECKPOINT: { retryable: false, httpStatus: 500, summary: 'A checkpoint of the Delta log cannot be read.' },
 } as const satisfies Record<string, ErrorKind>;
 
 export type ErrorCode = keyof typeof ERRORS;
