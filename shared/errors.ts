@@ -30,6 +30,24 @@ export const ERRORS = {
   ERR_HTTP_UNSUPPORTED_MEDIA: { retryable: false, httpStatus: 415, summary: 'The content type or encoding is not understood.' },
   ERR_HTTP_UNAVAILABLE: { retryable: true, httpStatus: 503, summary: 'The server is starting, stopping or overloaded.' },
   ERR_HTTP_INTERNAL: { retryable: true, httpStatus: 500, summary: 'An unexpected error; the log has the details.' },
+  // gateway: decode
+  ERR_DECODE_SYNTAX: { retryable: false, httpStatus: 400, summary: 'The payload is not of its format: JSON, SenML, line protocol, MessagePack or a number.' },
+  ERR_DECODE_SHAPE: { retryable: false, httpStatus: 400, summary: 'The payload parses, but is none of the known shapes of readings.' },
+  ERR_DECODE_VALUE: { retryable: false, httpStatus: 400, summary: 'A value is not a finite number, a boolean or a text.' },
+  ERR_DECODE_TIME: { retryable: false, httpStatus: 400, summary: 'A time is neither a number in a known unit nor an RFC 3339 string with its zone.' },
+  ERR_DECODE_NAME: { retryable: false, httpStatus: 400, summary: 'A name is empty, longer than 256 bytes or has control characters.' },
+  ERR_DECODE_DEVICE: { retryable: false, httpStatus: 400, summary: 'Neither topic, request nor payload names the device.' },
+  ERR_DECODE_TOO_DEEP: { retryable: false, httpStatus: 400, summary: 'The payload is nested deeper than allowed.' },
+  ERR_DECODE_TOO_MANY: { retryable: false, httpStatus: 413, summary: 'The payload has more readings or fields than allowed.' },
+  // gateway: broker, devices
+  ERR_BROKER_PACKET_TOO_LARGE: { retryable: false, httpStatus: 413, summary: 'An MQTT packet is larger than allowed.' },
+  ERR_BROKER_MALFORMED: { retryable: false, httpStatus: 400, summary: 'The bytes are not an MQTT packet.' },
+  ERR_BROKER_TOO_MANY: { retryable: true, httpStatus: 503, summary: 'The broker is at its limit of connections, sessions or retained messages.' },
+  ERR_BROKER_UNAUTHORIZED: { retryable: false, httpStatus: 401, summary: 'User name or password is wrong, or anonymous clients are not allowed.' },
+  ERR_BROKER_FORBIDDEN: { retryable: false, httpStatus: 403, summary: 'The credential may not publish as this device.' },
+  ERR_BROKER_STOPPING: { retryable: true, httpStatus: 503, summary: 'The gateway is stopping and takes no more messages.' },
+  ERR_CREDENTIALS_FILE: { retryable: false, httpStatus: 500, summary: 'The file with the devices\' credentials cannot be read or written.' },
+  ERR_CREDENTIALS_NAME: { retryable: false, httpStatus: 400, summary: 'The device\'s name is not usable, exists already or does not exist.' },
   // lake: object stores, Delta log
   ERR_STORE_KEY: { retryable: false, httpStatus: 500, summary: 'The object key is not valid.' },
   ERR_STORE_RANGE: { retryable: false, httpStatus: 500, summary: 'The byte range is not valid.' },
@@ -45,6 +63,25 @@ export const ERRORS = {
   ERR_LAKE_COMMIT_UNKNOWN: { retryable: true, httpStatus: 503, summary: 'The store did not say whether the commit happened; it is found out at the next one.' },
   ERR_LAKE_STAGED_EXPIRED: { retryable: false, httpStatus: 500, summary: 'Staged data files are too old to be committed: vacuum may have taken them.' },
   ERR_LAKE_CHECKPOINT: { retryable: false, httpStatus: 500, summary: 'A checkpoint of the Delta log cannot be read.' },
+  // batch codec (docs/wire.md)
+  ERR_BATCH_TRUNCATED: { retryable: false, httpStatus: 400, summary: 'The batch ends before its end.' },
+  ERR_BATCH_MAGIC: { retryable: false, httpStatus: 400, summary: 'The bytes are not a batch.' },
+  ERR_BATCH_VERSION: { retryable: false, httpStatus: 422, summary: 'The batch has a wire version that this program does not know.' },
+  ERR_BATCH_CHECKSUM: { retryable: false, httpStatus: 400, summary: 'The checksum of the batch does not match its bytes.' },
+  ERR_BATCH_TOO_LARGE: { retryable: false, httpStatus: 413, summary: 'The batch is above a limit of the wire format.' },
+  ERR_BATCH_MALFORMED: { retryable: false, httpStatus: 400, summary: 'The batch has a right checksum and a wrong content.' },
+  ERR_BATCH_COMPRESSION: { retryable: false, httpStatus: 422, summary: 'The compression is not available on this machine.' },
+  ERR_BATCH_CONTENT: { retryable: false, httpStatus: 500, summary: 'The content cannot stand in a batch.' },
+  // gateway journal
+  ERR_SERIES_LIMIT: { retryable: false, httpStatus: 507, summary: 'The gateway knows as many series as it is allowed to.' },
+  ERR_JOURNAL_DAMAGED: { retryable: false, httpStatus: 500, summary: 'A stored journal row or batch does not fit its checksum.' },
+  ERR_JOURNAL_VERSION: { retryable: false, httpStatus: 500, summary: 'The journal was written by a newer version of the gateway.' },
+  ERR_JOURNAL_LOCKED: { retryable: true, httpStatus: 500, summary: 'Another process has the journal open.' },
+  ERR_JOURNAL_UNAVAILABLE: { retryable: true, httpStatus: 503, summary: 'The journal cannot be written at the moment (disk full or failing).' },
+  ERR_JOURNAL_BUSY: { retryable: true, httpStatus: 503, summary: 'More waits for the journal than is allowed.' },
+  ERR_JOURNAL_FULL: { retryable: true, httpStatus: 503, summary: 'The buffer is full and its policy is to reject.' },
+  ERR_JOURNAL_MESSAGE: { retryable: false, httpStatus: 422, summary: 'This message alone cannot be stored; the others of its group were.' },
+  ERR_JOURNAL_CLOSED: { retryable: true, httpStatus: 503, summary: 'The journal is closed: the gateway is stopping.' },
 } as const satisfies Record<string, ErrorKind>;
 
 export type ErrorCode = keyof typeof ERRORS;
