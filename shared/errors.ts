@@ -20,6 +20,24 @@ export const ERRORS = {
   ERR_LISTEN_PORT_BUSY: { retryable: true, httpStatus: 500, summary: 'Another process listens on the port.' },
   ERR_LISTEN_NO_CREDENTIALS: { retryable: false, httpStatus: 500, summary: 'A server without credentials binds to loopback only.' },
   ERR_LISTEN_FAILED: { retryable: false, httpStatus: 500, summary: 'The address cannot be listened on.' },
+  // uplink
+  ERR_UPLINK_MESSAGE: { retryable: false, httpStatus: 400, summary: 'A frame of the uplink is not a message of the protocol.' },
+  ERR_UPLINK_URL: { retryable: false, httpStatus: 500, summary: 'The uplink address or its CA file cannot be used.' },
+  ERR_UPLINK_CONNECT: { retryable: true, httpStatus: 502, summary: 'The hub cannot be reached, or the connection broke.' },
+  ERR_UPLINK_UNAUTHORIZED: { retryable: false, httpStatus: 401, summary: 'The hub does not know the gateway token.' },
+  ERR_UPLINK_WRONG_LAKE: { retryable: false, httpStatus: 409, summary: 'The hub serves another lake than the one that the gateway has pinned.' },
+  ERR_UPLINK_REFUSED: { retryable: true, httpStatus: 503, summary: 'The hub refused the connection.' },
+  ERR_UPLINK_PROTOCOL: { retryable: true, httpStatus: 502, summary: 'An answer of the hub contradicts what the gateway knows.' },
+  ERR_UPLINK_STALLED: { retryable: true, httpStatus: 504, summary: 'Batches are in flight and nothing was committed for too long.' },
+  ERR_UPLINK_FORKED: { retryable: false, httpStatus: 409, summary: 'The hub has more of a lane than the gateway ever assigned.' },
+  ERR_UPLINK_UPGRADE_HUB: { retryable: true, httpStatus: 409, summary: 'The hub does not know the wire version of a batch.' },
+  ERR_UPLINK_JOURNAL: { retryable: true, httpStatus: 500, summary: 'The journal did not answer what the uplink asked.' },
+  // tokens
+  ERR_TOKEN_GATEWAY_NAME: { retryable: false, httpStatus: 400, summary: 'The gateway name is not allowed.' },
+  ERR_TOKEN_UNKNOWN: { retryable: false, httpStatus: 404, summary: 'No token has this id.' },
+  ERR_TOKEN_LIMIT: { retryable: false, httpStatus: 409, summary: 'The lake has as many tokens as are allowed.' },
+  // demo
+  ERR_DEMO_CHILD: { retryable: true, httpStatus: 500, summary: 'A process of the demo ended or did not become ready.' },
   // http
   ERR_HTTP_UNAUTHORIZED: { retryable: false, httpStatus: 401, summary: 'The request carries no valid bearer token or password.' },
   ERR_HTTP_FORBIDDEN: { retryable: false, httpStatus: 403, summary: 'The credential does not allow this.' },
@@ -82,6 +100,10 @@ export const ERRORS = {
   ERR_JOURNAL_FULL: { retryable: true, httpStatus: 503, summary: 'The buffer is full and its policy is to reject.' },
   ERR_JOURNAL_MESSAGE: { retryable: false, httpStatus: 422, summary: 'This message alone cannot be stored; the others of its group were.' },
   ERR_JOURNAL_CLOSED: { retryable: true, httpStatus: 503, summary: 'The journal is closed: the gateway is stopping.' },
+  // windows
+  ERR_WINDOW_FUNCTION: { retryable: false, httpStatus: 400, summary: 'There is no aggregate function of this name.' },
+  ERR_WINDOW_GROUPS_FULL: { retryable: true, httpStatus: 503, summary: 'The hub has no room for more series until its windows are flushed.' },
+  ERR_WINDOW_STATE_FULL: { retryable: true, httpStatus: 503, summary: 'The open windows are at their memory bound until they are flushed.' },
 } as const satisfies Record<string, ErrorKind>;
 
 export type ErrorCode = keyof typeof ERRORS;

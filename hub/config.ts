@@ -1,0 +1,70 @@
+import { z } from 'zod';
+import { LOG_LEVELS } from '../shared/logging.ts';
+import { windowDefinitionsSchema } from '../shared/window/definition.ts';
+
+const tlsSchema = z
+  .strictObject({
+    cert: z.string().nullable().default(null).describe('PEM file with the server certificate chain; null: no TLS'),
+    key: z.string().nullable().default(null).describe('PEM file with the private key of the certificate'),
+  })
+  .refine((tls) => (tls.cert === null) === (tls.key === null), { message: 'give both cert and key, or neither' })
+  .prefault({});
+
+export const hubConfigSchema = z.strictObject({
+  lakeDir: z
+    .string()
+    .min(1)
+    .default('./data/hub/lake')
+    .describe('Directory of the lake: the four Delta tables and `_sluice/`; on a file system with hard links'),
+  http: z
+    .strictObject({
+      host: z.string().min(1).default('127.0.0.1').describe('Address of the HTTP API and the uplink; other than loopback only with a read token'),
+      port: z.int().min(0).max(65535).default(8080).describe('Port of the HTTP API and the uplink; 0 takes a free one'),
+      tls: tlsSchema,
+    })
+    .prefault({}),
+  commit: z
+    .strictObject({
+      intervalMsMin: z.int().min(50).max(60_000).default(5_000).describe('Shortest time between two commits of the lake (few lanes)'),
+      intervalMsMax: z.int().min(1_000).max(300_000).default(60_000).describe('Longest time between two commits of the lake (many lanes, slow store)'),
+      readingsMax: z.int().min(1_000).max(10_000_000).default(1_000_000).describe('A commit starts earlier once so many readings wait'),
+      bytesMax: z.int().min(1_000_000).max(4_000_000_000).default(256_000_000).describe('A commit starts earlier once so much memory waits'),
+    })
+    .prefault({}),
+  pendingBytesMax: z
+    .int()
+    .min(1_000_000)
+    .max(16_000_000_000)
+    .default(512_000_000)
+    .describe('Received and not yet committed: above it the hub stops reading from its gateways, which keep their data'),
+  windows: windowDefinitionsSchema
+    .prefault([
+      { name: '10s', size: '10s', persisted: false },
+      { name: '1m', size: '1m' },
+      { name: '1h', size: '1h' },
+      { name: '1m_by_metric', size: '1m', by: 'metric' },
+    ])
+    .describe('Window definitions: name, size, by (series | metric), persisted'),
+  flushIntervalMs: z.int().min(100).max(600_000).default(60_000).describe('Every so often the aggregates since the last time go to the lake'),
+  windowBytesMax: z.int().min(1_000_000).max(16_000_000_000).default(512_000_000).describe('They go earlier once they take so much memory'),
+  allowedLatenessMs: z.int().min(0).max(86_400_000).default(2_000).describe('A gateway\'s watermark lags its oldest uncommitted arrival by so much'),
+  gatewayIdleTimeoutMs: z.int().min(1_000).max(86_400_000).default(600_000).describe('A gateway silent for so long no longer keeps windows open'),
+  maintenance: z
+    .strictObject({
+      schedule: z.string().default('*/10 * * * *').describe('When log clean-up and vacuum run (cron)'),
+      checkpointInterval: z.int().min(2).max(10_000).default(100).describe('Commits between two checkpoints of a table'),
+      logRetentionHours: z.number().min(1).max(100_000).default(48).describe('Log entries older than this go once a checkpoint covers them'),
+      fileRetentionHours: z.number().min(1).max(100_000).default(24).describe('Unreferenced data files older than this are deleted'),
+    })
+    .prefault({}),
+  query: z
+    .strictObject({
+      memoryBytesMax: z.int().min(64_000_000).max(64_000_000_000).default(1_000_000_000).describe('Memory of the query engine'),
+      timeoutMs: z.int().min(100).max(600_000).default(30_000).describe('A query that takes longer is cancelled'),
+    })
+    .prefault({}),
+  shutdownDeadlineMs: z.int().min(100).max(600_000).default(15_000).describe('SIGTERM: what is not done by then is left to the gateways'),
+  logLevel: z.enum(LOG_LEVELS).default('info').describe('Least severe level that is logged'),
+});
+
+export type HubConfig = z.infer<typeof hubConfigSchema>;

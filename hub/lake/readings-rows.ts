@@ -1,0 +1,206 @@
+/**
+ * From the batches of a commit to the rows of `readings`, one sorted table per UTC day.
+ *
+ * Pure and columnar: runs are counted into their places (a counting sort by series rank), never compared reading by
+ * reading; only a series whose runs overlap in time is sorted again. Order in a file: device, metric, tags, gateway, ts.
+ */
+import type { SeriesIndex } from './series-index.ts';
+import type { PendingBatch } from './pending.ts';
+import type { ParquetColumn } from './parquet/encode.ts';
+
+const DAY_US = 86_400_000_000;
+
+export interface DayRows {
+  /** UTC day as the partition value: 'YYYY-MM-DD'. */
+  readonly day: string;
+  readonly rowCount: number;
+  readonly columns: ParquetColumn[];
+}
+
+/** A part of a run that lies in one day. */
+interface Piece {
+  readonly batch: number;
+  readonly seriesId: number;
+  readonly start: number;
+  readonly end: number;
+}
+
+export function dayOf(eventTimeUs: number): string {
+  return new Date(Math.floor(eventTimeUs / DAY_US) * 86_400_000).toISOString().slice(0, 10);
+}
+
+function splitByDay(batches: readonly PendingBatch[]): Map<number, Piece[]> {
+  const days = new Map<number, Piece[]>();
+  let lastDay = Number.NaN;
+  let lastPieces: Piece[] = [];
+  const piecesOf = (day: number): Piece[] => {
+    if (day === lastDay) return lastPieces;
+    let pieces = days.get(day);
+    if (pieces === undefined) {
+      pieces = [];
+      days.set(day, pieces);
+    }
+    lastDay = day;
+    lastPieces = pieces;
+    return pieces;
+  };
+  batches.forEach((batch, batchIndex) => {
+    if (batch.runs === null) return;
+    const { runOffsets, eventTimeUs, seriesTable } = batch.runs;
+    for (let run = 0; run < seriesTable.length; run++) {
+      const seriesId = batch.seriesIds[run]!;
+      const end = runOffsets[run + 1]!;
+      let start = runOffsets[run]!;
+      while (start < end) {
+        const day = Math.floor(eventTimeUs[start]! / DAY_US);
+        let stop = end;
+        // Most runs lie in one day; times ascend, so the last reading tells.
+        if (Math.floor(eventTimeUs[end - 1]! / DAY_US) !== day) {
+          stop = start;
+          while (stop < end && Math.floor(eventTimeUs[stop]! / DAY_US) === day) stop++;
+        }
+        piecesOf(day).push({ batch: batchIndex, seriesId, start, end: stop });
+        start = stop;
+      }
+    }
+  });
+  return days;
+}
+
+/** A dictionary under construction: index 0 is null. */
+class Dictionary {
+  readonly values: string[] = [''];
+  #indices = new Map<string, number>();
+
+  indexOf(value: string | null): number {
+    if (value === null) return 0;
+    let index = this.#indices.get(value);
+    if (index === undefined) {
+      index = this.values.length;
+      this.values.push(value);
+      this.#indices.set(value, index);
+    }
+    return index;
+  }
+}
+
+/** @yields between days; a day of n rows costs about 30 ns × n. */
+export function* buildDayRows(batches: readonly PendingBatch[], index: SeriesIndex): Generator<DayRows> {
+  const ranks = index.ranks();
+  const days = splitByDay(batches);
+  for (const day of [...days.keys()].sort((a, b) => a - b)) yield buildDay(day, days.get(day)!, batches, index, ranks);
+}
+
+function buildDay(day: number, pieces: readonly Piece[], batches: readonly PendingBatch[], index: SeriesIndex, ranks: Uint32Array): DayRows {
+  // Count rows per series, then give each series its place in rank order.
+  const countOf = new Map<number, number>();
+  let rowCount = 0;
+  for (const piece of pieces) {
+    countOf.set(piece.seriesId, (countOf.get(piece.seriesId) ?? 0) + piece.end - piece.start);
+    rowCount += piece.end - piece.start;
+  }
+  const seriesIds = Uint32Array.from(countOf.keys()).sort((a, b) => ranks[a]! - ranks[b]!);
+  const slotOf = new Uint32Array(index.size);
+  const offsets = new Uint32Array(seriesIds.length + 1);
+  seriesIds.forEach((id, slot) => {
+    slotOf[id] = slot;
+    offsets[slot + 1] = offsets[slot]! + countOf.get(id)!;
+  });
+
+  const ts = new Float64Array(rowCount);
+  const value = new Float64Array(rowCount);
+  const seq = new Float64Array(rowCount);
+  const ingested = new Float64Array(rowCount);
+  const laneIndex = new Uint32Array(rowCount);
+  const epochIndex = new Uint32Array(rowCount);
+  const text = new Uint32Array(rowCount);
+  const valid = new Uint8Array(rowCount).fill(1);
+  const epochs = new Dictionary();
+  const lanes = new Dictionary();
+  const texts = new Dictionary();
+  let hasNull = false;
+
+  const next = offsets.slice(0, seriesIds.length);
+  for (const piece of pieces) {
+    const batch = batches[piece.batch]!;
+    const runs = batch.runs!;
+    const slot = slotOf[piece.seriesId]!;
+    const at = next[slot]!;
+    const end = at + piece.end - piece.start;
+    next[slot] = end;
+    ts.set(runs.eventTimeUs.subarray(piece.start, piece.end), at);
+    value.set(runs.value.subarray(piece.start, piece.end), at);
+    seq.fill(batch.seq, at, end);
+    ingested.fill(batch.receivedUs, at, end);
+    epochIndex.fill(epochs.indexOf(batch.lane.epoch), at, end);
+    laneIndex.fill(lanes.indexOf(batch.lane.lane), at, end);
+    if (runs.text !== null) {
+      for (let row = at, from = piece.start; row < end; row++, from++) {
+        const textIndex = runs.text[from]!;
+        if (textIndex === 0) continue;
+        text[row] = texts.indexOf(runs.texts[textIndex - 1]!);
+        if (Number.isNaN(value[row]!)) {
+          valid[row] = 0;
+          hasNull = true;
+        }
+      }
+    }
+  }
+  sortOverlaps(offsets, { ts, value, seq, ingested }, { epochIndex, laneIndex, text }, valid);
+  return { day: dayOf(day * DAY_US), rowCount, columns: columnsOf() };
+
+  function columnsOf(): ParquetColumn[] {
+    const gateways = new Dictionary();
+    const devices = new Dictionary();
+    const metrics = new Dictionary();
+    const tags = new Dictionary();
+    const gatewayIndex = new Uint32Array(rowCount);
+    const deviceIndex = new Uint32Array(rowCount);
+    const metricIndex = new Uint32Array(rowCount);
+    const tagsIndex = new Uint32Array(rowCount);
+    seriesIds.forEach((id, slot) => {
+      const from = offsets[slot]!;
+      const to = offsets[slot + 1]!;
+      const series = index.series[id]!;
+      gatewayIndex.fill(gateways.indexOf(index.gateways[id]!), from, to);
+      deviceIndex.fill(devices.indexOf(series.device), from, to);
+      metricIndex.fill(metrics.indexOf(series.metric), from, to);
+      if (series.tags !== '') tagsIndex.fill(tags.indexOf(series.tags), from, to);
+    });
+    return [
+      { name: 'ts', type: 'timestamp', values: ts },
+      { name: 'gateway', type: 'string', dictionary: gateways.values, indices: gatewayIndex, nullIndex: 0 },
+      { name: 'device', type: 'string', dictionary: devices.values, indices: deviceIndex, nullIndex: 0 },
+      { name: 'metric', type: 'string', dictionary: metrics.values, indices: metricIndex, nullIndex: 0 },
+      { name: 'tags', type: 'string', dictionary: tags.values, indices: tagsIndex, nullIndex: 0 },
+      { name: 'value', type: 'double', values: value, valid: hasNull ? valid : null },
+      { name: 'text', type: 'string', dictionary: texts.values, indices: text, nullIndex: 0 },
+      { name: 'epoch', type: 'string', dictionary: epochs.values, indices: epochIndex, nullIndex: 0 },
+      { name: 'lane', type: 'string', dictionary: lanes.values, indices: laneIndex, nullIndex: 0 },
+      { name: 'seq', type: 'long', values: seq },
+      { name: 'ingested_at', type: 'timestamp', values: ingested },
+    ];
+  }
+}
+
+/** Sorts by time, stably, the rows of each series whose runs came out of order (late data, two epochs). */
+function sortOverlaps(
+  offsets: Uint32Array,
+  floats: Record<'ts' | 'value' | 'seq' | 'ingested', Float64Array>,
+  indices: Record<'epochIndex' | 'laneIndex' | 'text', Uint32Array>,
+  valid: Uint8Array,
+): void {
+  const { ts } = floats;
+  for (let slot = 0; slot + 1 < offsets.length; slot++) {
+    const from = offsets[slot]!;
+    const to = offsets[slot + 1]!;
+    let ascending = true;
+    for (let row = from + 1; row < to && ascending; row++) ascending = ts[row - 1]! <= ts[row]!;
+    if (ascending) continue;
+    const order = Array.from({ length: to - from }, (_, offset) => from + offset).sort((a, b) => ts[a]! - ts[b]! || a - b);
+    for (const column of [...Object.values(floats), ...Object.values(indices), valid]) {
+      const sorted = order.map((row) => column[row]!);
+      column.set(sorted, from);
+    }
+  }
+}
