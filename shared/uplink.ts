@@ -63,7 +63,7 @@ export const batchMessageSchema = z.object({
   readingCount: count,
   exceptionCount: count,
   /** A sealed batch: docs/wire.md. */
-  body: z.instanceof(Uint8Array),
+  body: z.custom<Uint8Array>((value) => value instanceof Uint8Array),
 });
 
 /**
