@@ -1,0 +1,306 @@
+/**
+ * Parquet files from columns: dictionaries and typed arrays go straight to pages, no object per row exists.
+ *
+ * Layout: row groups of at most `rowGroupRowsMax` rows, pages of at most 32 Ki rows (constant text columns: one page),
+ * data pages V1, every page compressed and with a CRC. All columns are nullable, as the Delta schemas say.
+ * Pure and synchronous, in slices: the generator yields before a step takes 5 ms, so that the thread can answer others.
+ * The file is held in memory; nothing is written anywhere, so a crash leaves nothing.
+ * It does not sort, does not partition and writes neither page indexes nor Bloom filters.
+ */
+import assert from 'node:assert/strict';
+import { ByteSink } from './byte-sink.ts';
+import { ColumnChunk, type PagePlan, type Scratch } from './column-chunk.ts';
+import { planFlatPages, presentNumbers, type Validity } from './flat-pages.ts';
+import {
+  ENCODING,
+  MAGIC,
+  PHYSICAL,
+  REPETITION,
+  encodeFooter,
+  schemaLeaves,
+  type ChunkMetadata,
+  type ChunkStatistics,
+  type Leaf,
+  type RowGroupMetadata,
+  type SchemaNode,
+} from './format.ts';
+import { planMapPages } from './map-pages.ts';
+import { encodeNumberChunk, numberBounds, numberStatistics, type NumberPhysical } from './number-chunk.ts';
+import { PAGE_CODECS, type Compression, type PageCodec } from './page-codec.ts';
+import { encodeBinaryChunk, encodeTextChunk } from './text-chunk.ts';
+import { compareUtf8 } from './text-order.ts';
+
+/** Arrays may be longer than the file's row count; what stands behind is not read. */
+export type ParquetColumn =
+  /** Integer µs since the epoch: INT64 TIMESTAMP(MICROS, UTC). `long`: safe integers as INT64. */
+  | { readonly name: string; readonly type: 'timestamp' | 'double' | 'long'; readonly values: Float64Array; readonly valid?: Validity }
+  | { readonly name: string; readonly type: 'int'; readonly values: Int32Array; readonly valid?: Validity }
+  /** 0 or 1 per row. */
+  | { readonly name: string; readonly type: 'boolean'; readonly values: Uint8Array; readonly valid?: Validity }
+  /**
+   * `nullIndex`: the index that means null; it need not be in the dictionary. A dictionary of one entry without
+   * `nullIndex` says that the column is constant; an empty one, that it is null: then the indices are not read.
+   */
+  | { readonly name: string; readonly type: 'string'; readonly dictionary: readonly string[]; readonly indices: Uint32Array; readonly nullIndex?: number | undefined }
+  | { readonly name: string; readonly type: 'binary'; readonly values: readonly (Uint8Array | null)[] }
+  /** MAP<INT, LONG>: row i has the entries [offsets[i], offsets[i + 1]); a null row has none. */
+  | { readonly name: string; readonly type: 'map_int_long'; readonly offsets: Uint32Array; readonly keys: Int32Array; readonly counts: Float64Array; readonly valid?: Validity };
+
+export interface ParquetFile {
+  readonly rowCount: number;
+  readonly columns: readonly ParquetColumn[];
+  /** Default and most: 1,000,000. */
+  readonly rowGroupRowsMax?: number;
+  readonly compression: Compression;
+}
+
+/** What Delta's `add.stats` wants of a column. */
+export interface ColumnStatistics {
+  /**
+   * Exact bounds of the values that are not null: µs for timestamps. Both null where there is no value, a NaN, a text
+   * above 256 bytes of UTF-8, or a type without order (binary, map). Doubles may be infinite, which JSON cannot say.
+   */
+  readonly min: number | string | boolean | null;
+  readonly max: number | string | boolean | null;
+  readonly nullCount: number;
+  readonly hasNan: boolean;
+}
+
+export interface EncodedParquet {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly rowCount: number;
+  /** By column name. */
+  readonly stats: ReadonlyMap<string, ColumnStatistics>;
+}
+
+/** Bounds the work between two footers' entries, and the memory of readers that take a row group whole. */
+export const ROW_GROUP_ROWS_MAX = 1_000_000;
+/** Bytes copied between two yields when the file is put together. */
+const COPY_SLICE_BYTES = 4 * 1024 * 1024;
+
+const optional = REPETITION.optional;
+
+function columnNode(column: ParquetColumn): SchemaNode {
+  const { name } = column;
+  switch (column.type) {
+    case 'timestamp':
+      return { name, repetition: optional, physical: PHYSICAL.int64, annotation: 'timestampUs' };
+    case 'double':
+      return { name, repetition: optional, physical: PHYSICAL.double };
+    case 'long':
+      return { name, repetition: optional, physical: PHYSICAL.int64 };
+    case 'int':
+      return { name, repetition: optional, physical: PHYSICAL.int32 };
+    case 'boolean':
+      return { name, repetition: optional, physical: PHYSICAL.boolean };
+    case 'string':
+      return { name, repetition: optional, physical: PHYSICAL.byteArray, annotation: 'string' };
+    case 'binary':
+      return { name, repetition: optional, physical: PHYSICAL.byteArray };
+    case 'map_int_long': {
+      const key: SchemaNode = { name: 'key', repetition: REPETITION.required, physical: PHYSICAL.int32 };
+      const value: SchemaNode = { name: 'value', repetition: optional, physical: PHYSICAL.int64 };
+      return { name, repetition: optional, annotation: 'map', children: [{ name: 'key_value', repetition: REPETITION.repeated, children: [key, value] }] };
+    }
+  }
+}
+
+interface Encoder {
+  readonly codec: PageCodec;
+  readonly scratch: Scratch;
+  /** Bodies of byte array pages, beside the page itself. */
+  readonly body: ByteSink;
+  readonly out: Uint8Array[];
+  offset: number;
+}
+
+interface ColumnResult {
+  readonly chunks: readonly ChunkMetadata[];
+  readonly stats: ColumnStatistics;
+}
+
+export function createEncoder(compression: Compression): Encoder {
+  return {
+    codec: PAGE_CODECS[compression],
+    scratch: { page: new ByteSink(512 * 1024), header: new ByteSink(256) },
+    body: new ByteSink(64 * 1024),
+    out: [MAGIC],
+    offset: MAGIC.length,
+  };
+}
+
+export type { Encoder };
+
+/** Places a finished chunk behind what the file has so far. */
+export function placeChunk(encoder: Encoder, chunk: ColumnChunk, statistics: ChunkStatistics): ChunkMetadata {
+  const metadata = chunk.place(encoder.out, encoder.offset, statistics);
+  encoder.offset += metadata.compressedBytes;
+  return metadata;
+}
+
+function* encodeNumbers(
+  encoder: Encoder,
+  leaf: Leaf,
+  values: Float64Array,
+  pages: readonly PagePlan[],
+  nullCount: number,
+): Generator<void, ColumnResult> {
+  const physical = leaf.physical as NumberPhysical;
+  const bounds = numberBounds(values);
+  if (physical !== PHYSICAL.double) {
+    assert(!bounds.hasNan && (bounds.min ?? 0) >= Number.MIN_SAFE_INTEGER && (bounds.max ?? 0) <= Number.MAX_SAFE_INTEGER, `column ${leaf.path.join('.')}: not safe integers`);
+  }
+  yield;
+  const chunk = new ColumnChunk(leaf, encoder.codec, encoder.scratch);
+  yield* encodeNumberChunk(chunk, physical, values, pages);
+  return { chunks: [placeChunk(encoder, chunk, numberStatistics(physical, bounds, nullCount))], stats: { ...bounds, nullCount } };
+}
+
+/** Appends bits, lowest first, as PLAIN BOOLEAN has them. */
+export function writeBits(sink: ByteSink, bits: Float64Array, from: number, to: number): void {
+  for (let i = from; i < to; i += 8) {
+    let byte = 0;
+    for (let bit = 0; bit < Math.min(8, to - i); bit++) byte |= (bits[i + bit] as number) << bit;
+    sink.byte(byte);
+  }
+}
+
+function* encodeBooleans(encoder: Encoder, leaf: Leaf, values: Float64Array, pages: readonly PagePlan[], nullCount: number): Generator<void, ColumnResult> {
+  const { min, max } = numberBounds(values);
+  const chunk = new ColumnChunk(leaf, encoder.codec, encoder.scratch);
+  for (const plan of pages) {
+    chunk.beginPage(plan);
+    writeBits(chunk.page, values, plan.valueStart, plan.valueEnd);
+    chunk.endPage(plan, ENCODING.plain);
+    yield;
+  }
+  const bounds = min === null || max === null ? null : { min: Uint8Array.of(min), max: Uint8Array.of(max) };
+  const stats = { min: min === null ? null : min === 1, max: max === null ? null : max === 1, nullCount, hasNan: false };
+  return { chunks: [placeChunk(encoder, chunk, { nullCount, bounds })], stats };
+}
+
+function* encodeMap(
+  encoder: Encoder,
+  leaves: readonly Leaf[],
+  column: ParquetColumn & { type: 'map_int_long' },
+  rowStart: number,
+  rowEnd: number,
+): Generator<void, ColumnResult> {
+  const { offsets, valid } = column;
+  const from = offsets[rowStart] as number;
+  const to = offsets[rowEnd] as number;
+  const chunks: ChunkMetadata[] = [];
+  let nullCount = 0;
+  if (valid != null) for (let row = rowStart; row < rowEnd; row++) nullCount += valid[row] === 0 ? 1 : 0;
+  for (const [index, values] of [new Float64Array(column.keys.subarray(from, to)), column.counts.subarray(from, to)].entries()) {
+    const leaf = leaves[index] as Leaf;
+    const pages = planMapPages({ offsets, valid, rowStart, rowEnd }, leaf.definitionMax);
+    yield;
+    const levelCount = pages.reduce((total, page) => total + page.levelCount, 0);
+    const result = yield* encodeNumbers(encoder, leaf, values, pages, levelCount - (to - from));
+    chunks.push(...result.chunks);
+  }
+  return { chunks, stats: { min: null, max: null, nullCount, hasNan: false } };
+}
+
+function* encodeColumn(encoder: Encoder, leaves: readonly Leaf[], column: ParquetColumn, rowStart: number, rowEnd: number): Generator<void, ColumnResult> {
+  if (column.type === 'map_int_long') return yield* encodeMap(encoder, leaves, column, rowStart, rowEnd);
+  const leaf = leaves[0] as Leaf;
+  if (column.type === 'string') {
+    const chunk = new ColumnChunk(leaf, encoder.codec, encoder.scratch);
+    const { nullCount, bounds } = yield* encodeTextChunk(chunk, { ...column, rowStart, rowEnd }, encoder.body);
+    const plain = bounds === null ? null : { min: Buffer.from(bounds.min), max: Buffer.from(bounds.max) };
+    const stats = { min: bounds?.min ?? null, max: bounds?.max ?? null, nullCount, hasNan: false };
+    return { chunks: [placeChunk(encoder, chunk, { nullCount, bounds: plain })], stats };
+  }
+  if (column.type === 'binary') {
+    const chunk = new ColumnChunk(leaf, encoder.codec, encoder.scratch);
+    const nullCount = yield* encodeBinaryChunk(chunk, column.values, rowStart, rowEnd, encoder.body);
+    return { chunks: [placeChunk(encoder, chunk, { nullCount, bounds: null })], stats: { min: null, max: null, nullCount, hasNan: false } };
+  }
+  const { pages, nullCount } = planFlatPages(column.valid, rowStart, rowEnd);
+  yield;
+  const values = presentNumbers(column.values, column.valid, rowStart, rowEnd, nullCount);
+  yield;
+  return yield* (column.type === 'boolean' ? encodeBooleans : encodeNumbers)(encoder, leaf, values, pages, nullCount);
+}
+
+function isSmaller(a: number | string | boolean, b: number | string | boolean): boolean {
+  return typeof a === 'string' && typeof b === 'string' ? compareUtf8(a, b) < 0 : a < b;
+}
+
+/** Statistics of two row groups as those of both. A group without bounds has none only because it is all null, or for all. */
+function mergeStatistics(a: ColumnStatistics, b: ColumnStatistics, aRows: number, bRows: number): ColumnStatistics {
+  const nullCount = a.nullCount + b.nullCount;
+  const hasNan = a.hasNan || b.hasNan;
+  if (a.nullCount === aRows) return { ...b, nullCount };
+  if (b.nullCount === bRows) return { ...a, nullCount };
+  if (a.min === null || a.max === null || b.min === null || b.max === null) return { min: null, max: null, nullCount, hasNan };
+  return { min: isSmaller(b.min, a.min) ? b.min : a.min, max: isSmaller(a.max, b.max) ? b.max : a.max, nullCount, hasNan };
+}
+
+function assertLengths({ rowCount, columns }: ParquetFile): void {
+  assert(Number.isSafeInteger(rowCount) && rowCount >= 0, `row count ${rowCount}`);
+  assert(new Set(columns.map((column) => column.name)).size === columns.length && columns.length > 0, 'columns need different names');
+  for (const column of columns) {
+    const isConstant = column.type === 'string' && (column.dictionary.length === 0 || (column.dictionary.length === 1 && column.nullIndex === undefined));
+    const length = column.type === 'string' ? column.indices.length : column.type === 'map_int_long' ? column.offsets.length - 1 : column.values.length;
+    assert(isConstant || length >= rowCount, `column ${column.name} has ${length} values for ${rowCount} rows`);
+    const valid = 'valid' in column ? column.valid : null;
+    assert(valid == null || valid.length >= rowCount, `column ${column.name} has a validity of ${valid?.length} for ${rowCount} rows`);
+  }
+}
+
+/**
+ * Encodes a file.
+ *
+ * @throws SluiceError ERR_PARQUET_VALUE_TOO_LARGE for a single text or binary value above 64 MiB
+ */
+export function* encodeParquet(file: ParquetFile): Generator<void, EncodedParquet> {
+  assertLengths(file);
+  const { rowCount, columns } = file;
+  const groupRows = Math.max(1, Math.min(file.rowGroupRowsMax ?? ROW_GROUP_ROWS_MAX, ROW_GROUP_ROWS_MAX));
+  const nodes = columns.map(columnNode);
+  const leaves = nodes.map((node) => schemaLeaves([node]));
+  const encoder = createEncoder(file.compression);
+  const groups: RowGroupMetadata[] = [];
+  const stats = new Map<string, ColumnStatistics>(columns.map(({ name }) => [name, { min: null, max: null, nullCount: 0, hasNan: false }]));
+  for (let rowStart = 0; rowStart < rowCount; rowStart += groupRows) {
+    const rowEnd = Math.min(rowCount, rowStart + groupRows);
+    const offset = encoder.offset;
+    const chunks: ChunkMetadata[] = [];
+    for (const [index, column] of columns.entries()) {
+      const result = yield* encodeColumn(encoder, leaves[index] as Leaf[], column, rowStart, rowEnd);
+      chunks.push(...result.chunks);
+      stats.set(column.name, mergeStatistics(stats.get(column.name) as ColumnStatistics, result.stats, rowStart, rowEnd - rowStart));
+    }
+    groups.push({ rowCount: rowEnd - rowStart, offset, chunks });
+  }
+  return { bytes: yield* assembleFile(encoder, nodes, rowCount, groups), rowCount, stats };
+}
+
+/** Puts magic, chunks and footer together. */
+export function* assembleFile(encoder: Encoder, nodes: readonly SchemaNode[], rowCount: number, groups: readonly RowGroupMetadata[]): Generator<void, Uint8Array<ArrayBuffer>> {
+  const footer = encodeFooter(nodes, rowCount, groups);
+  yield;
+  const bytes = new Uint8Array(encoder.offset + footer.length);
+  let at = 0;
+  let sliceEnd = COPY_SLICE_BYTES;
+  for (const part of encoder.out) {
+    bytes.set(part, at);
+    at += part.length;
+    if (at < sliceEnd) continue;
+    sliceEnd = at + COPY_SLICE_BYTES;
+    yield;
+  }
+  bytes.set(footer, at);
+  return bytes;
+}
+
+/** Runs a sliced computation to its end at once. */
+export function drain<T>(generator: Generator<void, T>): T {
+  for (;;) {
+    const step = generator.next();
+    if (step.done === true) return step.value;
+  }
+}
