@@ -1,0 +1,315 @@
+/**
+ * The hot state of one window definition: one slot per (group, window) that is really present.
+ *
+ * Constraints: about 10 ns per run of readings that hits; memory follows the slots, never groups × windows.
+ *
+ * Layout. A slot is SLOT_DOUBLES doubles in one growable array, so that a run touches two cache lines and slots that
+ * were made one after the other are read one after the other. Field by field (double index, or 32-bit word index):
+ *   0 window start µs · 1 n · 2 mean · 3 m2 · 4 sum · 5 min · 6 max · 7 first · 8 first µs · 9 last · 10 last µs
+ *   words 22 group id · 23 histogram base · 24 histogram mask · 25 histogram entries used · 26 nan · 27 late
+ * Slots are found through an open-addressing table of slot + 1. Before it is asked, the slot after the one found last
+ * is tried: batches name their series in the same order as the batch that made the slots.
+ *
+ * A histogram is a small open-addressing table of (code, count) pairs in an arena, count 0 = empty, capacity a power of
+ * two (mask = capacity - 1; 0 = none yet), at most 3/4 full. Codes that lie side by side, as those of a steady signal do, fall side
+ * by side. An outgrown table goes to the free list of its capacity, linked through its first word.
+ *
+ * In memory only. Bounds are the owner's: it asks before it adds (counts are int32).
+ */
+
+export const SLOT_DOUBLES = 14;
+export const SLOT_WORDS = SLOT_DOUBLES * 2;
+export const START = 0;
+export const N = 1;
+export const MEAN = 2;
+export const M2 = 3;
+export const SUM = 4;
+export const MIN = 5;
+export const MAX = 6;
+export const FIRST = 7;
+export const FIRST_TS = 8;
+export const LAST = 9;
+export const LAST_TS = 10;
+export const GROUP = 22;
+const HIST_BASE = 23;
+const HIST_MASK = 24;
+const HIST_USED = 25;
+export const NAN = 26;
+export const LATE = 27;
+
+const SLOTS_MIN = 16;
+const HIST_CAPACITY_MIN = 4;
+const HIST_CLASSES = 32;
+const HINTS = 4;
+
+/** What one run of readings brings to its windows; indexes N … LAST_TS as in a slot, START unused. */
+export class Segment {
+  readonly stats = new Float64Array(LAST_TS + 1);
+  readonly codes: Int32Array;
+  readonly counts: Int32Array;
+  codeCount = 0;
+  nan = 0;
+
+  /** @param codesMax how many (code, count) pairs it can hold */
+  constructor(codesMax: number) {
+    this.codes = new Int32Array(codesMax);
+    this.counts = new Int32Array(codesMax);
+  }
+}
+
+export class SlotTable {
+  readonly sizeUs: number;
+  /** Slots in use; slot ids are 0 … count - 1. */
+  count = 0;
+  doubles = new Float64Array(SLOTS_MIN * SLOT_DOUBLES);
+  words = new Int32Array(this.doubles.buffer);
+  #index = new Int32Array(SLOTS_MIN * 2);
+  /** Slot found last, by the low bits of the window's number: batches straddle window borders. */
+  readonly #hints = new Int32Array(HINTS).fill(-1);
+  #arena = new Int32Array(SLOTS_MIN * HIST_CAPACITY_MIN * 2);
+  /** Pairs handed out so far. */
+  #arenaUsed = 0;
+  /** Base + 1 of the first free table, by log2 of the capacity. */
+  readonly #free = new Int32Array(HIST_CLASSES);
+
+  constructor(sizeUs: number) {
+    this.sizeUs = sizeUs;
+  }
+
+  get bytes(): number {
+    return this.doubles.byteLength + this.#index.byteLength + this.#arena.byteLength;
+  }
+
+  /** Forgets everything; keeps buffers only if they were well used. */
+  clear(): void {
+    const capacity = this.doubles.length / SLOT_DOUBLES;
+    if (capacity > SLOTS_MIN && this.count < capacity / 4) {
+      this.doubles = new Float64Array(SLOTS_MIN * SLOT_DOUBLES);
+      this.words = new Int32Array(this.doubles.buffer);
+      this.#index = new Int32Array(SLOTS_MIN * 2);
+      this.#arena = new Int32Array(SLOTS_MIN * HIST_CAPACITY_MIN * 2);
+    } else {
+      this.#index.fill(0);
+      this.#arena.fill(0, 0, this.#arenaUsed * 2);
+    }
+    this.count = 0;
+    this.#hints.fill(-1);
+    this.#arenaUsed = 0;
+    this.#free.fill(0);
+  }
+
+  /**
+   * Merges a segment into the window of the group.
+   *
+   * @param windowNumber startUs / sizeUs
+   * @param late how many of the segment's readings came after the window was closed
+   */
+  add(group: number, startUs: number, windowNumber: number, segment: Segment, late: number): void {
+    const slot = this.#find(group, startUs, windowNumber);
+    const word = slot * SLOT_WORDS;
+    if (segment.nan !== 0) this.words[word + NAN] += segment.nan;
+    if (late !== 0) this.words[word + LATE] += late;
+    const stats = segment.stats;
+    if (stats[N] === 0) return;
+    this.#mergeStats(slot * SLOT_DOUBLES, stats);
+    this.#mergeCodes(word, segment);
+  }
+
+  #mergeStats(at: number, stats: Float64Array): void {
+    const doubles = this.doubles;
+    const na = doubles[at + N];
+    if (na === 0) {
+      for (let field = N; field <= LAST_TS; field++) doubles[at + field] = stats[field];
+      return;
+    }
+    const nb = stats[N];
+    const n = na + nb;
+    const delta = stats[MEAN] - doubles[at + MEAN];
+    const share = delta * (nb / n);
+    doubles[at + N] = n;
+    doubles[at + MEAN] += share;
+    doubles[at + M2] += stats[M2] + delta * share * na;
+    doubles[at + SUM] += stats[SUM];
+    if (stats[MIN] < doubles[at + MIN]) doubles[at + MIN] = stats[MIN];
+    if (stats[MAX] > doubles[at + MAX]) doubles[at + MAX] = stats[MAX];
+    const firstTs = stats[FIRST_TS];
+    const ownFirstTs = doubles[at + FIRST_TS];
+    if (firstTs < ownFirstTs || (firstTs === ownFirstTs && stats[FIRST] < doubles[at + FIRST])) {
+      doubles[at + FIRST_TS] = firstTs;
+      doubles[at + FIRST] = stats[FIRST];
+    }
+    const lastTs = stats[LAST_TS];
+    const ownLastTs = doubles[at + LAST_TS];
+    if (lastTs > ownLastTs || (lastTs === ownLastTs && stats[LAST] > doubles[at + LAST])) {
+      doubles[at + LAST_TS] = lastTs;
+      doubles[at + LAST] = stats[LAST];
+    }
+  }
+
+  #mergeCodes(word: number, segment: Segment): void {
+    const { codes, counts, codeCount } = segment;
+    let base = this.words[word + HIST_BASE];
+    let mask = this.words[word + HIST_MASK];
+    let arena = this.#arena;
+    for (let k = 0; k < codeCount; k++) {
+      const code = codes[k];
+      for (;;) {
+        let entry = (code + (code >> 5)) & mask;
+        while (mask !== 0 && arena[(base + entry) * 2 + 1] !== 0 && arena[(base + entry) * 2] !== code) entry = (entry + 1) & mask;
+        const at = (base + entry) * 2;
+        if (mask !== 0 && arena[at + 1] !== 0) {
+          arena[at + 1] += counts[k];
+          break;
+        }
+        const used = this.words[word + HIST_USED];
+        if (mask !== 0 && used < ((mask + 1) * 3) / 4) {
+          arena[at] = code;
+          arena[at + 1] = counts[k];
+          this.words[word + HIST_USED] = used + 1;
+          break;
+        }
+        this.#growHistogram(word);
+        base = this.words[word + HIST_BASE];
+        mask = this.words[word + HIST_MASK];
+        arena = this.#arena;
+      }
+    }
+  }
+
+  /** Moves a slot's histogram into a table of twice the capacity (or makes its first one). */
+  #growHistogram(word: number): void {
+    const oldBase = this.words[word + HIST_BASE];
+    const oldCapacity = this.words[word + HIST_MASK] === 0 ? 0 : this.words[word + HIST_MASK] + 1;
+    const capacity = oldCapacity === 0 ? HIST_CAPACITY_MIN : oldCapacity * 2;
+    const base = this.#allocate(capacity);
+    const arena = this.#arena;
+    const mask = capacity - 1;
+    for (let old = oldBase; old < oldBase + oldCapacity; old++) {
+      const count = arena[old * 2 + 1];
+      if (count === 0) continue;
+      const code = arena[old * 2];
+      let entry = (code + (code >> 5)) & mask;
+      while (arena[(base + entry) * 2 + 1] !== 0) entry = (entry + 1) & mask;
+      arena[(base + entry) * 2] = code;
+      arena[(base + entry) * 2 + 1] = count;
+    }
+    this.words[word + HIST_BASE] = base;
+    this.words[word + HIST_MASK] = mask;
+    if (oldCapacity !== 0) {
+      const sizeClass = 31 - Math.clz32(oldCapacity);
+      arena.fill(0, oldBase * 2, (oldBase + oldCapacity) * 2);
+      arena[oldBase * 2] = this.#free[sizeClass];
+      this.#free[sizeClass] = oldBase + 1;
+    }
+  }
+
+  /** Base of an empty table of so many pairs. */
+  #allocate(capacity: number): number {
+    const sizeClass = 31 - Math.clz32(capacity);
+    const free = this.#free[sizeClass];
+    if (free !== 0) {
+      const base = free - 1;
+      this.#free[sizeClass] = this.#arena[base * 2];
+      this.#arena[base * 2] = 0;
+      return base;
+    }
+    const base = this.#arenaUsed;
+    this.#arenaUsed += capacity;
+    if (this.#arenaUsed * 2 > this.#arena.length) {
+      const larger = new Int32Array(Math.max(this.#arena.length * 2, this.#arenaUsed * 2));
+      larger.set(this.#arena);
+      this.#arena = larger;
+    }
+    return base;
+  }
+
+  #find(group: number, startUs: number, windowNumber: number): number {
+    const lane = windowNumber & (HINTS - 1);
+    const hint = this.#hints[lane] + 1;
+    if (hint < this.count && this.words[hint * SLOT_WORDS + GROUP] === group && this.doubles[hint * SLOT_DOUBLES] === startUs) {
+      this.#hints[lane] = hint;
+      return hint;
+    }
+    const index = this.#index;
+    const mask = index.length - 1;
+    let at = hash(group, windowNumber) & mask;
+    for (;;) {
+      const slot = index[at] - 1;
+      if (slot < 0) break;
+      if (this.words[slot * SLOT_WORDS + GROUP] === group && this.doubles[slot * SLOT_DOUBLES] === startUs) {
+        this.#hints[lane] = slot;
+        return slot;
+      }
+      at = (at + 1) & mask;
+    }
+    const slot = this.#create(group, startUs);
+    if (this.#index === index) index[at] = slot + 1;
+    this.#hints[lane] = slot;
+    return slot;
+  }
+
+  #create(group: number, startUs: number): number {
+    const slot = this.count++;
+    if (this.count * SLOT_DOUBLES > this.doubles.length) {
+      const larger = new Float64Array(this.doubles.length * 2);
+      larger.set(this.doubles);
+      this.doubles = larger;
+      this.words = new Int32Array(larger.buffer);
+    }
+    this.doubles.fill(0, slot * SLOT_DOUBLES, (slot + 1) * SLOT_DOUBLES);
+    this.doubles[slot * SLOT_DOUBLES] = startUs;
+    this.words[slot * SLOT_WORDS + GROUP] = group;
+    // At most half full: probes stay short without tombstones, because slots are never removed one by one.
+    if (this.count * 2 > this.#index.length) this.#reindex(this.#index.length * 2);
+    return slot;
+  }
+
+  #reindex(length: number): void {
+    const index = new Int32Array(length);
+    for (let slot = 0; slot < this.count; slot++) {
+      let at = hash(this.words[slot * SLOT_WORDS + GROUP], this.doubles[slot * SLOT_DOUBLES] / this.sizeUs) & (length - 1);
+      while (index[at] !== 0) at = (at + 1) & (length - 1);
+      index[at] = slot + 1;
+    }
+    this.#index = index;
+  }
+
+  /** Gives every slot the new id of its group. */
+  renumber(newIds: Uint32Array): void {
+    for (let slot = 0; slot < this.count; slot++) this.words[slot * SLOT_WORDS + GROUP] = newIds[this.words[slot * SLOT_WORDS + GROUP]];
+    this.#hints.fill(-1);
+    this.#reindex(this.#index.length);
+  }
+
+  /** How many (code, count) pairs a slot has. */
+  codeCount(slot: number): number {
+    return this.words[slot * SLOT_WORDS + HIST_USED];
+  }
+
+  /**
+   * Copies a slot's (code, count) pairs into the two arrays, from 0, in no order.
+   *
+   * @returns how many
+   */
+  readCodes(slot: number, codes: Int32Array, counts: Int32Array): number {
+    const word = slot * SLOT_WORDS;
+    const base = this.words[word + HIST_BASE];
+    const mask = this.words[word + HIST_MASK];
+    if (mask === 0) return 0;
+    let next = 0;
+    for (let pair = base; pair <= base + mask; pair++) {
+      const count = this.#arena[pair * 2 + 1];
+      if (count === 0) continue;
+      codes[next] = this.#arena[pair * 2];
+      counts[next++] = count;
+    }
+    return next;
+  }
+}
+
+/** Mixes both numbers into all 32 bits (the finaliser of MurmurHash3, shortened). */
+function hash(group: number, windowNumber: number): number {
+  let h = Math.imul(group, 0x9e3779b1) ^ Math.imul(windowNumber | 0, 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 15), 0xc2b2ae35);
+  return h ^ (h >>> 13);
+}
