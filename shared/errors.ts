@@ -104,6 +104,15 @@ export const ERRORS = {
   ERR_WINDOW_FUNCTION: { retryable: false, httpStatus: 400, summary: 'There is no aggregate function of this name.' },
   ERR_WINDOW_GROUPS_FULL: { retryable: true, httpStatus: 503, summary: 'The hub has no room for more series until its windows are flushed.' },
   ERR_WINDOW_STATE_FULL: { retryable: true, httpStatus: 503, summary: 'The open windows are at their memory bound until they are flushed.' },
+  // parquet
+  ERR_PARQUET_VALUE_TOO_LARGE: { retryable: false, httpStatus: 500, summary: 'A value is too large for a Parquet page.' },
+  ERR_PARQUET_INVALID: { retryable: false, httpStatus: 500, summary: 'A Parquet file is damaged or of a kind that is not read.' },
+  // simulator
+  ERR_SIM_LEDGER_READ: { retryable: false, httpStatus: 500, summary: 'The ledger is missing, damaged or of another version.' },
+  ERR_SIM_LEDGER_WRITE: { retryable: true, httpStatus: 500, summary: 'The ledger cannot be written.' },
+  ERR_SIM_LEDGER_MISMATCH: { retryable: false, httpStatus: 500, summary: 'The regenerated readings are not those that the ledger describes.' },
+  ERR_SIM_LAKE: { retryable: true, httpStatus: 500, summary: 'The lake cannot be read as Delta tables.' },
+  ERR_SIM_HUB: { retryable: true, httpStatus: 500, summary: 'The hub does not answer as its API says.' },
 } as const satisfies Record<string, ErrorKind>;
 
 export type ErrorCode = keyof typeof ERRORS;
