@@ -16,7 +16,7 @@ const ZSTD_LEVEL = 1;
 
 export const PAGE_CODECS: Readonly<Record<Compression, PageCodec>> = {
   zstd: { id: CODEC.zstd, compress: (page) => compress(page, ZSTD_LEVEL) },
-  uncompressed: { id: CODEC.uncompressed, compress: (page) => page.slice() },
+  uncompressed: { id: CODEC.uncompressed, compress: (page) => new Uint8Array(page) },
 };
 
 export function zstdDecompress(page: Uint8Array): Uint8Array {
