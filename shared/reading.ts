@@ -72,7 +72,8 @@ export function seriesKey(series: Series): string {
 export function canonicalTags(tags: Readonly<Record<string, string>>): string {
   const keys = Object.keys(tags).sort();
   if (keys.length === 0) return '';
-  return JSON.stringify(Object.fromEntries(keys.map((key) => [key, tags[key]])));
+  // Not by way of an object: that would put keys that look like array indexes first, in numeric order.
+  return `{${keys.map((key) => `${JSON.stringify(key)}:${JSON.stringify(tags[key])}`).join(',')}}`;
 }
 
 /** A name of a device, metric, tag or gateway may have so many bytes of UTF-8 (invariant 7). */

@@ -1,0 +1,160 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { referenceFleet } from '../../test/bench/reference-fleet.ts';
+import type { ExceptionRecord } from '../exception.ts';
+import { canonicalTags, compareSeries, EXACT_INTEGER_MAX, type ReadingColumns, type Series } from '../reading.ts';
+import { COMPRESSIONS, type BatchContent, type Compression } from './batch.ts';
+import { availableCompressions } from './compression.ts';
+import { decodeBatch, inspectBatch } from './decode.ts';
+import { encodeBatch } from './encode.ts';
+import { TIME_US_MAX } from './limits.ts';
+import { sortIntoRuns } from './runs.ts';
+
+const available = COMPRESSIONS.filter((compression) => availableCompressions().includes(compression));
+
+/** The bits of doubles: -0 is not 0, and one NaN is not another. */
+function bitsOf(values: Float64Array): BigUint64Array {
+  return new BigUint64Array(values.buffer, values.byteOffset, values.length);
+}
+
+function expectSame(decoded: BatchContent, content: BatchContent): void {
+  expect(bitsOf(decoded.runs.value)).toEqual(bitsOf(content.runs.value));
+  expect({ ...decoded, runs: { ...decoded.runs, value: null } }).toEqual({ ...content, runs: { ...content.runs, value: null } });
+}
+
+function contentOf(columns: ReadingColumns, table: readonly Series[], exceptions: readonly ExceptionRecord[] = []): BatchContent {
+  return {
+    sealedUs: 1_767_225_605_000_000,
+    arrivalFromUs: 1_767_225_600_000_000,
+    arrivalToUs: 1_767_225_604_999_000,
+    runs: sortIntoRuns(columns, table),
+    exceptions,
+  };
+}
+
+const name = fc
+  .oneof(
+    fc.constantFrom('a', 'b', 'temperature', 'sensor-01', 'sensor-02', 'größe', '温度', '🌡'),
+    fc.string({ unit: 'binary', minLength: 1, maxLength: 40 }),
+  )
+  .filter(
+    // eslint-disable-next-line no-control-regex
+    (text) => !/[\u0000-\u001f]|\p{Surrogate}/u.test(text),
+  );
+const tags = fc.dictionary(name, fc.oneof(name, fc.constant('')), { maxKeys: 3, noNullPrototype: true }).map(canonicalTags);
+const series = fc.record({ device: name, metric: name, tags: fc.oneof({ weight: 3, arbitrary: fc.constant('') }, tags) });
+const anyDouble = fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }).map((bits) => new Float64Array(new BigUint64Array([bits]).buffer));
+const decimal = fc
+  .tuple(fc.integer({ min: -100_000, max: 100_000 }), fc.integer({ min: 0, max: 6 }))
+  .map(([m, e]) => new Float64Array([m / 10 ** e]));
+const special = fc
+  .constantFrom(
+    0,
+    -0,
+    NaN,
+    Infinity,
+    -Infinity,
+    Number.MIN_VALUE,
+    Number.MAX_VALUE,
+    EXACT_INTEGER_MAX,
+    -EXACT_INTEGER_MAX,
+    2 ** 51,
+    2 ** 51 + 1,
+    0.1 + 0.2,
+    1e300,
+    1e-300,
+    1,
+  )
+  .map((value) => new Float64Array([value]));
+const value = fc.oneof({ weight: 4, arbitrary: decimal }, special, anyDouble);
+const timeUs = fc.oneof(
+  { weight: 4, arbitrary: fc.integer({ min: 0, max: 100 }).map((second) => 1_767_225_600_000_000 + second * 1_000_000) },
+  { weight: 4, arbitrary: fc.integer({ min: 0, max: 100_000 }).map((ms) => 1_767_225_600_000_000 + ms * 1000) },
+  fc.integer({ min: -TIME_US_MAX, max: TIME_US_MAX }),
+);
+
+const columnsAndTable = fc.array(series, { minLength: 1, maxLength: 12 }).chain((table) =>
+  fc.array(fc.tuple(fc.nat(table.length - 1), timeUs, value, fc.option(fc.string(), { freq: 3 })), { maxLength: 200 }).map((readings) => {
+    const texts = readings.flatMap(([, , , text]) => (text === null ? [] : [text]));
+    let next = 0;
+    const columns: ReadingColumns = {
+      count: readings.length,
+      series: Uint32Array.from(readings, ([s]) => s),
+      eventTimeUs: Float64Array.from(readings, ([, us]) => us),
+      value: new Float64Array(readings.length),
+      text: texts.length === 0 ? null : Uint32Array.from(readings, ([, , , text]) => (text === null ? 0 : ++next)),
+      texts,
+    };
+    readings.forEach(([, , v], i) => bitsOf(columns.value).set(bitsOf(v), i));
+    return { columns, table };
+  }),
+);
+
+const exception: fc.Arbitrary<ExceptionRecord> = fc.record({
+  kind: fc.constantFrom('gap', 'dead_letter', 'quarantined'),
+  device: fc.option(name),
+  metric: fc.option(name),
+  fromUs: fc.maxSafeInteger(),
+  toUs: fc.maxSafeInteger(),
+  readingCount: fc.option(fc.maxSafeNat()),
+  reason: fc.string({ maxLength: 300, unit: 'grapheme-ascii' }),
+  payload: fc.option(fc.uint8Array({ maxLength: 4096 })),
+});
+
+describe('batch codec', () => {
+  test('decode(encode(x)) is x bit for bit, for any content and compression', () => {
+    fc.assert(
+      fc.property(
+        columnsAndTable,
+        fc.array(exception, { maxLength: 5 }),
+        fc.constantFrom(...available),
+        ({ columns, table }, exceptions, compression) => {
+          const content = contentOf(columns, table, exceptions);
+          expectSame(decodeBatch(encodeBatch(content, compression)), content);
+        },
+      ),
+      { numRuns: 300 },
+    );
+  });
+
+  test.each(available)('the reference fleet survives %s and stays within its byte targets', (compression: Compression) => {
+    for (const [seconds, bytesMax] of [
+      [2, 1.4],
+      [5, 1.0],
+    ] as const) {
+      const { columns, table } = referenceFleet({ devices: 250, seconds, seed: 7 });
+      const content = contentOf(columns, table);
+      const batch = encodeBatch(content, compression);
+      expectSame(decodeBatch(batch), content);
+      if (compression !== 'none') expect(batch.length / columns.count).toBeLessThanOrEqual(bytesMax);
+      expect(inspectBatch(batch)).toMatchObject({ compression, readingCount: 1000 * seconds, seriesCount: 1000, exceptionCount: 0 });
+    }
+  });
+});
+
+describe('sortIntoRuns', () => {
+  test('gives what a stable sort by series and time gives', () => {
+    fc.assert(
+      fc.property(columnsAndTable, ({ columns, table }) => {
+        const order = Array.from({ length: columns.count }, (_, i) => i).sort(
+          (a, b) =>
+            compareSeries(table[columns.series[a] as number] as Series, table[columns.series[b] as number] as Series) ||
+            (columns.eventTimeUs[a] as number) - (columns.eventTimeUs[b] as number) ||
+            a - b,
+        );
+        const runs = sortIntoRuns(columns, table);
+        expect([...runs.eventTimeUs]).toEqual(order.map((i) => columns.eventTimeUs[i]));
+        expect(bitsOf(runs.value)).toEqual(BigUint64Array.from(order, (i) => bitsOf(columns.value)[i] as bigint));
+        expect(order.map((_, i) => (runs.text?.[i] ? runs.texts[(runs.text[i] as number) - 1] : null))).toEqual(
+          order.map((i) => (columns.text?.[i] ? columns.texts[(columns.text[i] as number) - 1] : null)),
+        );
+        const perReading = runs.seriesTable.flatMap((entry, s) =>
+          Array.from({ length: (runs.runOffsets[s + 1] as number) - (runs.runOffsets[s] as number) }, () => entry),
+        );
+        expect(perReading).toEqual(order.map((i) => table[columns.series[i] as number]));
+        for (let s = 1; s < runs.seriesTable.length; s++)
+          expect(compareSeries(runs.seriesTable[s - 1] as Series, runs.seriesTable[s] as Series)).toBeLessThan(0);
+      }),
+    );
+  });
+});
