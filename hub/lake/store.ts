@@ -38,8 +38,9 @@ export interface ObjectStore {
   /** Deletes the object; no object is no error. */
   delete(key: string): Promise<void>;
   /**
-   * Returns when the object under `key`, which the caller has just read, survives a crash. A local directory shows a
-   * name before its directory is fsynced, by this process or another; object stores have nothing to do here.
+   * Returns when the object under `key`, which the caller has just read, survives a crash, and so does every object of
+   * the same folder that could be read before. A local directory shows a name before its directory is fsynced, by this
+   * process or another; object stores have nothing to do here.
    */
   settle(key: string): Promise<void>;
 }
