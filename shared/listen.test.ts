@@ -11,7 +11,16 @@ afterEach(() => {
 function options(more: Partial<ListenOptions> = {}): ListenOptions {
   const server = createServer();
   servers.push(server);
-  return { server, host: '127.0.0.1', port: 0, credentialsConfigured: false, credentialsHint: 'create one', flagName: '--mqtt-port', what: 'MQTT', ...more };
+  return {
+    server,
+    host: '127.0.0.1',
+    port: 0,
+    credentialsConfigured: false,
+    credentialsHint: 'create one',
+    flagName: '--mqtt-port',
+    what: 'MQTT',
+    ...more,
+  };
 }
 
 describe('listen', () => {
@@ -61,5 +70,7 @@ test('only listening sockets of the port count as its owners', () => {
 
 test('a missing TLS file is a typed error', () => {
   expect(readTls(null)).toBeNull();
-  expect(() => readTls({ cert: '/nowhere/cert.pem', key: '/nowhere/key.pem' })).toThrowError(expect.objectContaining({ code: 'ERR_CONFIG_FILE' }));
+  expect(() => readTls({ cert: '/nowhere/cert.pem', key: '/nowhere/key.pem' })).toThrowError(
+    expect.objectContaining({ code: 'ERR_CONFIG_FILE' }),
+  );
 });

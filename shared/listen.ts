@@ -74,7 +74,8 @@ export async function listen(options: ListenOptions): Promise<AddressInfo> {
     });
   });
   const address = server.address();
-  if (address === null || typeof address === 'string') throw new SluiceError('ERR_LISTEN_FAILED', `${what}: ${flagName} gave no TCP address`);
+  if (address === null || typeof address === 'string')
+    throw new SluiceError('ERR_LISTEN_FAILED', `${what}: ${flagName} gave no TCP address`);
   return address;
 }
 
@@ -83,7 +84,11 @@ function listenError(options: ListenOptions, cause: NodeJS.ErrnoException): Slui
   if (cause.code === 'EADDRINUSE') {
     const owner = findPortOwner(port);
     const who = owner === null ? 'another process' : `process ${owner.pid} (${owner.command})`;
-    return new SluiceError('ERR_LISTEN_PORT_BUSY', `${what}: port ${port} is taken by ${who}; stop it or choose another port with ${flagName} PORT`, { cause });
+    return new SluiceError(
+      'ERR_LISTEN_PORT_BUSY',
+      `${what}: port ${port} is taken by ${who}; stop it or choose another port with ${flagName} PORT`,
+      { cause },
+    );
   }
   const why = cause.code === 'EACCES' ? 'not permitted (ports below 1024 need a privilege)' : errorMessage(cause);
   return new SluiceError('ERR_LISTEN_FAILED', `${what}: cannot listen on ${host}:${port} (${flagName}): ${why}`, { cause });

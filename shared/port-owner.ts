@@ -37,7 +37,10 @@ export function findPortOwner(port: number): PortOwner | null {
   for (const pid of quietly(() => readdirSync('/proc'), []).filter((name) => /^\d+$/.test(name))) {
     for (const fd of quietly(() => readdirSync(`/proc/${pid}/fd`), [])) {
       if (!wanted.has(quietly(() => readlinkSync(`/proc/${pid}/fd/${fd}`), ''))) continue;
-      const command = quietly(() => readFileSync(`/proc/${pid}/cmdline`, 'utf8'), '').split('\0').join(' ').trim();
+      const command = quietly(() => readFileSync(`/proc/${pid}/cmdline`, 'utf8'), '')
+        .split('\0')
+        .join(' ')
+        .trim();
       return { pid: Number(pid), command: command.slice(0, COMMAND_CHARS_MAX) };
     }
   }

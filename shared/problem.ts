@@ -14,7 +14,10 @@ export interface Problem {
 
 /** What a stranger may know of an error: everything of a SluiceError, nothing of another one (the log has it). */
 export function problemOf(error: unknown): Problem {
-  const known = error instanceof SluiceError ? error : new SluiceError('ERR_HTTP_INTERNAL', 'an unexpected error; the log of the server has the details', { cause: error });
+  const known =
+    error instanceof SluiceError
+      ? error
+      : new SluiceError('ERR_HTTP_INTERNAL', 'an unexpected error; the log of the server has the details', { cause: error });
   const kind = ERRORS[known.code];
   return {
     type: `urn:sluice:error:${known.code}`,
@@ -27,7 +30,11 @@ export function problemOf(error: unknown): Problem {
 }
 
 /** @param extensions further members of the answer [RFC 9457, 3.2] */
-export function problemResponse(error: unknown, extensions: Readonly<Record<string, unknown>> = {}, headers: Readonly<Record<string, string>> = {}): Response {
+export function problemResponse(
+  error: unknown,
+  extensions: Readonly<Record<string, unknown>> = {},
+  headers: Readonly<Record<string, string>> = {},
+): Response {
   const problem = problemOf(error);
   const retryAfter: Record<string, string> = problem.status === 503 ? { 'retry-after': '1' } : {};
   return new Response(JSON.stringify({ ...problem, ...extensions }), {

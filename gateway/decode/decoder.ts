@@ -1,0 +1,279 @@
+/**
+ * Payloads into readings: the plan of a topic is made once, then a message costs its parse and one lookup per level of
+ * its names. No object per reading exists.
+ *
+ * Purpose: everything that devices send, as columns of the journal's open group.
+ * Constraints: synchronous, not re-entrant; memory bounded by PLANS_MAX and the bounds of SeriesScopes.
+ * A fault of the whole message is thrown (ERR_DECODE_*): the caller writes `deadLetter` instead. A fault of a part is an
+ * exception in the sink.
+ * Not here: which event times are believable (the journal quarantines), redelivery, authentication.
+ */
+import { isUtf8 } from 'node:buffer';
+import { SluiceError, errorMessage, isSluiceError } from '../../shared/errors.ts';
+import type { ExceptionRecord } from '../../shared/exception.ts';
+import type { ReadingSink, SeriesRegistry } from '../journal/journal-api.ts';
+import { EventTimeReader } from './event-time.ts';
+import { decodeShapes } from './json-shapes.ts';
+import { parseJson } from './json-text.ts';
+import { decodeLines, type LinePrecision, type LineSeries } from './line-protocol.ts';
+import { parseMsgpack } from './msgpack.ts';
+import { checkedTags } from './names.ts';
+import { ReadingWriter, cutPayload, reasonOf, type DecodeResult } from './reading-writer.ts';
+import { decodeSenml } from './senml.ts';
+import { SeriesScopes, type MetricNode, type SeriesScope } from './series-scope.ts';
+import type { ShapeContext } from './shape-context.ts';
+import { TopicRules, UnmatchedTopicCounts, type PayloadFormat, type TopicRule } from './topic-rules.ts';
+import { TwoGenerationCache } from './two-generation-cache.ts';
+
+const PLANS_MAX = 20_000;
+/** Plans of longer topics are made each time: the cache is bounded in entries, so each must be small. */
+const CACHED_TOPIC_CHARS_MAX = 1_024;
+/** Line prefixes known per topic; requests without a device share one larger cache. */
+const TOPIC_LINES_MAX = 64;
+const REQUEST_LINES_MAX = 20_000;
+
+/** What is known of a topic's messages. */
+export interface TopicPlan {
+  readonly topic: string;
+  readonly format: PayloadFormat;
+  /** From the topic; null: the payload names it. */
+  readonly device: string | null;
+  readonly context: ShapeContext;
+  readonly deviceTags: readonly string[];
+  lines: TwoGenerationCache<string, LineSeries> | null;
+  /** Why no message of this topic can be taken: its levels are not usable as names. */
+  readonly fault: SluiceError | null;
+}
+
+/** What a request says about its body. */
+export interface DocumentOptions {
+  readonly format: 'json' | 'senml' | 'msgpack' | 'influx';
+  /** null: the body names the device. */
+  readonly device: string | null;
+  /** Line protocol only. */
+  readonly precision: LinePrecision;
+  readonly deviceTags: readonly string[];
+}
+
+export interface DecodeArguments {
+  readonly arrivalUs: number;
+  /** The one device that the sender may write as; null: any. */
+  readonly onlyDevice: string | null;
+}
+
+const DOCUMENT_TIME_KEYS: readonly string[] = ['ts', 'timestamp', 'time'];
+// No digit can be matched in two ways: on hostile input the time must stay linear.
+const PLAIN_NUMBER = /^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$/;
+const PLAIN_INTEGER = /^[+-]?\d+$/;
+const NOT_FINITE = /^[+-]?(nan|inf(inity)?)$/i;
+
+export class Decoder {
+  readonly unmatched = new UnmatchedTopicCounts();
+  readonly #rules: TopicRules;
+  readonly #scopes = new SeriesScopes();
+  readonly #writer: ReadingWriter;
+  readonly #plans = new TwoGenerationCache<string, TopicPlan>(PLANS_MAX);
+  readonly #requestLines = new TwoGenerationCache<string, LineSeries>(REQUEST_LINES_MAX);
+  #generation = 0;
+
+  constructor(rules: readonly TopicRule[], series: SeriesRegistry) {
+    this.#rules = new TopicRules(rules);
+    this.#writer = new ReadingWriter(series, this.#scopes);
+  }
+
+  /** The plan of a topic; null: no rule matches (counted here). */
+  plan(topic: string): TopicPlan | null {
+    const known = this.#plans.get(topic);
+    if (known !== undefined) return known;
+    const plan = this.#makePlan(topic);
+    if (plan === null) this.unmatched.count(topic);
+    else if (topic.length <= CACHED_TOPIC_CHARS_MAX) this.#plans.set(topic, plan);
+    return plan;
+  }
+
+  /**
+   * Reads a message into the sink.
+   *
+   * @throws SluiceError ERR_DECODE_*, ERR_BROKER_FORBIDDEN: nothing of the message is to be kept
+   */
+  decode(plan: TopicPlan, payload: Buffer, sink: ReadingSink, options: DecodeArguments): DecodeResult {
+    if (plan.fault !== null) throw plan.fault;
+    const writer = this.#writer;
+    writer.begin(sink, options.arrivalUs, options.onlyDevice);
+    if (plan.device !== null) writer.permit(plan.device);
+    // An empty payload clears a retained message [MQTT-3.3.1-10]; it carries no reading.
+    if (payload.length > 0) this.#decodeTopic(plan, payload);
+    this.#forgetPlans();
+    return writer.finish(payload);
+  }
+
+  /** Reads the body of an HTTP request. Faults as `decode`. */
+  decodeDocument(body: Buffer, document: DocumentOptions, sink: ReadingSink, options: DecodeArguments): DecodeResult {
+    const writer = this.#writer;
+    writer.begin(sink, options.arrivalUs, options.onlyDevice);
+    let scope: SeriesScope | null = null;
+    if (document.device !== null) {
+      writer.permit(document.device);
+      scope = this.#scopes.scope(document.device, '');
+    }
+    if (document.format === 'influx') {
+      const known =
+        scope === null && document.deviceTags === DEFAULT_DEVICE_TAGS
+          ? this.#requestLines
+          : new TwoGenerationCache<string, LineSeries>(REQUEST_LINES_MAX);
+      decodeLines({ writer, scopes: this.#scopes, scope, deviceTags: document.deviceTags, known, time: document.precision }, textOf(body));
+    } else {
+      const value = document.format === 'msgpack' ? parseMsgpack(body) : parseJson(body);
+      const context: ShapeContext = {
+        writer,
+        scopes: this.#scopes,
+        scope,
+        metric: null,
+        time: new EventTimeReader('auto'),
+        timeKeys: DOCUMENT_TIME_KEYS,
+        deviceKey: 'device',
+      };
+      if (document.format === 'senml') decodeSenml(context, asPack(value));
+      else decodeShapes(context, value);
+    }
+    this.#forgetPlans();
+    return writer.finish(body);
+  }
+
+  /** Instead of a message of which nothing can be used. */
+  deadLetter(plan: TopicPlan, payload: Uint8Array, error: unknown, arrivalUs: number): ExceptionRecord {
+    const reason = isSluiceError(error) ? reasonOf(error.code, error.message) : reasonOf('ERR_DECODE_SYNTAX', errorMessage(error));
+    return {
+      kind: 'dead_letter',
+      device: plan.fault === null ? plan.device : null,
+      metric: plan.fault === null ? (plan.context.metric?.name ?? null) : null,
+      fromUs: arrivalUs,
+      toUs: arrivalUs + 1,
+      readingCount: null,
+      reason,
+      payload: cutPayload(payload),
+    };
+  }
+
+  #makePlan(topic: string): TopicPlan | null {
+    const match = this.#rules.match(topic);
+    if (match === null) return null;
+    const { rule, device } = match;
+    const time = new EventTimeReader(rule.timeUnit);
+    const context = {
+      writer: this.#writer,
+      scopes: this.#scopes,
+      scope: null,
+      metric: null,
+      time,
+      timeKeys: rule.timeKeys,
+      deviceKey: rule.deviceKey,
+    };
+    const plan = { topic, format: rule.format, device, deviceTags: rule.deviceTags, lines: null };
+    try {
+      const scope = device === null ? null : this.#scopes.scope(device, checkedTags(match.tags));
+      const metric: MetricNode | null = match.metric === null || scope === null ? null : this.#scopes.child(scope.root, match.metric);
+      return { ...plan, context: { ...context, scope, metric }, fault: null };
+    } catch (error) {
+      if (!isSluiceError(error)) throw error;
+      return { ...plan, context, fault: error };
+    }
+  }
+
+  #decodeTopic(plan: TopicPlan, payload: Buffer): void {
+    const { context } = plan;
+    switch (plan.format === 'auto' ? recognise(payload, context.metric !== null) : plan.format) {
+      case 'json':
+        return decodeShapes(context, parseJson(payload));
+      case 'senml':
+        return decodeSenml(context, asPack(parseJson(payload)));
+      case 'msgpack':
+        return decodeShapes(context, parseMsgpack(payload));
+      case 'influx':
+        plan.lines ??= new TwoGenerationCache(TOPIC_LINES_MAX);
+        return decodeLines(
+          {
+            writer: context.writer,
+            scopes: context.scopes,
+            scope: context.scope,
+            deviceTags: plan.deviceTags,
+            known: plan.lines,
+            time: context.time,
+          },
+          textOf(payload),
+        );
+      case 'number':
+        return decodeBare(context, payload, false);
+      case 'text':
+        return decodeBare(context, payload, true);
+      case 'bare':
+        if (context.metric === null)
+          throw new SluiceError(
+            'ERR_DECODE_SHAPE',
+            'neither JSON, line protocol nor MessagePack, and the topic names no metric for a bare value',
+          );
+        return decodeBare(context, payload, null);
+    }
+  }
+
+  /** When the names were forgotten, plans hold detached trees: they go too, or the bound would not hold. */
+  #forgetPlans(): void {
+    if (this.#generation === this.#scopes.generation) return;
+    this.#generation = this.#scopes.generation;
+    this.#plans.clear();
+    this.#requestLines.clear();
+  }
+}
+
+export const DEFAULT_DEVICE_TAGS: readonly string[] = ['device', 'host'];
+
+function textOf(payload: Buffer): string {
+  const text = payload.toString('utf8');
+  if (text.includes('\ufffd') && !isUtf8(payload)) throw new SluiceError('ERR_DECODE_SYNTAX', 'the text is not UTF-8');
+  return text;
+}
+
+function asPack(value: unknown): readonly unknown[] {
+  if (Array.isArray(value)) return value;
+  throw new SluiceError('ERR_DECODE_SHAPE', 'a SenML pack is an array of records');
+}
+
+function recognise(payload: Buffer, hasMetric: boolean): 'json' | 'msgpack' | 'influx' | 'bare' {
+  let at = 0;
+  let first = payload[0] as number;
+  while (first === 32 || first === 10 || first === 13 || first === 9) first = payload[++at] ?? 0;
+  if (first === 0x7b /* { */ || first === 0x5b /* [ */) return 'json';
+  if (first >= 0x80 && !isUtf8(payload)) return 'msgpack';
+  if (!hasMetric && looksLikeLine(payload, at)) return 'influx';
+  return 'bare';
+}
+
+/** `name… field=`: a space, then an equals sign in the same line. */
+function looksLikeLine(payload: Buffer, from: number): boolean {
+  const space = payload.indexOf(32, from);
+  const equals = space < 0 ? -1 : payload.indexOf(61, space + 1);
+  if (space <= from || equals <= space + 1) return false;
+  const newline = payload.indexOf(10, from);
+  return newline < 0 || newline > equals || payload[from] === 35; // 35: a comment line before it
+}
+
+/** @param asText true: text whatever it is; false: a number or nothing; null: what it looks like */
+function decodeBare(context: ShapeContext, payload: Buffer, asText: boolean | null): void {
+  const { writer, scope, metric } = context;
+  if (scope === null || metric === null)
+    throw new SluiceError('ERR_DECODE_SHAPE', 'a bare value needs a topic that names device and metric');
+  const text = textOf(payload);
+  if (asText === true) return writer.text(scope, metric, NaN, text);
+  const token = text.trim();
+  if (PLAIN_INTEGER.test(token)) return writer.integer(scope, metric, NaN, token.replace(/^\+/, ''));
+  if (PLAIN_NUMBER.test(token)) return writer.value(scope, metric, NaN, Number(token), 0);
+  if (token === 'true' || token === 'false') return writer.value(scope, metric, NaN, token === 'true', 0);
+  if (NOT_FINITE.test(token)) return writer.problem('ERR_DECODE_VALUE', `${token} is not a finite number`, scope.device, metric.name, NaN);
+  if (asText === false) throw new SluiceError('ERR_DECODE_VALUE', `${JSON.stringify(token.slice(0, 40))} is not a number`);
+  if (token === 'null') return;
+  if (token.startsWith('"')) {
+    const value = parseJson(payload);
+    return writer.value(scope, metric, NaN, value, 0);
+  }
+  writer.text(scope, metric, NaN, text);
+}
