@@ -52,9 +52,6 @@ export const hubConfigSchema = z.strictObject({
   maintenance: z
     .strictObject({
       schedule: z.string().default('*/10 * * * *').describe('When log clean-up and vacuum run (cron)'),
-      checkpointInterval: z.int().min(2).max(10_000).default(100).describe('Commits between two checkpoints of a table'),
-      logRetentionHours: z.number().min(1).max(100_000).default(48).describe('Log entries older than this go once a checkpoint covers them'),
-      fileRetentionHours: z.number().min(1).max(100_000).default(24).describe('Unreferenced data files older than this are deleted'),
     })
     .prefault({}),
   query: z

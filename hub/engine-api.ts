@@ -4,7 +4,7 @@
  * The engine is one worker thread: decode, windows, the lake's commit loop. It owns no socket, so its work may take its
  * time; it does it in slices of about 5 ms, so that captures for queries get in between.
  */
-import type { PartialColumns } from '../shared/window/partial.ts';
+import type { PartialColumns } from '../shared/window/partial-columns.ts';
 import type { WindowDefinition } from '../shared/window/definition.ts';
 import type { LaneClaim, LaneKey, LaneStatus, WatermarkClaim } from '../shared/uplink.ts';
 
@@ -69,17 +69,19 @@ export interface LakeFile {
 
 /**
  * Everything that an answer about windows needs, captured in one synchronous step of the engine: the lake's partials are in
- * `files` (rows with `def` = definitionHash), everything newer is in `tail`; nothing is in both, nothing is missing.
+ * `files`, everything newer is in `tail`; nothing is in both, nothing is missing.
  */
 export interface AggregateCapture {
   readonly definition: WindowDefinition;
   readonly definitionHash: string;
   readonly aggregatesVersion: number;
   readonly readingsVersion: number;
-  /** Pruned by statistics; empty where the tail has all. */
+  /** Of a persisted definition files of `aggregates` (rows of other definitions among them), else of `readings`; pruned by statistics. */
   readonly files: readonly LakeFile[];
-  /** Partials not yet in the lake (committed tail and overlay merged), filtered. */
-  readonly tail: PartialColumns;
+  /** Partials that are not in `files`: of the tail and of the overlay, filtered; a window may have a row in each. */
+  readonly tail: readonly PartialColumns[];
+  /** false: memory was short, and some received readings are missing from `tail` until they are committed. */
+  readonly overlayComplete: boolean;
   /** Accepted watermark per gateway (µs); gateways without one yet are absent. */
   readonly watermarks: ReadonlyMap<string, number>;
   /** Gateways that hold windows open: known, not timed out. */
@@ -98,6 +100,17 @@ export interface PendingException {
   readonly toUs: number;
   readonly readingCount: number | null;
   readonly reason: string;
+}
+
+export type TableName = 'readings' | 'exceptions' | 'aggregates' | 'progress';
+
+/** null = all. */
+export interface TableRange {
+  /** Event times in [fromUs, toUs): ts, window_start, or the range from_ts .. to_ts of an exception. */
+  readonly fromUs: number;
+  readonly toUs: number;
+  readonly devices: readonly string[] | null;
+  readonly metrics: readonly string[] | null;
 }
 
 export interface TableCapture {
@@ -130,20 +143,26 @@ export interface EngineStatus {
 export interface QueryEngine {
   readonly definitions: readonly WindowDefinition[];
   captureAggregates(filter: AggregateFilter): Promise<AggregateCapture>;
-  /** Active files of a table, pruned to those that may hold rows with ts (or from_ts/to_ts) in [fromUs, toUs) and, where statistics tell, the device and metric. */
-  captureTable(table: 'readings' | 'exceptions' | 'progress', range: { fromUs: number; toUs: number; devices: readonly string[] | null; metrics: readonly string[] | null }): Promise<TableCapture>;
-  /** Distinct series seen: those of the tail, and the files of `aggregates` that have the rest. */
+  /** Active files of a table, pruned by statistics to those that may hold rows of the range. */
+  captureTable(table: TableName, range: TableRange): Promise<TableCapture>;
   status(): Promise<EngineStatus>;
 }
 
 /** Settings of the engine, part of the hub's configuration. */
 export interface EngineSettings {
   readonly lakeDir: string;
+  /** Random identity of this start of the hub. */
+  readonly hubInstance: string;
   readonly commitIntervalMsMin: number;
   readonly commitIntervalMsMax: number;
-  readonly commitRowsMax: number;
+  readonly commitReadingsMax: number;
   readonly commitBytesMax: number;
   readonly flushIntervalMs: number;
+  readonly windowBytesMax: number;
+  readonly allowedLatenessMs: number;
   readonly gatewayIdleTimeoutMs: number;
+  /** Cron expression. */
+  readonly maintenanceSchedule: string;
   readonly definitions: readonly WindowDefinition[];
+  readonly logLevel: string;
 }

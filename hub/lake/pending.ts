@@ -21,8 +21,6 @@ export interface PendingBatch {
   readonly receivedUs: number;
   /** null: no readings (a gap, or a batch that could not be applied). */
   readonly runs: SeriesRuns | null;
-  /** SeriesIndex ids of runs.seriesTable. */
-  readonly seriesIds: Uint32Array;
   readonly exceptions: readonly ExceptionRecord[];
   /** Estimate of the memory held. */
   readonly bytes: number;

@@ -4,7 +4,7 @@
  * Pure and columnar: runs are counted into their places (a counting sort by series rank), never compared reading by
  * reading; only a series whose runs overlap in time is sorted again. Order in a file: device, metric, tags, gateway, ts.
  */
-import type { SeriesIndex } from './series-index.ts';
+import type { SeriesOrder } from './series-order.ts';
 import type { PendingBatch } from './pending.ts';
 import type { ParquetColumn } from './parquet/encode.ts';
 
@@ -29,7 +29,8 @@ export function dayOf(eventTimeUs: number): string {
   return new Date(Math.floor(eventTimeUs / DAY_US) * 86_400_000).toISOString().slice(0, 10);
 }
 
-function splitByDay(batches: readonly PendingBatch[]): Map<number, Piece[]> {
+/** @throws SluiceError ERR_WINDOW_GROUPS_FULL from the registry. */
+function splitByDay(batches: readonly PendingBatch[], order: SeriesOrder): Map<number, Piece[]> {
   const days = new Map<number, Piece[]>();
   let lastDay = Number.NaN;
   let lastPieces: Piece[] = [];
@@ -47,17 +48,19 @@ function splitByDay(batches: readonly PendingBatch[]): Map<number, Piece[]> {
   batches.forEach((batch, batchIndex) => {
     if (batch.runs === null) return;
     const { runOffsets, eventTimeUs, seriesTable } = batch.runs;
+    const seriesIds = new Uint32Array(seriesTable.length);
+    order.registry.resolve(batch.lane.gateway, seriesTable, seriesIds);
     for (let run = 0; run < seriesTable.length; run++) {
-      const seriesId = batch.seriesIds[run]!;
-      const end = runOffsets[run + 1]!;
-      let start = runOffsets[run]!;
+      const seriesId = seriesIds[run];
+      const end = runOffsets[run + 1];
+      let start = runOffsets[run];
       while (start < end) {
-        const day = Math.floor(eventTimeUs[start]! / DAY_US);
+        const day = Math.floor(eventTimeUs[start] / DAY_US);
         let stop = end;
         // Most runs lie in one day; times ascend, so the last reading tells.
-        if (Math.floor(eventTimeUs[end - 1]! / DAY_US) !== day) {
+        if (Math.floor(eventTimeUs[end - 1] / DAY_US) !== day) {
           stop = start;
-          while (stop < end && Math.floor(eventTimeUs[stop]! / DAY_US) === day) stop++;
+          while (stop < end && Math.floor(eventTimeUs[stop] / DAY_US) === day) stop++;
         }
         piecesOf(day).push({ batch: batchIndex, seriesId, start, end: stop });
         start = stop;
@@ -82,29 +85,36 @@ class Dictionary {
     }
     return index;
   }
+
+  column(name: string, indices: Uint32Array): ParquetColumn {
+    // Nothing but null needs no indices at all.
+    return { name, type: 'string', dictionary: this.values.length === 1 ? [] : this.values, indices, nullIndex: 0 };
+  }
 }
 
 /** @yields between days; a day of n rows costs about 30 ns × n. */
-export function* buildDayRows(batches: readonly PendingBatch[], index: SeriesIndex): Generator<DayRows> {
-  const ranks = index.ranks();
-  const days = splitByDay(batches);
-  for (const day of [...days.keys()].sort((a, b) => a - b)) yield buildDay(day, days.get(day)!, batches, index, ranks);
+export function* buildDayRows(batches: readonly PendingBatch[], order: SeriesOrder): Generator<DayRows> {
+  const days = splitByDay(batches, order);
+  for (const [day, pieces] of [...days].sort(([a], [b]) => a - b)) yield buildDay(day, pieces, batches, order);
 }
 
-function buildDay(day: number, pieces: readonly Piece[], batches: readonly PendingBatch[], index: SeriesIndex, ranks: Uint32Array): DayRows {
+function buildDay(day: number, pieces: readonly Piece[], batches: readonly PendingBatch[], order: SeriesOrder): DayRows {
+  const ranks = order.ranks();
   // Count rows per series, then give each series its place in rank order.
-  const countOf = new Map<number, number>();
+  const countOf = new Uint32Array(ranks.length);
+  const present: number[] = [];
   let rowCount = 0;
   for (const piece of pieces) {
-    countOf.set(piece.seriesId, (countOf.get(piece.seriesId) ?? 0) + piece.end - piece.start);
+    if (countOf[piece.seriesId] === 0) present.push(piece.seriesId);
+    countOf[piece.seriesId] += piece.end - piece.start;
     rowCount += piece.end - piece.start;
   }
-  const seriesIds = Uint32Array.from(countOf.keys()).sort((a, b) => ranks[a]! - ranks[b]!);
-  const slotOf = new Uint32Array(index.size);
+  const seriesIds = Uint32Array.from(present).sort((a, b) => ranks[a] - ranks[b]);
+  const slotOf = new Uint32Array(ranks.length);
   const offsets = new Uint32Array(seriesIds.length + 1);
   seriesIds.forEach((id, slot) => {
     slotOf[id] = slot;
-    offsets[slot + 1] = offsets[slot]! + countOf.get(id)!;
+    offsets[slot + 1] = offsets[slot] + countOf[id];
   });
 
   const ts = new Float64Array(rowCount);
@@ -122,10 +132,11 @@ function buildDay(day: number, pieces: readonly Piece[], batches: readonly Pendi
 
   const next = offsets.slice(0, seriesIds.length);
   for (const piece of pieces) {
-    const batch = batches[piece.batch]!;
-    const runs = batch.runs!;
-    const slot = slotOf[piece.seriesId]!;
-    const at = next[slot]!;
+    const batch = batches[piece.batch];
+    const { runs } = batch;
+    if (runs === null) continue;
+    const slot = slotOf[piece.seriesId];
+    const at = next[slot];
     const end = at + piece.end - piece.start;
     next[slot] = end;
     ts.set(runs.eventTimeUs.subarray(piece.start, piece.end), at);
@@ -136,10 +147,10 @@ function buildDay(day: number, pieces: readonly Piece[], batches: readonly Pendi
     laneIndex.fill(lanes.indexOf(batch.lane.lane), at, end);
     if (runs.text !== null) {
       for (let row = at, from = piece.start; row < end; row++, from++) {
-        const textIndex = runs.text[from]!;
+        const textIndex = runs.text[from];
         if (textIndex === 0) continue;
-        text[row] = texts.indexOf(runs.texts[textIndex - 1]!);
-        if (Number.isNaN(value[row]!)) {
+        text[row] = texts.indexOf(runs.texts[textIndex - 1] ?? null);
+        if (Number.isNaN(value[row])) {
           valid[row] = 0;
           hasNull = true;
         }
@@ -159,24 +170,24 @@ function buildDay(day: number, pieces: readonly Piece[], batches: readonly Pendi
     const metricIndex = new Uint32Array(rowCount);
     const tagsIndex = new Uint32Array(rowCount);
     seriesIds.forEach((id, slot) => {
-      const from = offsets[slot]!;
-      const to = offsets[slot + 1]!;
-      const series = index.series[id]!;
-      gatewayIndex.fill(gateways.indexOf(index.gateways[id]!), from, to);
+      const from = offsets[slot];
+      const to = offsets[slot + 1];
+      const series = order.nameOf(id);
+      gatewayIndex.fill(gateways.indexOf(series.gateway), from, to);
       deviceIndex.fill(devices.indexOf(series.device), from, to);
       metricIndex.fill(metrics.indexOf(series.metric), from, to);
       if (series.tags !== '') tagsIndex.fill(tags.indexOf(series.tags), from, to);
     });
     return [
       { name: 'ts', type: 'timestamp', values: ts },
-      { name: 'gateway', type: 'string', dictionary: gateways.values, indices: gatewayIndex, nullIndex: 0 },
-      { name: 'device', type: 'string', dictionary: devices.values, indices: deviceIndex, nullIndex: 0 },
-      { name: 'metric', type: 'string', dictionary: metrics.values, indices: metricIndex, nullIndex: 0 },
-      { name: 'tags', type: 'string', dictionary: tags.values, indices: tagsIndex, nullIndex: 0 },
+      gateways.column('gateway', gatewayIndex),
+      devices.column('device', deviceIndex),
+      metrics.column('metric', metricIndex),
+      tags.column('tags', tagsIndex),
       { name: 'value', type: 'double', values: value, valid: hasNull ? valid : null },
-      { name: 'text', type: 'string', dictionary: texts.values, indices: text, nullIndex: 0 },
-      { name: 'epoch', type: 'string', dictionary: epochs.values, indices: epochIndex, nullIndex: 0 },
-      { name: 'lane', type: 'string', dictionary: lanes.values, indices: laneIndex, nullIndex: 0 },
+      texts.column('text', text),
+      epochs.column('epoch', epochIndex),
+      lanes.column('lane', laneIndex),
       { name: 'seq', type: 'long', values: seq },
       { name: 'ingested_at', type: 'timestamp', values: ingested },
     ];
@@ -192,14 +203,14 @@ function sortOverlaps(
 ): void {
   const { ts } = floats;
   for (let slot = 0; slot + 1 < offsets.length; slot++) {
-    const from = offsets[slot]!;
-    const to = offsets[slot + 1]!;
+    const from = offsets[slot];
+    const to = offsets[slot + 1];
     let ascending = true;
-    for (let row = from + 1; row < to && ascending; row++) ascending = ts[row - 1]! <= ts[row]!;
+    for (let row = from + 1; row < to && ascending; row++) ascending = ts[row - 1] <= ts[row];
     if (ascending) continue;
-    const order = Array.from({ length: to - from }, (_, offset) => from + offset).sort((a, b) => ts[a]! - ts[b]! || a - b);
+    const order = Array.from({ length: to - from }, (_, offset) => from + offset).sort((a, b) => ts[a] - ts[b] || a - b);
     for (const column of [...Object.values(floats), ...Object.values(indices), valid]) {
-      const sorted = order.map((row) => column[row]!);
+      const sorted = order.map((row) => column[row]);
       column.set(sorted, from);
     }
   }

@@ -93,7 +93,7 @@ export function aggregateColumns(
     keyColumn('device', partials.groups.device, group),
     keyColumn('metric', partials.groups.metric, group),
     keyColumn('tags', partials.groups.tags, group),
-    { name: 'gen', type: 'int', values: Int32Array.from(order, (row) => partials.gen[row]) },
+    { name: 'gen', type: 'long', values: pick(partials.gen) },
     { name: 'n', type: 'long', values: pick(partials.n) },
     { name: 'mean', type: 'double', values: pick(partials.mean) },
     { name: 'm2', type: 'double', values: pick(partials.m2) },

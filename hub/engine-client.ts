@@ -1,0 +1,164 @@
+/**
+ * The engine as the main thread sees it: calls become messages to the worker, batches are transferred, not copied.
+ *
+ * A worker that dies takes the process with it (`onFatal`): the gateways hold everything that is not committed, and a
+ * supervisor's restart is the one recovery path that is tested all the time.
+ */
+import { Worker } from 'node:worker_threads';
+import { SluiceError, type ErrorCode } from '../shared/errors.ts';
+import { parseLaneAppId, type LaneClaim, type LaneKey, type WatermarkClaim } from '../shared/uplink.ts';
+import { workerUrl } from '../shared/worker-url.ts';
+import type {
+  AggregateCapture,
+  AggregateFilter,
+  EngineSettings,
+  EngineStatus,
+  IngestEngine,
+  LaneState,
+  QueryEngine,
+  SubmittedBatch,
+  TableCapture,
+  TableName,
+  TableRange,
+} from './engine-api.ts';
+
+/** Main → worker. Calls carry an id and are answered; casts are not. */
+export type EngineRequest =
+  | { readonly kind: 'call'; readonly id: number; readonly method: EngineMethod; readonly args: readonly unknown[] }
+  | { readonly kind: 'submit'; readonly lane: LaneKey; readonly batch: SubmittedBatch }
+  | { readonly kind: 'watermark'; readonly gateway: string; readonly claim: WatermarkClaim };
+
+export const ENGINE_METHODS = ['openLane', 'captureAggregates', 'captureTable', 'status', 'stop'] as const;
+export type EngineMethod = (typeof ENGINE_METHODS)[number];
+
+/** Worker → main. */
+export type EngineReply =
+  | { readonly kind: 'ready'; readonly lakeId: string }
+  | { readonly kind: 'failed'; readonly code: ErrorCode | null; readonly message: string }
+  | { readonly kind: 'result'; readonly id: number; readonly value: unknown }
+  | { readonly kind: 'error'; readonly id: number; readonly code: ErrorCode | null; readonly message: string }
+  | { readonly kind: 'committed'; readonly positions: readonly { readonly appId: string; readonly committed: number }[] }
+  | { readonly kind: 'pending'; readonly bytes: number };
+
+interface Waiter {
+  resolve(value: unknown): void;
+  reject(error: Error): void;
+}
+
+export class EngineClient implements IngestEngine, QueryEngine {
+  readonly lakeId: string;
+  readonly definitions: EngineSettings['definitions'];
+  #worker: Worker;
+  #waiters = new Map<number, Waiter>();
+  #nextId = 1;
+  #committedCallbacks: ((lane: LaneKey, committed: number) => void)[] = [];
+  #pendingCallbacks: ((pendingBytes: number) => void)[] = [];
+  #submittedBytes = 0;
+  #pendingBytes = 0;
+  #onFatal: (error: Error) => void;
+
+  private constructor(worker: Worker, lakeId: string, settings: EngineSettings, onFatal: (error: Error) => void) {
+    this.#worker = worker;
+    this.lakeId = lakeId;
+    this.definitions = settings.definitions;
+    this.#onFatal = onFatal;
+    worker.on('message', (reply: EngineReply) => this.#onReply(reply));
+    worker.on('error', (error) => this.#fail(error));
+    worker.on('exit', (code) => this.#fail(new Error(`the engine's thread ended with code ${code}`)));
+  }
+
+  /** @throws SluiceError of the lake: not a table of ours, not a usable directory. */
+  static async start(settings: EngineSettings, onFatal: (error: Error) => void): Promise<EngineClient> {
+    const worker = new Worker(workerUrl(import.meta.url, './engine-worker'), { workerData: settings });
+    const first = await new Promise<EngineReply>((resolve, reject) => {
+      worker.once('message', resolve);
+      worker.once('error', reject);
+    });
+    if (first.kind === 'ready') return new EngineClient(worker, first.lakeId, settings, onFatal);
+    await worker.terminate();
+    throw first.kind === 'failed' ? rebuildError(first.code, first.message) : new Error(`unexpected first message ${first.kind}`);
+  }
+
+  get pendingBytes(): number {
+    return this.#pendingBytes + this.#submittedBytes;
+  }
+
+  openLane(lane: LaneKey, claim: LaneClaim): Promise<LaneState> {
+    return this.#call('openLane', lane, claim);
+  }
+
+  submit(lane: LaneKey, batch: SubmittedBatch): void {
+    this.#submittedBytes += batch.body.byteLength;
+    const { buffer } = batch.body;
+    // A body that is a view of a larger (pooled) buffer must not take its neighbours along: structured clone copies it.
+    const owned = buffer instanceof ArrayBuffer && buffer.byteLength === batch.body.byteLength;
+    this.#worker.postMessage({ kind: 'submit', lane, batch } satisfies EngineRequest, owned ? [buffer] : []);
+  }
+
+  assertWatermark(gateway: string, claim: WatermarkClaim): void {
+    this.#worker.postMessage({ kind: 'watermark', gateway, claim } satisfies EngineRequest);
+  }
+
+  onCommitted(callback: (lane: LaneKey, committed: number) => void): void {
+    this.#committedCallbacks.push(callback);
+  }
+
+  onPendingBytes(callback: (pendingBytes: number) => void): void {
+    this.#pendingCallbacks.push(callback);
+  }
+
+  captureAggregates(filter: AggregateFilter): Promise<AggregateCapture> {
+    return this.#call('captureAggregates', filter);
+  }
+
+  captureTable(table: TableName, range: TableRange): Promise<TableCapture> {
+    return this.#call('captureTable', table, range);
+  }
+
+  status(): Promise<EngineStatus> {
+    return this.#call('status');
+  }
+
+  /** Commits and flushes what is there, then ends the worker. */
+  async stop(): Promise<void> {
+    this.#onFatal = () => undefined;
+    await this.#call('stop');
+    await this.#worker.terminate();
+  }
+
+  #call<T>(method: EngineMethod, ...args: unknown[]): Promise<T> {
+    const id = this.#nextId++;
+    return new Promise<T>((resolve, reject) => {
+      this.#waiters.set(id, { resolve: resolve as (value: unknown) => void, reject });
+      this.#worker.postMessage({ kind: 'call', id, method, args } satisfies EngineRequest);
+    });
+  }
+
+  #onReply(reply: EngineReply): void {
+    if (reply.kind === 'result' || reply.kind === 'error') {
+      const waiter = this.#waiters.get(reply.id);
+      this.#waiters.delete(reply.id);
+      if (reply.kind === 'result') waiter?.resolve(reply.value);
+      else waiter?.reject(rebuildError(reply.code, reply.message));
+    } else if (reply.kind === 'committed') {
+      for (const { appId, committed } of reply.positions) {
+        const lane = parseLaneAppId(appId);
+        if (lane !== null) for (const callback of this.#committedCallbacks) callback(lane, committed);
+      }
+    } else if (reply.kind === 'pending') {
+      this.#pendingBytes = reply.bytes;
+      this.#submittedBytes = 0;
+      for (const callback of this.#pendingCallbacks) callback(reply.bytes);
+    }
+  }
+
+  #fail(error: Error): void {
+    for (const waiter of this.#waiters.values()) waiter.reject(error);
+    this.#waiters.clear();
+    this.#onFatal(error);
+  }
+}
+
+function rebuildError(code: ErrorCode | null, message: string): Error {
+  return code === null ? new Error(message) : new SluiceError(code, message);
+}

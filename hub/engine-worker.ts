@@ -1,0 +1,82 @@
+/** The engine's thread: opens the lake, answers the main thread's messages, runs maintenance by the clock. */
+import { parentPort, workerData } from 'node:worker_threads';
+import cron from 'node-cron';
+import { systemClock } from '../shared/clock.ts';
+import { errorMessage, isSluiceError } from '../shared/errors.ts';
+import { createLogger } from '../shared/logging.ts';
+import type { LaneClaim, LaneKey } from '../shared/uplink.ts';
+import { Engine } from './engine.ts';
+import type { AggregateFilter, EngineSettings, TableName, TableRange } from './engine-api.ts';
+import type { EngineMethod, EngineReply, EngineRequest } from './engine-client.ts';
+import { Lake } from './lake/lake.ts';
+
+/** Positions are coalesced for so long: a commit moves a thousand lanes at once, submissions come by the thousand. */
+const PENDING_REPORT_MS = 20;
+
+const settings = workerData as EngineSettings;
+const port = parentPort;
+if (port === null) throw new Error('engine-worker runs as a worker thread');
+const logger = createLogger('hub-engine', settings.logLevel);
+
+function reply(message: EngineReply): void {
+  port?.postMessage(message);
+}
+
+function asError(error: unknown): { code: ReturnType<typeof codeOf>; message: string } {
+  return { code: codeOf(error), message: errorMessage(error) };
+}
+
+function codeOf(error: unknown) {
+  return isSluiceError(error) ? error.code : null;
+}
+
+let pendingReport: NodeJS.Timeout | null = null;
+let pendingBytes = 0;
+
+try {
+  const lake = await Lake.open(settings.lakeDir, systemClock, settings.hubInstance, logger);
+  const engine = await Engine.open(settings, lake, systemClock, logger, {
+    committed: (positions) => reply({ kind: 'committed', positions }),
+    pending(bytes) {
+      pendingBytes = bytes;
+      pendingReport ??= setTimeout(() => {
+        pendingReport = null;
+        reply({ kind: 'pending', bytes: pendingBytes });
+      }, PENDING_REPORT_MS);
+    },
+  });
+  const maintenance = cron.schedule(settings.maintenanceSchedule, async () => {
+    try {
+      await engine.maintain();
+    } catch (error) {
+      // Nothing depends on it being done now: the next turn of the clock tries again.
+      logger.error({ err: error }, 'maintenance of the lake failed');
+    }
+  });
+  const methods: Record<EngineMethod, (args: readonly unknown[]) => unknown> = {
+    openLane: ([lane, claim]) => engine.openLane(lane as LaneKey, claim as LaneClaim),
+    captureAggregates: ([filter]) => engine.captureAggregates(filter as AggregateFilter),
+    captureTable: ([table, range]) => engine.captureTable(table as TableName, range as TableRange),
+    status: () => engine.status(),
+    async stop() {
+      await maintenance.stop();
+      await engine.stop();
+    },
+  };
+  port.on('message', (message: EngineRequest) => {
+    if (message.kind === 'submit') engine.submit(message.lane, message.batch);
+    else if (message.kind === 'watermark') engine.assertWatermark(message.gateway, message.claim);
+    else void answer(message.id, () => methods[message.method](message.args));
+  });
+  reply({ kind: 'ready', lakeId: engine.lakeId });
+} catch (error) {
+  reply({ kind: 'failed', ...asError(error) });
+}
+
+async function answer(id: number, method: () => unknown): Promise<void> {
+  try {
+    reply({ kind: 'result', id, value: await method() });
+  } catch (error) {
+    reply({ kind: 'error', id, ...asError(error) });
+  }
+}

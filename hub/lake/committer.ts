@@ -1,0 +1,135 @@
+/**
+ * The commit loop's one turn: the group of pending batches becomes rows of `exceptions` and `readings`, exactly once.
+ *
+ * Order, and what a crash after each step leaves:
+ *   1. exceptions staged: an orphan file, which vacuum deletes
+ *   2. `exceptions` committed with its own lane positions: the next try finds its rows at or below them and leaves them out
+ *   3. one file per UTC day staged: orphans
+ *   4. the `readings` log entry put if absent: this alone makes the batches committed; gateways resend the rest
+ *
+ * Rows of a lane in a commit are exactly the seqs from + 1 … to, valid only while the table says `from`. After a lost race
+ * the winner's versions are applied first (which drops what they cover from the group), then the files are built again.
+ * Staged files are deleted only after a different commit was read at every version tried ('moved', 'conflict'); after an
+ * error they stay for vacuum.
+ *
+ * It does not decide when to commit, holds no timer and knows no windows.
+ */
+import type { EncodedParquet, ParquetColumn } from './parquet/encode.ts';
+import { encodeParquet } from './parquet/encode.ts';
+import type { AddFile } from './delta-actions.ts';
+import type { AppliedVersion, DeltaTable } from './delta-table.ts';
+import { positionOf } from './delta-snapshot.ts';
+import { exceptionColumns, type ExceptionRow } from './exception-rows.ts';
+import type { GroupLane, PendingLanes } from './pending.ts';
+import { buildDayRows } from './readings-rows.ts';
+import type { SeriesOrder } from './series-order.ts';
+import { stageEncoded } from './lake.ts';
+
+export interface CommitterTables {
+  readonly readings: DeltaTable;
+  readonly exceptions: DeltaTable;
+}
+
+export interface CommitterHooks {
+  /** Versions of `readings`, in order, own and foreign: settles the lanes that they move. */
+  applyReadings(applied: readonly AppliedVersion[]): Promise<void>;
+  /** Lets other work of the thread in; called at least every few ms of encoding. */
+  breathe(): Promise<void>;
+}
+
+export interface CommitResult {
+  readonly readings: number;
+  readonly batches: number;
+  readonly exceptions: number;
+  readonly conflicts: number;
+}
+
+export class Committer {
+  readonly #tables: CommitterTables;
+  readonly #pending: PendingLanes;
+  readonly #order: SeriesOrder;
+  readonly #hooks: CommitterHooks;
+
+  constructor(tables: CommitterTables, pending: PendingLanes, order: SeriesOrder, hooks: CommitterHooks) {
+    this.#tables = tables;
+    this.#pending = pending;
+    this.#order = order;
+    this.#hooks = hooks;
+  }
+
+  /**
+   * Commits the group that `pending` has; returns when it is in the lake or turned out to be there already.
+   *
+   * @throws SluiceError of the store: the group stays, and the same call later goes on.
+   */
+  async commitGroup(): Promise<CommitResult> {
+    let conflicts = 0;
+    for (;;) {
+      const group = this.#pending.group();
+      if (group.length === 0) return { readings: 0, batches: 0, exceptions: 0, conflicts };
+      const exceptions = await this.#commitExceptions(group);
+      const batches = group.flatMap((lane) => lane.batches);
+      const adds: AddFile[] = [];
+      let readings = 0;
+      for (const day of buildDayRows(batches, this.#order)) {
+        readings += day.rowCount;
+        adds.push(await this.#stage(this.#tables.readings, { day: day.day }, day.rowCount, day.columns));
+      }
+      const outcome = await this.#tables.readings.tryCommit({
+        operation: 'STREAMING UPDATE',
+        operationParameters: { outputMode: 'Append' },
+        adds,
+        removes: [],
+        txns: group.map(({ appId, from, to }) => ({ appId, from, to })),
+      });
+      await this.#hooks.applyReadings(outcome.applied);
+      if (outcome.status === 'committed') return { readings, batches: batches.length, exceptions, conflicts };
+      conflicts++;
+      await this.#tables.readings.discardStaged(adds.map((add) => add.path));
+    }
+  }
+
+  /** @returns how many rows were added */
+  async #commitExceptions(group: readonly GroupLane[]): Promise<number> {
+    const table = this.#tables.exceptions;
+    for (;;) {
+      const rows: ExceptionRow[] = [];
+      const txns: { appId: string; from: number; to: number }[] = [];
+      for (const lane of group) {
+        const from = positionOf(table.snapshot, lane.appId);
+        const before = rows.length;
+        for (const batch of lane.batches) {
+          if (batch.seq <= from) continue;
+          batch.exceptions.forEach((record, idx) => rows.push({ batch, idx, record }));
+        }
+        if (rows.length > before) txns.push({ appId: lane.appId, from, to: lane.to });
+      }
+      if (rows.length === 0) return 0;
+      const add = await this.#stage(table, {}, rows.length, exceptionColumns(rows));
+      const outcome = await table.tryCommit({
+        operation: 'STREAMING UPDATE',
+        operationParameters: { outputMode: 'Append' },
+        adds: [add],
+        removes: [],
+        txns,
+      });
+      if (outcome.status === 'committed') return rows.length;
+      await table.discardStaged([add.path]);
+    }
+  }
+
+  async #stage(table: DeltaTable, partition: Record<string, string>, rowCount: number, columns: ParquetColumn[]): Promise<AddFile> {
+    const encoded = await encodeInSlices(rowCount, columns, () => this.#hooks.breathe());
+    return stageEncoded(table, partition, encoded);
+  }
+}
+
+/** Encodes a file, letting the thread breathe between the encoder's slices. */
+export async function encodeInSlices(rowCount: number, columns: ParquetColumn[], breathe: () => Promise<void>): Promise<EncodedParquet> {
+  const steps = encodeParquet({ rowCount, columns, compression: 'zstd' });
+  for (;;) {
+    const step = steps.next();
+    if (step.done === true) return step.value;
+    await breathe();
+  }
+}

@@ -1,0 +1,94 @@
+/**
+ * The lake of one hub: its store and the four tables, opened together.
+ */
+import path from 'node:path';
+import type { Clock } from '../../shared/clock.ts';
+import type { Logger } from '../../shared/logging.ts';
+import type { ActionSet } from './delta-actions.ts';
+import { addStaged } from './delta-stats.ts';
+import type { AddFile, PartitionValues } from './delta-actions.ts';
+import { DeltaTable } from './delta-table.ts';
+import { LocalStore } from './local-store.ts';
+import type { EncodedParquet } from './parquet/encode.ts';
+import { readParquetColumns } from './parquet/read.ts';
+import type { ObjectStore } from './store.ts';
+import { AGGREGATES, EXCEPTIONS, PROGRESS, READINGS } from './tables.ts';
+
+/** Watermarks only ever rise, so the newest files have them; older ones are of gateways long gone. */
+const PROGRESS_FILES_READ_MAX = 500;
+
+export interface AcceptedWatermark {
+  readonly gateway: string;
+  readonly watermarkUs: number;
+  readonly assertedUs: number;
+}
+
+export class Lake {
+  readonly store: ObjectStore;
+  readonly readings: DeltaTable;
+  readonly exceptions: DeltaTable;
+  readonly aggregates: DeltaTable;
+  readonly progress: DeltaTable;
+  readonly #root: string;
+
+  private constructor(root: string, store: ObjectStore, tables: readonly [DeltaTable, DeltaTable, DeltaTable, DeltaTable]) {
+    this.#root = path.resolve(root);
+    this.store = store;
+    [this.readings, this.exceptions, this.aggregates, this.progress] = tables;
+  }
+
+  /** @throws SluiceError ERR_STORE_*, ERR_LAKE_* */
+  static async open(directory: string, clock: Clock, hubId: string, logger: Logger): Promise<Lake> {
+    const store = await LocalStore.open(directory);
+    const options = { clock, hubId, warn: (message: string) => logger.warn(message) };
+    const open = (spec: typeof READINGS): Promise<DeltaTable> => DeltaTable.open(store, spec.name, spec, options);
+    return new Lake(directory, store, [await open(READINGS), await open(EXCEPTIONS), await open(AGGREGATES), await open(PROGRESS)]);
+  }
+
+  /** Where a data file of a table lies on this machine, for programs that read files (DuckDB). */
+  localPath(table: DeltaTable, file: string): string {
+    return path.join(this.#root, table.spec.name, file);
+  }
+
+  /** The actions of one version of a table. @throws SluiceError ERR_LAKE_LOG_GAP */
+  async readEntry(table: DeltaTable, version: number): Promise<ActionSet> {
+    for await (const { actions } of table.history(version - 1, version)) return actions;
+    throw new Error('a history of one version has one');
+  }
+
+  async readProgress(): Promise<AcceptedWatermark[]> {
+    const newest = new Map<string, AcceptedWatermark>();
+    const files = [...this.progress.snapshot.files.values()].slice(-PROGRESS_FILES_READ_MAX);
+    for (const file of files) {
+      const bytes = await this.store.get(`${PROGRESS.name}/${file.path}`);
+      if (bytes === null) continue;
+      const { rowCount, columns } = await readParquetColumns(bytes);
+      const gateway = columns.get('gateway');
+      const watermark = columns.get('watermark_ts');
+      const asserted = columns.get('asserted_ts');
+      if (gateway?.type !== 'string' || watermark?.type !== 'timestamp' || asserted?.type !== 'timestamp') continue;
+      for (let row = 0; row < rowCount; row++) {
+        const name = gateway.dictionary[gateway.indices[row]];
+        const known = newest.get(name);
+        if (known === undefined || known.watermarkUs < watermark.values[row]) {
+          newest.set(name, { gateway: name, watermarkUs: watermark.values[row], assertedUs: asserted.values[row] });
+        }
+      }
+    }
+    return [...newest.values()];
+  }
+
+  /** Checkpoints of all tables whose interval has passed. */
+  async checkpointIfDue(): Promise<void> {
+    for (const table of this.#tables()) await table.checkpointIfDue();
+  }
+
+  #tables(): DeltaTable[] {
+    return [this.readings, this.exceptions, this.aggregates, this.progress];
+  }
+}
+
+/** Writes an encoded file of a table that no commit names yet. */
+export async function stageEncoded(table: DeltaTable, partitionValues: PartitionValues, encoded: EncodedParquet): Promise<AddFile> {
+  return addStaged(table.spec, await table.stageFile(partitionValues, encoded.bytes), encoded);
+}

@@ -1,0 +1,99 @@
+/**
+ * From the tail of the windows into the table `aggregates`, and back at start.
+ *
+ * A flush writes all of the tail, never a part of it: every definition's partials for exactly the versions
+ * (position, to] of `readings`, one file each, one commit, by compare-and-set on `win/<definition hash>`.
+ *
+ * Crash: before the log entry, orphan files; after it, nothing is left to do. The loser of a race ('moved') has written
+ * nothing; its owner reads the versions behind the winner's position again.
+ */
+import type { WindowDefinition } from '../../shared/window/definition.ts';
+import { definitionHash } from '../../shared/window/definition.ts';
+import type { PartialColumns } from '../../shared/window/partial-columns.ts';
+import { encodeInSlices } from '../lake/committer.ts';
+import type { AddFile } from '../lake/delta-actions.ts';
+import { positionOf } from '../lake/delta-snapshot.ts';
+import type { CommitOutcome, DeltaTable } from '../lake/delta-table.ts';
+import type { ParquetColumn } from '../lake/parquet/encode.ts';
+import { stageEncoded } from '../lake/lake.ts';
+import { aggregateColumns } from './aggregate-rows.ts';
+
+export interface ProgressRow {
+  readonly gateway: string;
+  readonly watermarkUs: number;
+  readonly assertedUs: number;
+}
+
+export interface FlusherTables {
+  readonly aggregates: DeltaTable;
+  readonly progress: DeltaTable;
+}
+
+export class Flusher {
+  readonly definitions: readonly WindowDefinition[];
+  readonly #tables: FlusherTables;
+  readonly #breathe: () => Promise<void>;
+
+  /** @param definitions the persisted ones */
+  constructor(tables: FlusherTables, definitions: readonly WindowDefinition[], breathe: () => Promise<void>) {
+    this.definitions = definitions;
+    this.#tables = tables;
+    this.#breathe = breathe;
+  }
+
+  /** Up to which version of `readings` the table has the definition's partials; 0 if it has none. */
+  position(definition: WindowDefinition): number {
+    return positionOf(this.#tables.aggregates.snapshot, windowAppId(definition));
+  }
+
+  /**
+   * @param definitions all with the same position `from`
+   * @param rowsOf partials of one definition, possibly several sets (days of a backfill)
+   * @returns 'moved': another hub was first; nothing was written. `applied`: what happened to the table meanwhile.
+   */
+  async flush(
+    definitions: readonly WindowDefinition[],
+    versions: { readonly from: number; readonly to: number },
+    rowsOf: (definition: WindowDefinition) => Iterable<PartialColumns> | AsyncIterable<PartialColumns>,
+  ): Promise<CommitOutcome> {
+    const adds: AddFile[] = [];
+    for (const definition of definitions) {
+      for await (const rows of rowsOf(definition)) {
+        if (rows.count === 0) continue;
+        const columns = aggregateColumns(definition, definitionHash(definition), rows, versions);
+        adds.push(await this.#stage(this.#tables.aggregates, rows.count, columns));
+      }
+    }
+    const outcome = await this.#tables.aggregates.tryCommit({
+      operation: 'STREAMING UPDATE',
+      operationParameters: { outputMode: 'Append' },
+      adds,
+      removes: [],
+      txns: definitions.map((definition) => ({ appId: windowAppId(definition), ...versions })),
+    });
+    if (outcome.status !== 'committed') await this.#tables.aggregates.discardStaged(adds.map((add) => add.path));
+    return outcome;
+  }
+
+  /** Appends the watermarks that were accepted. Best effort: they are asserted again every second. */
+  async writeProgress(rows: readonly ProgressRow[], epoch: string): Promise<void> {
+    if (rows.length === 0) return;
+    const columns: ParquetColumn[] = [
+      { name: 'gateway', type: 'string', dictionary: rows.map((row) => row.gateway), indices: Uint32Array.from(rows, (_, index) => index) },
+      { name: 'watermark_ts', type: 'timestamp', values: Float64Array.from(rows, (row) => row.watermarkUs) },
+      { name: 'asserted_ts', type: 'timestamp', values: Float64Array.from(rows, (row) => row.assertedUs) },
+      { name: 'epoch', type: 'string', dictionary: [epoch], indices: new Uint32Array(rows.length) },
+    ];
+    const add = await this.#stage(this.#tables.progress, rows.length, columns);
+    await this.#tables.progress.tryCommit({ operation: 'STREAMING UPDATE', operationParameters: { outputMode: 'Append' }, adds: [add], removes: [], txns: [] });
+  }
+
+  async #stage(table: DeltaTable, rowCount: number, columns: ParquetColumn[]): Promise<AddFile> {
+    return stageEncoded(table, {}, await encodeInSlices(rowCount, columns, this.#breathe));
+  }
+}
+
+/** The application whose position in `aggregates` says up to which version of `readings` a definition is whole. */
+export function windowAppId(definition: WindowDefinition): string {
+  return `win/${definitionHash(definition)}`;
+}

@@ -1,0 +1,162 @@
+/**
+ * The states of this hub's windows: tail and overlay.
+ *
+ * Purpose: at every moment the lake's partials, the tail and the overlay together are every reading that this hub knows
+ * of, once, so that a capture can take all of them in one synchronous step.
+ *
+ * Layout
+ *   tail:  committed readings that are not yet in `aggregates`
+ *   group: the batches of the commit under way, provisional
+ *   open:  the batches that wait, provisional
+ * All share one registry, so that a commit that wins is one merge of group into tail.
+ *
+ * Crash: all is in memory; tail is rebuilt from the lake, group and open by the gateways.
+ *
+ * Bounds: series of the registry, slots of a state. What does not fit into the overlay stays out of provisional answers
+ * (`complete` is false until the next rotation) and is taken from its columns once it is committed; a full tail throws,
+ * and its owner flushes.
+ */
+import { isSluiceError } from '../../shared/errors.ts';
+import type { SeriesRuns } from '../../shared/reading.ts';
+import type { WindowDefinition } from '../../shared/window/definition.ts';
+import type { PartialColumns } from '../../shared/window/partial-columns.ts';
+import type { GroupRegistry } from './group-registry.ts';
+import type { RowFilter } from './slot-rows.ts';
+import { compactGroups, WindowState } from './window-state.ts';
+
+/** A gateway's readings on their way into windows. */
+export interface GatewayRuns {
+  readonly gateway: string;
+  readonly runs: SeriesRuns;
+}
+
+interface OverlayState {
+  state: WindowState;
+  complete: boolean;
+}
+
+export class Overlay {
+  readonly definitions: readonly WindowDefinition[];
+  readonly registry: GroupRegistry;
+  readonly #lateBeforeUs: (gateway: string) => number;
+  #tail: WindowState;
+  #group: OverlayState;
+  #open: OverlayState;
+
+  /** @param lateBeforeUs windows of the gateway's readings that end at or before it are closed */
+  constructor(definitions: readonly WindowDefinition[], registry: GroupRegistry, lateBeforeUs: (gateway: string) => number) {
+    this.definitions = definitions;
+    this.registry = registry;
+    this.#lateBeforeUs = lateBeforeUs;
+    this.#tail = this.newState();
+    this.#group = { state: this.newState(), complete: true };
+    this.#open = { state: this.newState(), complete: true };
+  }
+
+  /** An empty state of the same definitions and registry. */
+  newState(): WindowState {
+    return new WindowState(this.definitions, { registry: this.registry });
+  }
+
+  get bytes(): number {
+    return this.#tail.bytes + this.#group.state.bytes + this.#open.state.bytes + this.registry.bytes;
+  }
+
+  get tailBytes(): number {
+    return this.#tail.bytes;
+  }
+
+  get groupCount(): number {
+    return this.#tail.groupCount + this.#group.state.groupCount + this.#open.state.groupCount;
+  }
+
+  /** false: some received readings are not in the provisional state (they are in their batches all the same). */
+  get complete(): boolean {
+    return this.#group.complete && this.#open.complete;
+  }
+
+  addOpen(batch: GatewayRuns): void {
+    this.#addTo(this.#open, batch);
+  }
+
+  #addTo(overlay: OverlayState, { gateway, runs }: GatewayRuns): void {
+    try {
+      overlay.state.add(gateway, runs, this.#lateBeforeUs(gateway));
+    } catch (error) {
+      if (!isFull(error)) throw error;
+      overlay.complete = false;
+    }
+  }
+
+  /** A commit starts: what was open becomes its group. */
+  rotate(): void {
+    const spent = this.#group;
+    spent.state.clear();
+    spent.complete = true;
+    this.#group = this.#open;
+    this.#open = spent;
+  }
+
+  /** Some batches left the overlay without this hub's doing: makes it anew from what is left. */
+  rebuild(group: Iterable<GatewayRuns>, open: Iterable<GatewayRuns>): void {
+    for (const [overlay, batches] of [
+      [this.#group, group],
+      [this.#open, open],
+    ] as const) {
+      overlay.state.clear();
+      overlay.complete = true;
+      for (const batch of batches) this.#addTo(overlay, batch);
+    }
+  }
+
+  /**
+   * The group's commit won: its readings are in the tail and no more in the overlay.
+   *
+   * @param batches the same readings as columns, for a group that did not fit into memory
+   * @throws SluiceError ERR_WINDOW_STATE_FULL, ERR_WINDOW_GROUPS_FULL: nothing has changed; flush, then again.
+   */
+  commitGroup(batches: Iterable<GatewayRuns>): void {
+    if (this.#group.complete) this.#tail.merge(this.#group.state);
+    else this.addTail(batches);
+    this.#group.state.clear();
+    this.#group.complete = true;
+  }
+
+  /**
+   * Committed readings from a file.
+   *
+   * @throws SluiceError ERR_WINDOW_STATE_FULL, ERR_WINDOW_GROUPS_FULL: the tail is as before; flush, then again.
+   */
+  addTail(batches: Iterable<GatewayRuns>): void {
+    const whole = this.newState();
+    for (const { gateway, runs } of batches) whole.add(gateway, runs, this.#lateBeforeUs(gateway));
+    this.#tail.merge(whole);
+  }
+
+  tailRows(definitionIndex: number, filter: RowFilter = {}): PartialColumns {
+    return this.#tail.rows(definitionIndex, filter);
+  }
+
+  /** Provisional partials: of the group and of the open batches. */
+  overlayRows(definitionIndex: number, filter: RowFilter = {}): PartialColumns[] {
+    return [this.#group.state.rows(definitionIndex, filter), this.#open.state.rows(definitionIndex, filter)].filter((rows) => rows.count > 0);
+  }
+
+  /** Takes a tail that was read from the lake. */
+  swapTail(tail: WindowState): void {
+    this.#tail = tail;
+  }
+
+  /** The tail is in the lake: empties it, and forgets series that nothing uses. */
+  clearTail(): void {
+    this.#tail.clear();
+    if (this.registry.seriesCount > this.registry.seriesMax / 2) {
+      const states = [this.#group.state, this.#open.state].filter((state) => state.readingCount > 0);
+      compactGroups(this.registry, states);
+    }
+  }
+}
+
+export function isFull(error: unknown): boolean {
+  return isSluiceError(error, 'ERR_WINDOW_STATE_FULL') || isSluiceError(error, 'ERR_WINDOW_GROUPS_FULL');
+}

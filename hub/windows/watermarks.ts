@@ -1,0 +1,85 @@
+/**
+ * Watermarks: up to when each gateway asserts that what it had is committed.
+ *
+ * A claim counts once all positions that it depends on are committed; only the newest such claim of a gateway matters, so
+ * a gateway's waiting claims are few and bounded. Accepted watermarks never go back. Nothing that a device says gets here.
+ * In memory; what was accepted goes to the table `progress` with every flush, and comes back from there at start.
+ */
+import { laneAppId, type WatermarkClaim } from '../../shared/uplink.ts';
+
+/** Heartbeats come every second and commits at most a minute apart: the oldest waiting claim is given up beyond this. */
+const WAITING_CLAIMS_MAX = 128;
+
+interface GatewayWatermark {
+  acceptedUs: number | null;
+  waiting: WatermarkClaim[];
+  lastSeenUs: number;
+}
+
+export class Watermarks {
+  #gateways = new Map<string, GatewayWatermark>();
+  readonly #allowedLatenessUs: number;
+
+  /** @param allowedLatenessMs how long a reading may take from its event time to the gateway without being late */
+  constructor(allowedLatenessMs: number) {
+    this.#allowedLatenessUs = allowedLatenessMs * 1000;
+  }
+
+  #of(gateway: string, nowUs: number): GatewayWatermark {
+    let state = this.#gateways.get(gateway);
+    if (state === undefined) {
+      state = { acceptedUs: null, waiting: [], lastSeenUs: nowUs };
+      this.#gateways.set(gateway, state);
+    }
+    return state;
+  }
+
+  /** The gateway exists and may hold windows open. */
+  seen(gateway: string, nowUs: number): void {
+    const state = this.#of(gateway, nowUs);
+    state.lastSeenUs = Math.max(state.lastSeenUs, nowUs);
+  }
+
+  restore(gateway: string, acceptedUs: number, seenUs: number): void {
+    const state = this.#of(gateway, seenUs);
+    if (state.acceptedUs === null || state.acceptedUs < acceptedUs) state.acceptedUs = acceptedUs;
+  }
+
+  claim(gateway: string, claim: WatermarkClaim, nowUs: number, committed: (appId: string) => number): void {
+    this.seen(gateway, nowUs);
+    const { waiting } = this.#of(gateway, nowUs);
+    waiting.push(claim);
+    if (waiting.length > WAITING_CLAIMS_MAX) waiting.shift();
+    this.accept(gateway, committed);
+  }
+
+  /** Some lane of the gateway moved: accepts the newest claim whose positions are committed. */
+  accept(gateway: string, committed: (appId: string) => number): void {
+    const state = this.#gateways.get(gateway);
+    if (state === undefined) return;
+    for (let index = state.waiting.length - 1; index >= 0; index--) {
+      const claim = state.waiting[index];
+      const covered = claim.positions.every(({ epoch, lane, seq }) => committed(laneAppId({ gateway, epoch, lane })) >= seq);
+      if (!covered) continue;
+      state.acceptedUs = Math.max(state.acceptedUs ?? 0, claim.us - this.#allowedLatenessUs);
+      state.waiting.splice(0, index + 1);
+      return;
+    }
+  }
+
+  /** null: nothing was asserted yet. */
+  acceptedUs(gateway: string): number | null {
+    return this.#gateways.get(gateway)?.acceptedUs ?? null;
+  }
+
+  all(): Map<string, number> {
+    const accepted = new Map<string, number>();
+    for (const [gateway, state] of this.#gateways) if (state.acceptedUs !== null) accepted.set(gateway, state.acceptedUs);
+    return accepted;
+  }
+
+  /** Gateways seen within the idle time-out: those that hold windows open. */
+  active(nowUs: number, idleTimeoutMs: number): string[] {
+    return [...this.#gateways].filter(([, state]) => nowUs - state.lastSeenUs <= idleTimeoutMs * 1000).map(([gateway]) => gateway);
+  }
+}
