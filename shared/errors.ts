@@ -36,6 +36,7 @@ export const ERRORS = {
   ERR_TOKEN_GATEWAY_NAME: { retryable: false, httpStatus: 400, summary: 'The gateway name is not allowed.' },
   ERR_TOKEN_UNKNOWN: { retryable: false, httpStatus: 404, summary: 'No token has this id.' },
   ERR_TOKEN_LIMIT: { retryable: false, httpStatus: 409, summary: 'The lake has as many tokens as are allowed.' },
+  ERR_LAKE_FILE_MISSING: { retryable: false, httpStatus: 500, summary: 'A data file that the log names is not in the store.' },
   // demo
   ERR_DEMO_CHILD: { retryable: true, httpStatus: 500, summary: 'A process of the demo ended or did not become ready.' },
   // http
@@ -72,6 +73,7 @@ export const ERRORS = {
   ERR_STORE_IO: { retryable: true, httpStatus: 503, summary: 'The store failed to read or write; a write may have happened all the same.' },
   ERR_STORE_FULL: { retryable: true, httpStatus: 507, summary: 'The store is full or its quota is used up.' },
   ERR_STORE_DENIED: { retryable: false, httpStatus: 500, summary: 'The store refuses access, or is read-only.' },
+  ERR_STORE_NOT_LOCAL: { retryable: false, httpStatus: 500, summary: 'The objects of the store are not local files.' },
   ERR_STORE_NO_HARD_LINKS: { retryable: false, httpStatus: 500, summary: 'The file system has no hard links, so a commit would not be atomic.' },
   ERR_LAKE_PROTOCOL: { retryable: false, httpStatus: 500, summary: 'The Delta table demands a protocol or feature that this hub does not write.' },
   ERR_LAKE_SCHEMA: { retryable: false, httpStatus: 500, summary: 'The Delta table has other columns than this hub writes.' },
