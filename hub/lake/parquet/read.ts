@@ -9,7 +9,7 @@ import { parquetMetadataAsync, parquetRead, parquetReadObjects, parquetSchema } 
 import type { AsyncBuffer, Compressors, DecodedArray, FileMetaData, ParquetParsers, SchemaTree } from 'hyparquet';
 import { SluiceError, errorMessage, isSluiceError } from '../../../shared/errors.ts';
 import type { ParquetColumn } from './encode.ts';
-import { zstdDecompress } from './page-codec.ts';
+import { zstdDecompressPage } from './page-codec.ts';
 
 export type { AsyncBuffer } from 'hyparquet';
 
@@ -27,8 +27,6 @@ export interface ReadOptions {
 }
 
 const ROWS_MAX_DEFAULT = 20_000_000;
-/** A page that says to be larger is taken for damage. Our own pages end at 1 MiB but for single large values. */
-const PAGE_BYTES_MAX = 256 * 1024 * 1024;
 const NULL_INDEX = 0xffff_ffff;
 
 const PARSERS: Partial<ParquetParsers> = {
@@ -38,12 +36,7 @@ const PARSERS: Partial<ParquetParsers> = {
   dateFromDays: (days: number) => days,
 };
 
-const COMPRESSORS: Compressors = {
-  ZSTD: (page, outputLength) => {
-    if (outputLength > PAGE_BYTES_MAX) throw new SluiceError('ERR_PARQUET_INVALID', `a page of ${outputLength} bytes, at most ${PAGE_BYTES_MAX} are read`);
-    return zstdDecompress(page);
-  },
-};
+const COMPRESSORS: Compressors = { ZSTD: zstdDecompressPage };
 
 function asBuffer(file: Uint8Array | AsyncBuffer): AsyncBuffer {
   if (!(file instanceof Uint8Array)) return file;
@@ -54,7 +47,7 @@ async function guarded<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (cause) {
-    if (isSluiceError(cause)) throw cause;
+    if (isSluiceError(cause, 'ERR_PARQUET_INVALID')) throw cause;
     throw new SluiceError('ERR_PARQUET_INVALID', `cannot read the Parquet file: ${errorMessage(cause)}`, { cause });
   }
 }
