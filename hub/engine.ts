@@ -72,6 +72,9 @@ export class Engine {
   readonly #readings: ServedFiles;
   readonly #aggregates: ServedFiles;
   readonly #openedLanes = new Set<string>();
+  /** Versions that the tables have taken in and the windows have not, in order. */
+  #incoming: AppliedVersion[] = [];
+  #incomingAggregates: AppliedVersion[] = [];
   #serial: Promise<unknown> = Promise.resolve();
   #busy = 0;
   #stopTick: () => void = () => undefined;
@@ -102,7 +105,7 @@ export class Engine {
       () => this.#breathe(),
     );
     this.#committer = new Committer(lake, this.#pending, new SeriesOrder(this.#registry), {
-      applyReadings: (applied) => this.#applyReadings(applied),
+      applyReadings: () => this.#applyReadings(),
       breathe: () => this.#breathe(),
     });
   }
@@ -121,6 +124,8 @@ export class Engine {
       const lane = parseLaneAppId(appId);
       if (lane !== null) engine.#watermarks.seen(lane.gateway, (lake.readings.snapshot.txns.get(appId)?.lastUpdated ?? 0) * 1000);
     }
+    lake.readings.onVersion((version) => engine.#incoming.push(version));
+    lake.aggregates.onVersion((version) => engine.#incomingAggregates.push(version));
     engine.#nextFlushMs = engine.#nowMs() + settings.flushIntervalMs;
     engine.#scheduleTick();
     return engine;
@@ -302,14 +307,18 @@ export class Engine {
   /** Applies what other hubs have committed since. */
   async #follow(): Promise<void> {
     this.#nextFollowMs = this.#nowMs() + FOLLOW_INTERVAL_MS;
-    await this.#applyReadings(await this.#lake.readings.refresh());
+    await this.#lake.readings.refresh();
+    await this.#applyReadings();
   }
 
-  async #applyReadings(applied: readonly AppliedVersion[]): Promise<void> {
-    for (const version of applied) {
-      if (version.version <= this.#readings.version) continue;
+  async #applyReadings(): Promise<void> {
+    for (;;) {
+      const version = this.#incoming[0];
+      if (version === undefined) return;
       if (version.isOwn && this.#isGroup(version.actions)) await this.#applyGroup(version);
       else await this.#applyForeign(version);
+      // Only now: what throws before is met again by the next call.
+      this.#incoming.shift();
       this.#publishPositions(version.actions);
     }
   }
@@ -432,7 +441,8 @@ export class Engine {
         // Another hub flushed first: its rows are in the lake, what is behind them is read again.
         this.#overlay.swapTail(await this.#readTail(this.#tailPosition(), to));
       }
-      for (const version of outcome.applied) this.#aggregates.apply(version);
+      this.#incomingAggregates.forEach((version) => this.#aggregates.apply(version));
+      this.#incomingAggregates = [];
     } else if (this.#flusher.definitions.length === 0) {
       this.#overlay.clearTail();
     }

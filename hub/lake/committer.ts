@@ -17,13 +17,13 @@
 import type { EncodedParquet, ParquetColumn } from './parquet/encode.ts';
 import { encodeParquet } from './parquet/encode.ts';
 import type { AddFile } from './delta-actions.ts';
-import type { AppliedVersion, DeltaTable } from './delta-table.ts';
+import type { DeltaTable } from './delta-table.ts';
 import { positionOf } from './delta-snapshot.ts';
 import { exceptionColumns, type ExceptionRow } from './exception-rows.ts';
 import type { GroupLane, PendingLanes } from './pending.ts';
 import { buildDayRows } from './readings-rows.ts';
 import type { SeriesOrder } from './series-order.ts';
-import { stageEncoded } from './lake.ts';
+import { stageFile } from './stage.ts';
 
 export interface CommitterTables {
   readonly readings: DeltaTable;
@@ -31,8 +31,8 @@ export interface CommitterTables {
 }
 
 export interface CommitterHooks {
-  /** Versions of `readings`, in order, own and foreign: settles the lanes that they move. */
-  applyReadings(applied: readonly AppliedVersion[]): Promise<void>;
+  /** Takes in what happened to `readings` meanwhile, own and foreign versions: settles the lanes that they move. */
+  applyReadings(): Promise<void>;
   /** Lets other work of the thread in; called at least every few ms of encoding. */
   breathe(): Promise<void>;
 }
@@ -82,7 +82,7 @@ export class Committer {
         removes: [],
         txns: group.map(({ appId, from, to }) => ({ appId, from, to })),
       });
-      await this.#hooks.applyReadings(outcome.applied);
+      await this.#hooks.applyReadings();
       if (outcome.status === 'committed') return { readings, batches: batches.length, exceptions, conflicts };
       conflicts++;
       await this.#tables.readings.discardStaged(adds.map((add) => add.path));
@@ -120,7 +120,7 @@ export class Committer {
 
   async #stage(table: DeltaTable, partition: Record<string, string>, rowCount: number, columns: ParquetColumn[]): Promise<AddFile> {
     const encoded = await encodeInSlices(rowCount, columns, () => this.#hooks.breathe());
-    return stageEncoded(table, partition, encoded);
+    return stageFile(table, partition, encoded);
   }
 }
 

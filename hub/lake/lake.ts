@@ -5,11 +5,9 @@ import path from 'node:path';
 import type { Clock } from '../../shared/clock.ts';
 import type { Logger } from '../../shared/logging.ts';
 import type { ActionSet } from './delta-actions.ts';
-import { addStaged } from './delta-stats.ts';
-import type { AddFile, PartitionValues } from './delta-actions.ts';
+import { cleanLog, vacuum } from './delta-maintenance.ts';
 import { DeltaTable } from './delta-table.ts';
 import { LocalStore } from './local-store.ts';
-import type { EncodedParquet } from './parquet/encode.ts';
 import { readParquetColumns } from './parquet/read.ts';
 import type { ObjectStore } from './store.ts';
 import { AGGREGATES, EXCEPTIONS, PROGRESS, READINGS } from './tables.ts';
@@ -83,12 +81,19 @@ export class Lake {
     for (const table of this.#tables()) await table.checkpointIfDue();
   }
 
+  /**
+   * Log clean-up and vacuum of all tables.
+   *
+   * @param consumedVersion up to which version of `readings` the windows are in the lake: entries behind it stay
+   */
+  async maintain(consumedVersion: number): Promise<void> {
+    for (const table of this.#tables()) {
+      await cleanLog(table, table === this.readings ? consumedVersion : null);
+      await vacuum(table);
+    }
+  }
+
   #tables(): DeltaTable[] {
     return [this.readings, this.exceptions, this.aggregates, this.progress];
   }
-}
-
-/** Writes an encoded file of a table that no commit names yet. */
-export async function stageEncoded(table: DeltaTable, partitionValues: PartitionValues, encoded: EncodedParquet): Promise<AddFile> {
-  return addStaged(table.spec, await table.stageFile(partitionValues, encoded.bytes), encoded);
 }

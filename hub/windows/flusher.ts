@@ -15,7 +15,7 @@ import type { AddFile } from '../lake/delta-actions.ts';
 import { positionOf } from '../lake/delta-snapshot.ts';
 import type { CommitOutcome, DeltaTable } from '../lake/delta-table.ts';
 import type { ParquetColumn } from '../lake/parquet/encode.ts';
-import { stageEncoded } from '../lake/lake.ts';
+import { stageFile } from '../lake/stage.ts';
 import { aggregateColumns } from './aggregate-rows.ts';
 
 export interface ProgressRow {
@@ -89,7 +89,7 @@ export class Flusher {
   }
 
   async #stage(table: DeltaTable, rowCount: number, columns: ParquetColumn[]): Promise<AddFile> {
-    return stageEncoded(table, {}, await encodeInSlices(rowCount, columns, this.#breathe));
+    return stageFile(table, {}, await encodeInSlices(rowCount, columns, this.#breathe));
   }
 }
 

@@ -1,0 +1,161 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { laneAppId } from '../shared/uplink.ts';
+import type { AggregateFilter } from './engine-api.ts';
+import { batchOf, laneOf, mergedCapture, startHub, temporaryLake, EPOCH, type TestHub } from './engine.fixture.ts';
+import { readGatewayRuns } from './windows/readings-source.ts';
+
+const START_US = Date.UTC(2026, 10, 22, 12) * 1000;
+const MINUTES: AggregateFilter = { window: '1m', fromUs: START_US, toUs: START_US + 3_600_000_000, gateways: null, devices: null, metrics: null };
+
+let lake: ReturnType<typeof temporaryLake>;
+beforeEach(() => {
+  lake = temporaryLake();
+});
+afterEach(() => lake.remove());
+
+/** What an answer over all minutes says: how many readings, and their sum. */
+async function total(hub: TestHub, filter = MINUTES): Promise<{ n: number; sum: number }> {
+  const rows = [...(await mergedCapture(hub.engine.captureAggregates(filter))).values()];
+  return { n: rows.reduce((sum, row) => sum + row.n, 0), sum: rows.reduce((sum, row) => sum + row.sumValue, 0) };
+}
+
+/** Rows of `readings`, from the files that the log names. */
+async function lakeValues(hub: TestHub): Promise<number[]> {
+  const values: number[] = [];
+  await hub.lake.readings.refresh();
+  for (const path of hub.lake.readings.snapshot.files.keys()) {
+    for (const { runs } of await readGatewayRuns(hub.lake.store, `readings/${path}`)) values.push(...runs.value.subarray(0, runs.count));
+  }
+  return values.sort((a, b) => a - b);
+}
+
+describe('the engine', () => {
+  test('answers about a batch before it is committed, and the same afterwards, after a flush and after a restart', async () => {
+    const first = await startHub(lake.directory);
+    const lane = laneOf('gw-1');
+    expect(await first.engine.openLane(lane, { epoch: EPOCH, lane: 'live', base: 1, assigned: 2 })).toEqual({ committed: 0, received: 0, status: 'open' });
+    first.engine.submit(lane, batchOf(1, START_US, 90, 0));
+    const expected = { n: 90, sum: (89 * 90) / 2 };
+    expect(await total(first)).toEqual(expected);
+    await first.waitCommitted(laneAppId(lane), 1);
+    expect(await total(first)).toEqual(expected);
+    await first.engine.stop();
+    expect(await total(first)).toEqual(expected);
+
+    const second = await startHub(lake.directory);
+    expect(await total(second)).toEqual(expected);
+    expect(await second.engine.openLane(lane, { epoch: EPOCH, lane: 'live', base: 2, assigned: 2 })).toEqual({ committed: 1, received: 1, status: 'open' });
+    await second.engine.stop();
+  });
+
+  test('a hub that dies between commit and flush leaves nothing out and nothing doubled', async () => {
+    const first = await startHub(lake.directory);
+    const lane = laneOf('gw-1');
+    await first.engine.openLane(lane, { epoch: EPOCH, lane: 'live', base: 1, assigned: 2 });
+    first.engine.submit(lane, batchOf(1, START_US, 60, 0));
+    await first.waitCommitted(laneAppId(lane), 1);
+    // No stop: its memory is gone as after a kill.
+    const second = await startHub(lake.directory);
+    expect(await total(second)).toEqual({ n: 60, sum: (59 * 60) / 2 });
+    await second.engine.openLane(lane, { epoch: EPOCH, lane: 'live', base: 2, assigned: 2 });
+    second.engine.submit(lane, batchOf(2, START_US + 60_000_000, 60, 60));
+    await second.waitCommitted(laneAppId(lane), 2);
+    await second.engine.stop();
+    const third = await startHub(lake.directory);
+    expect(await total(third)).toEqual({ n: 120, sum: (119 * 120) / 2 });
+    await third.engine.stop();
+    await first.engine.stop();
+  });
+
+  test('two hubs that are sent the same batches at the same time commit each of them once', async () => {
+    const hubs = [await startHub(lake.directory, { hubInstance: 'a'.repeat(32) }), await startHub(lake.directory, { hubInstance: 'b'.repeat(32) })];
+    const lanes = ['gw-1', 'gw-2', 'gw-3'].map((gateway) => laneOf(gateway));
+    const batches = 12;
+    for (const hub of hubs) {
+      for (const lane of lanes) await hub.engine.openLane(lane, { epoch: EPOCH, lane: 'live', base: 1, assigned: batches });
+    }
+    for (let seq = 1; seq <= batches; seq++) {
+      for (const lane of lanes) {
+        for (const hub of hubs) {
+          const state = await hub.engine.openLane(lane, { epoch: EPOCH, lane: 'live', base: 1, assigned: batches });
+          if (state.received === seq - 1) hub.engine.submit(lane, batchOf(seq, START_US + seq * 10_000_000, 10, seq * 10));
+        }
+      }
+    }
+    for (const hub of hubs) for (const lane of lanes) await hub.waitCommitted(laneAppId(lane), batches);
+    const expectedValues = lanes.flatMap(() => Array.from({ length: batches * 10 }, (_, index) => index + 10)).sort((a, b) => a - b);
+    expect(await lakeValues(hubs[0])).toEqual(expectedValues);
+    const sum = expectedValues.reduce((a, b) => a + b, 0);
+    for (const hub of hubs) expect(await total(hub)).toEqual({ n: expectedValues.length, sum });
+    // Both flush; the loser reads again what is behind the winner's position.
+    for (const hub of hubs) await hub.engine.stop();
+    for (const hub of hubs) expect(await total(hub)).toEqual({ n: expectedValues.length, sum });
+  });
+
+  test('a lane whose gateway has assigned less than the lake knows is forked, and frees nothing', async () => {
+    const hub = await startHub(lake.directory);
+    const lane = laneOf('gw-1');
+    await hub.engine.openLane(lane, { epoch: EPOCH, lane: 'live', base: 1, assigned: 1 });
+    hub.engine.submit(lane, batchOf(1, START_US, 5, 0));
+    await hub.waitCommitted(laneAppId(lane), 1);
+    expect(await hub.engine.openLane(lane, { epoch: EPOCH, lane: 'live', base: 1, assigned: 0 })).toMatchObject({ status: 'forked', committed: 1 });
+    await hub.engine.stop();
+  });
+
+  test('seqs that the gateway has freed and the lake does not have become a gap, and the lane goes on', async () => {
+    const hub = await startHub(lake.directory);
+    const lane = laneOf('gw-1');
+    expect(await hub.engine.openLane(lane, { epoch: EPOCH, lane: 'live', base: 5, assigned: 5 })).toMatchObject({ status: 'open', received: 4 });
+    hub.engine.submit(lane, batchOf(5, START_US, 5, 0));
+    await hub.waitCommitted(laneAppId(lane), 5);
+    expect(await total(hub)).toEqual({ n: 5, sum: 10 });
+    expect(hub.engine.captureTable('exceptions', { fromUs: 0, toUs: Number.MAX_SAFE_INTEGER, devices: null, metrics: null }).files).toHaveLength(1);
+    await hub.engine.stop();
+  });
+
+  test('a batch that cannot be decoded becomes an exception with its declared count, and the next one is taken', async () => {
+    const hub = await startHub(lake.directory);
+    const lane = laneOf('gw-1');
+    await hub.engine.openLane(lane, { epoch: EPOCH, lane: 'live', base: 1, assigned: 2 });
+    const broken = batchOf(1, START_US, 5, 0);
+    hub.engine.submit(lane, { ...broken, body: broken.body.slice(0, broken.body.length - 3) });
+    hub.engine.submit(lane, batchOf(2, START_US, 5, 0));
+    const pending = hub.engine.captureAggregates({ ...MINUTES, fromUs: 0 }).pendingExceptions;
+    expect(pending).toMatchObject([{ kind: 'dead_letter', readingCount: 5 }]);
+    await hub.waitCommitted(laneAppId(lane), 2);
+    expect(await total(hub)).toEqual({ n: 5, sum: 10 });
+    await hub.engine.stop();
+  });
+
+  test('late readings are merged into their windows, counted as late, and make the window revised', async () => {
+    const hub = await startHub(lake.directory);
+    const lane = laneOf('gw-1');
+    await hub.engine.openLane(lane, { epoch: EPOCH, lane: 'live', base: 1, assigned: 2 });
+    hub.engine.submit(lane, batchOf(1, START_US, 60, 0));
+    hub.engine.assertWatermark('gw-1', { us: START_US + 300_000_000, positions: [{ epoch: EPOCH, lane: 'live', seq: 1 }] });
+    expect(hub.engine.captureAggregates(MINUTES).watermarks.get('gw-1')).toBeUndefined();
+    await hub.waitCommitted(laneAppId(lane), 1);
+    expect(hub.engine.captureAggregates(MINUTES).watermarks.get('gw-1')).toBe(START_US + 300_000_000);
+    hub.engine.submit(lane, batchOf(2, START_US + 500_000, 3, 100));
+    await hub.waitCommitted(laneAppId(lane), 2);
+    await hub.engine.stop();
+    const again = await startHub(lake.directory);
+    const rows = [...(await mergedCapture(again.engine.captureAggregates(MINUTES))).values()];
+    expect(rows).toMatchObject([{ n: 63, late: 3, revision: 1 }]);
+    expect(again.engine.captureAggregates(MINUTES).watermarks.get('gw-1')).toBe(START_US + 300_000_000);
+    await again.engine.stop();
+  });
+
+  test('a definition that is new to the lake is computed from all its readings at start', async () => {
+    const first = await startHub(lake.directory, { definitions: [] });
+    const lane = laneOf('gw-1');
+    await first.engine.openLane(lane, { epoch: EPOCH, lane: 'live', base: 1, assigned: 1 });
+    first.engine.submit(lane, batchOf(1, START_US, 30, 0));
+    await first.waitCommitted(laneAppId(lane), 1);
+    await first.engine.stop();
+    const second = await startHub(lake.directory);
+    expect(await total(second)).toEqual({ n: 30, sum: (29 * 30) / 2 });
+    expect(await total(second, { ...MINUTES, window: '1h' })).toEqual({ n: 30, sum: (29 * 30) / 2 });
+    await second.engine.stop();
+  });
+});
