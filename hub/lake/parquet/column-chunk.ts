@@ -24,17 +24,24 @@ export interface PagePlan {
   readonly writeLevels: (sink: ByteSink) => void;
 }
 
-/** Buffers that live as long as one file: the page being built, its header. */
-export interface Scratch {
-  readonly page: ByteSink;
-  readonly header: ByteSink;
+/** Buffers that live as long as one file: the page being built, its header, the ids of a chunk's values. */
+export class Scratch {
+  readonly page = new ByteSink(512 * 1024);
+  readonly header = new ByteSink(256);
+  #ids = new Uint32Array(0);
+
+  /** At least `count` elements of any content, valid until the next call. */
+  ids(count: number): Uint32Array {
+    if (this.#ids.length < count) this.#ids = new Uint32Array(count);
+    return this.#ids;
+  }
 }
 
 export class ColumnChunk {
   readonly leaf: Leaf;
   readonly codec: PageCodec;
   readonly page: ByteSink;
-  readonly #header: ByteSink;
+  readonly scratch: Scratch;
   #dictionary: Uint8Array[] = [];
   #dictionaryBytes = 0;
   readonly #data: Uint8Array[] = [];
@@ -47,7 +54,7 @@ export class ColumnChunk {
     this.leaf = leaf;
     this.codec = codec;
     this.page = scratch.page;
-    this.#header = scratch.header;
+    this.scratch = scratch;
     this.page.reset();
   }
 
@@ -72,18 +79,19 @@ export class ColumnChunk {
   #seal(type: PageType, valueCount: number, encoding: Encoding): Uint8Array[] {
     const uncompressedBytes = this.page.length;
     assert(uncompressedBytes <= PAGE_BYTES_LIMIT, `page of ${uncompressedBytes} bytes above ${PAGE_BYTES_LIMIT}`);
+    const { header } = this.scratch;
     const body = this.codec.compress(this.page.view());
-    this.#header.reset();
-    writePageHeader(this.#header, { type, uncompressedBytes, compressedBytes: body.length, crc: crc32(body), valueCount, encoding });
-    const header = this.#header.take();
+    header.reset();
+    writePageHeader(header, { type, uncompressedBytes, compressedBytes: body.length, crc: crc32(body), valueCount, encoding });
+    const headerBytes = header.take();
     this.page.reset();
-    this.#uncompressedBytes += header.length + uncompressedBytes;
-    this.#compressedBytes += header.length + body.length;
+    this.#uncompressedBytes += headerBytes.length + uncompressedBytes;
+    this.#compressedBytes += headerBytes.length + body.length;
     const key = `${type} ${encoding}`;
     const seen = this.#pages.get(key) ?? { type, encoding, count: 0 };
     seen.count++;
     this.#pages.set(key, seen);
-    return [header, body];
+    return [headerBytes, body];
   }
 
   /** Appends the chunk's bytes to `out` and answers its metadata for the file offset where they stand. */

@@ -9,7 +9,7 @@
  */
 import assert from 'node:assert/strict';
 import { ByteSink } from './byte-sink.ts';
-import { ColumnChunk, type PagePlan, type Scratch } from './column-chunk.ts';
+import { ColumnChunk, Scratch, type PagePlan } from './column-chunk.ts';
 import { planFlatPages, presentNumbers, type Validity } from './flat-pages.ts';
 import {
   ENCODING,
@@ -122,7 +122,7 @@ interface ColumnResult {
 export function createEncoder(compression: Compression): Encoder {
   return {
     codec: PAGE_CODECS[compression],
-    scratch: { page: new ByteSink(512 * 1024), header: new ByteSink(256) },
+    scratch: new Scratch(),
     body: new ByteSink(64 * 1024),
     out: [MAGIC],
     offset: MAGIC.length,
@@ -146,13 +146,8 @@ function* encodeNumbers(
   nullCount: number,
 ): Generator<void, ColumnResult> {
   const physical = leaf.physical as NumberPhysical;
-  const bounds = numberBounds(values);
-  if (physical !== PHYSICAL.double) {
-    assert(!bounds.hasNan && (bounds.min ?? 0) >= Number.MIN_SAFE_INTEGER && (bounds.max ?? 0) <= Number.MAX_SAFE_INTEGER, `column ${leaf.path.join('.')}: not safe integers`);
-  }
-  yield;
   const chunk = new ColumnChunk(leaf, encoder.codec, encoder.scratch);
-  yield* encodeNumberChunk(chunk, physical, values, pages);
+  const bounds = yield* encodeNumberChunk(chunk, physical, values, pages);
   return { chunks: [placeChunk(encoder, chunk, numberStatistics(physical, bounds, nullCount))], stats: { ...bounds, nullCount } };
 }
 

@@ -4,6 +4,7 @@
  * A trial, because no rule holds: delta halves regular times and is worse than PLAIN on jittered ones; a dictionary
  * wins for decimals, constants and repeated times and loses for measured noise.
  */
+import assert from 'node:assert/strict';
 import type { ByteSink } from './byte-sink.ts';
 import type { ColumnChunk, PagePlan } from './column-chunk.ts';
 import { writeDeltaBinary } from './delta-binary.ts';
@@ -100,12 +101,18 @@ function* chooseEncoding(chunk: ColumnChunk, physical: NumberPhysical, values: F
 }
 
 /**
- * Encodes all pages of a chunk.
+ * Encodes all pages of a chunk; answers the bounds of its values.
  *
  * @param values the chunk's present values without holes; for INT32 and INT64 safe integers
  */
-export function* encodeNumberChunk(chunk: ColumnChunk, physical: NumberPhysical, values: Float64Array, pages: readonly PagePlan[]): Generator<void, void> {
-  const dictionary = values.length === 0 ? null : yield* buildNumberDictionary(values);
+export function* encodeNumberChunk(chunk: ColumnChunk, physical: NumberPhysical, values: Float64Array, pages: readonly PagePlan[]): Generator<void, NumberBounds> {
+  const dictionary = values.length === 0 ? null : yield* buildNumberDictionary(values, chunk.scratch.ids(values.length));
+  const bounds = numberBounds(dictionary?.values ?? values);
+  assert(
+    physical === PHYSICAL.double || (!bounds.hasNan && (bounds.min ?? 0) >= Number.MIN_SAFE_INTEGER && (bounds.max ?? 0) <= Number.MAX_SAFE_INTEGER),
+    `column ${chunk.leaf.path.join('.')}: not safe integers`,
+  );
+  yield;
   const encoding = values.length === 0 ? ENCODING.plain : yield* chooseEncoding(chunk, physical, values, dictionary);
   if (encoding === ENCODING.plainDictionary && dictionary !== null) {
     chunk.page.reset();
@@ -118,6 +125,7 @@ export function* encodeNumberChunk(chunk: ColumnChunk, physical: NumberPhysical,
     chunk.endPage(plan, used);
     yield;
   }
+  return bounds;
 }
 
 /** Bounds of all values. */

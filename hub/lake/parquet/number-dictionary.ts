@@ -12,7 +12,7 @@ const SLICE_VALUES = 16_384;
 export interface NumberDictionary {
   /** The distinct values, in the order of their first appearance. */
   readonly values: Float64Array;
-  /** The id of every value of the chunk. */
+  /** The id of every value of the chunk, in the caller's buffer. */
   readonly ids: Uint32Array;
 }
 
@@ -21,10 +21,13 @@ function isHopeless(distinct: number, seen: number): boolean {
   return seen >= 4 * SLICE_VALUES ? distinct * 2 > seen : distinct * 10 > seen * 9;
 }
 
-/** Answers null where there are too many distinct values. Linear; yields between slices. */
-export function* buildNumberDictionary(values: Float64Array): Generator<void, NumberDictionary | null> {
+/**
+ * Answers null where there are too many distinct values. Linear; yields between slices.
+ *
+ * @param ids takes an id per value
+ */
+export function* buildNumberDictionary(values: Float64Array, ids: Uint32Array): Generator<void, NumberDictionary | null> {
   const count = values.length;
-  const ids = new Uint32Array(count);
   const limit = Math.min(DISTINCT_MAX, count);
   const slotBits = Math.max(4, 32 - Math.clz32(limit * 2));
   const slots = new Uint32Array(2 ** slotBits); // id + 1, 0 = free; at most half full
@@ -53,16 +56,16 @@ function hashSlice(
   const keys = new Uint32Array(distinct.buffer, distinct.byteOffset, distinct.length * 2);
   const mask = slots.length - 1;
   let size = state.size;
-  let lastA = 0;
-  let lastB = 0;
-  let lastId = -1;
+  let last = NaN;
+  let lastId = 0;
   for (let i = from; i < to; i++) {
-    const a = words[2 * i] as number;
-    const b = words[2 * i + 1] as number;
-    if (a === lastA && b === lastB && lastId >= 0) {
+    const value = values[i] as number;
+    if (value === last) {
       ids[i] = lastId; // long runs cost a comparison
       continue;
     }
+    const a = words[2 * i] as number;
+    const b = words[2 * i + 1] as number;
     let slot = Math.imul(a ^ Math.imul(b, 0x85eb_ca6b), 0x9e37_79b1) >>> shift;
     let id = (slots[slot] as number) - 1;
     while (id >= 0 && (keys[2 * id] !== a || keys[2 * id + 1] !== b)) {
@@ -77,8 +80,7 @@ function hashSlice(
       keys[2 * id + 1] = b;
     }
     ids[i] = id;
-    lastA = a;
-    lastB = b;
+    last = value === 0 ? NaN : value; // -0 equals +0, but is another value here
     lastId = id;
   }
   state.size = size;

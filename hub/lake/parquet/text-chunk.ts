@@ -101,31 +101,36 @@ function hardlyRepeats({ dictionary, indices, nullIndex = -1, rowStart, rowEnd }
   return distinct * 2 > present && distinct > 8;
 }
 
-/** Collects levels and ids of the rows [from, to); answers the null count, or null where the dictionary is full. */
+/** `fill` is a call into C++, worth it from some twenty elements on. */
+function fillRun(target: Uint32Array, value: number, from: number, to: number): void {
+  if (to - from > 20) target.fill(value, from, to);
+  else for (let i = from; i < to; i++) target[i] = value;
+}
+
+/** Collects levels and ids of the rows [from, to), run by run; answers the null count, or null where the dictionary is full. */
 function collectIds({ indices, nullIndex = -1 }: TextRows, used: UsedTexts, from: number, to: number): number | null {
   const positions = used.positions;
   let nullCount = 0;
   let count = 0;
-  let lastIndex = -1;
-  let lastId = 0;
-  for (let i = from; i < to; i++) {
+  for (let i = from; i < to; ) {
     const index = indices[i] as number;
-    if (index === nullIndex) {
-      levels[i - from] = 0;
-      nullCount++;
-      continue;
-    }
-    levels[i - from] = 1;
-    if (index !== lastIndex) {
+    let runEnd = i + 1;
+    while (runEnd < to && indices[runEnd] === index) runEnd++;
+    const length = runEnd - i;
+    const isNull = index === nullIndex;
+    fillRun(levels, isNull ? 0 : 1, i - from, runEnd - from);
+    if (isNull) {
+      nullCount += length;
+    } else {
       let position = positions[index];
       if (!position) {
         position = used.add(index);
         if (used.bytes > PAGE_BYTES && used.order.length > 1) return null;
       }
-      lastIndex = index;
-      lastId = position - 1;
+      fillRun(ids, position - 1, count, count + length);
+      count += length;
     }
-    ids[count++] = lastId;
+    i = runEnd;
   }
   return nullCount;
 }
