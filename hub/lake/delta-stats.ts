@@ -7,7 +7,6 @@
  * that JSON would round have no bounds. Maps have no statistics; partition columns are not in the files.
  */
 import type { AddFile, PartitionValues, RemoveFile } from './delta-actions.ts';
-import type { StagedFile } from './delta-table.ts';
 import type { ColumnStatistics, EncodedParquet } from './parquet/encode.ts';
 import { storedColumns, type ColumnSpec, type TableSpec } from './table-spec.ts';
 
@@ -27,15 +26,6 @@ export function addAction(
   dataChange = true,
 ): AddFile {
   return { path, partitionValues, size, modificationTime: modificationMs, dataChange, stats };
-}
-
-export function addStaged(
-  spec: TableSpec,
-  staged: StagedFile,
-  encoded: Pick<EncodedParquet, 'rowCount' | 'stats'>,
-  dataChange = true,
-): AddFile {
-  return addAction(staged.path, staged.partitionValues, staged.size, staged.modificationMs, fileStats(spec, encoded), dataChange);
 }
 
 /** @param deletionTimestamp ms since the Unix epoch; `dataChange` false when other files hold the same rows */

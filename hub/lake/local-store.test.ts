@@ -23,7 +23,9 @@ storeContract('LocalStore', async () => LocalStore.open(path.join(await makeDire
 function runRacer(directory: string, name: string, count: number): Promise<number[]> {
   return new Promise((resolve, reject) => {
     const script = fileURLToPath(new URL('./local-store.race.ts', import.meta.url));
-    const child = spawn(process.execPath, ['--import', 'tsx', script, directory, name, String(count)], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn(process.execPath, ['--import', 'tsx', script, directory, name, String(count)], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
     let output = '';
     child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
     child.on('error', reject);
@@ -40,7 +42,8 @@ describe('LocalStore', () => {
     expect(created.flat().sort((a, b) => a - b)).toEqual(Array.from({ length: count }, (_, index) => index));
     const store = await LocalStore.open(directory);
     for (const [index, name] of names.entries()) {
-      for (const key of created[index] as number[]) expect(new TextDecoder().decode((await store.get(`race/${key}`)) ?? undefined)).toBe(name);
+      for (const key of created[index] as number[])
+        expect(new TextDecoder().decode((await store.get(`race/${key}`)) ?? undefined)).toBe(name);
     }
   }, 30_000);
 

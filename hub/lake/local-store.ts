@@ -18,7 +18,16 @@ import { constants, type Stats } from 'node:fs';
 import { link, lstat, mkdir, open, readdir, rename, unlink } from 'node:fs/promises';
 import path from 'node:path';
 import { errorMessage, SluiceError } from '../../shared/errors.ts';
-import { isValidKey, listLimit, validateKey, validatePrefix, validateRange, type ListOptions, type ObjectInfo, type ObjectStore } from './store.ts';
+import {
+  isValidKey,
+  listLimit,
+  validateKey,
+  validatePrefix,
+  validateRange,
+  type ListOptions,
+  type ObjectInfo,
+  type ObjectStore,
+} from './store.ts';
 
 const TEMP_DIRECTORY = '.sluice-tmp';
 
