@@ -36,7 +36,7 @@ export interface RunResult {
 /** @throws SluiceError ERR_CONFIG_INVALID, ERR_SIM_LEDGER_WRITE */
 export async function runFleet({ config, clock, stop, output }: RunOptions): Promise<RunResult> {
   const startMs = Math.ceil(clock.nowUs() / 1000) + START_DELAY_MS;
-  const endMs = config.duration === null ? Infinity : startMs + config.duration * 1000;
+  const endMs = config.duration === 0 ? Infinity : startMs + config.duration * 1000;
   const spec = fleetSpecOf(config, startMs);
   const urls = gatewayUrls(config);
   const troubles = new Map<string, number>();

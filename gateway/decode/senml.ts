@@ -114,7 +114,8 @@ function recordSeries(context: ShapeContext, baseName: string, name: string): [S
     throw new SluiceError('ERR_DECODE_NAME', `the name ${JSON.stringify(whole.slice(0, 60))} is not one of SenML`);
   let owner = baseName.replace(SEPARATOR_AT_END, '');
   let rest = name;
-  if (owner === '' || rest === '') {
+  // With the device known, a separator in the name is part of the metric: energy_wh, not wh of energy.
+  if (rest === '' || (owner === '' && scope === null)) {
     const split = /^(.*?)[-:./_]+([^-:./_]+)$/.exec(whole);
     owner = split?.[1] ?? '';
     rest = split?.[2] ?? whole;
