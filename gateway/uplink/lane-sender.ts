@@ -98,6 +98,7 @@ export class LaneSender {
   #pacedBytes = 0;
   /** When the committed position last moved, or the in-flight window last became non-empty. */
   #progressUs = 0;
+  /** When the last position came: pings prove a socket, a position proves a hub that works on the lane. */
   #heardUs = 0;
   #waitUntilUs = 0;
 
@@ -180,11 +181,6 @@ export class LaneSender {
   sealed(nowUs: number): LaneAction[] {
     this.#mayHaveMore = true;
     return this.#pump(nowUs);
-  }
-
-  /** Any frame, ping or pong came in: the other end is there, whether it commits or not. */
-  heard(nowUs: number): void {
-    this.#heardUs = nowUs;
   }
 
   /** To be called at least at `deadlineUs()`. */

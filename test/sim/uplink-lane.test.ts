@@ -41,7 +41,8 @@ class World {
   readonly lake: number[] = [];
   readonly hubs: Hub[] = [this.#newHub(), this.#newHub()];
   connection: Connection | null = null;
-  offer: { id: number; afterSeq: number; bytesMax: number; sender: LaneSender } | null = null;
+  /** Asked of the journal and not yet answered; a rewind may ask again before the first answer. */
+  readonly offers: { id: number; afterSeq: number; bytesMax: number; sender: LaneSender }[] = [];
   closes: string[] = [];
 
   #newHub(): Hub {
@@ -94,7 +95,7 @@ class World {
   #do(actions: LaneAction[]): void {
     const connection = this.connection as Connection;
     for (const action of actions) {
-      if (action.type === 'offer') this.offer = { ...action, sender: connection.sender };
+      if (action.type === 'offer') this.offers.push({ ...action, sender: connection.sender });
       else if (action.type === 'send') {
         expect(action.batch.seq).toBeLessThanOrEqual(this.assigned);
         connection.up.push({ seq: action.batch.seq, generation: action.generation, content: action.batch.readingCount });
@@ -116,9 +117,8 @@ class World {
 
   /** The journal answers; the lane's contents are 1, 2, 3 …, so that seq and content have to agree. */
   answerOffer(): void {
-    const { offer } = this;
-    if (offer === null) return;
-    this.offer = null;
+    const offer = this.offers.shift();
+    if (offer === undefined) return;
     const batches: OfferedBatch[] = [];
     let bytes = 0;
     for (let seq = Math.max(offer.afterSeq, this.freed) + 1; seq <= this.produced; seq++) {
@@ -189,7 +189,7 @@ class World {
   settle(): void {
     for (let round = 0; round < 2000; round++) {
       if (this.connection === null) this.connect(0);
-      this.answerOffer();
+      while (this.offers.length > 0) this.answerOffer();
       for (let i = 0; i < 4; i++) this.deliverUp('none');
       this.commit(0);
       while ((this.connection as Connection | null) !== null && (this.connection as Connection).down.length > 0) this.deliverDown(0, 'none');

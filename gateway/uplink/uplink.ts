@@ -1,0 +1,462 @@
+/**
+ * The gateway's end of the uplink: which lanes are connected when (docs/uplink.md).
+ *
+ * Constraints
+ * - The live lane of the current epoch goes first: no other lane connects before the hub has welcomed it, so the lake is
+ *   pinned by one connection, and a hub that is away is asked by one connection, not by four.
+ * - At most `connectionsMax` connections; lanes of earlier openings wait their turn, and a lane that is drained leaves.
+ * - A wait after a failure is random up to a bound that doubles (Backoff) and is reset by committed progress or a stable
+ *   connection only. A lane that has forked or waits for a newer hub asks again every `laneRetryMs`, and so does the
+ *   uplink as a whole while the hub serves the wrong lake: nothing is sent or freed until the ids agree.
+ * - `free` goes to the journal one at a time per lane, the highest position last.
+ *
+ * Crash: nothing is kept here. What was sent and not committed is in the journal; what was committed and not yet freed is
+ * freed again after the next welcome.
+ */
+import { readFileSync } from 'node:fs';
+import type { Clock } from '../../shared/clock.ts';
+import { errorMessage, SluiceError } from '../../shared/errors.ts';
+import type { Logger } from '../../shared/logging.ts';
+import { UPLINK_PATH, type ClockState, type Hello, type LaneClaim, type LaneName, type Welcome } from '../../shared/uplink.ts';
+import { VERSION } from '../../shared/version.ts';
+import { WIRE_VERSION } from '../../shared/batch/batch.ts';
+import type { UplinkJournal } from '../journal/journal-api.ts';
+import { Backoff } from './backoff.ts';
+import { LaneLink, type HubAddress, type LinkClosed } from './lane-link.ts';
+import { uplinkSettingsSchema, type UplinkSettings } from './settings.ts';
+
+export interface UplinkOptions {
+  /** http(s):// or ws(s):// address of the hub; a path is a prefix of UPLINK_PATH. */
+  readonly url: string;
+  readonly token: string;
+  /** PEM file with the only authorities that the hub's certificate may come from; null: those of the system. */
+  readonly caFile: string | null;
+  readonly journal: UplinkJournal;
+  readonly clock: Clock;
+  /** Uniform in [0, 1). */
+  readonly random: () => number;
+  readonly logger: Logger;
+  readonly settings?: Partial<UplinkSettings>;
+  /** Whether the gateway's wall clock is known to be right. Default: it is. */
+  readonly clockState?: () => ClockState;
+}
+
+export interface UplinkLaneState {
+  readonly epoch: string;
+  readonly lane: LaneName;
+  readonly state: 'connecting' | 'open' | 'upgrade_hub' | 'forked' | 'waiting';
+  readonly assigned: number;
+  readonly received: number | null;
+  readonly committed: number | null;
+  readonly inFlightBytes: number;
+  readonly retryInMs: number | null;
+}
+
+export interface UplinkState {
+  readonly status: 'connecting' | 'connected' | 'waiting' | 'wrong_lake' | 'stopped';
+  readonly connected: boolean;
+  readonly hubInstance: string | null;
+  readonly hubVersion: string | null;
+  /** The name that the token has at the hub. */
+  readonly gateway: string | null;
+  readonly lakeId: string | null;
+  readonly lanes: readonly UplinkLaneState[];
+  readonly lastError: { readonly code: string; readonly message: string; readonly atUs: number } | null;
+  readonly reconnectsTotal: number;
+  readonly bytesSentTotal: number;
+  readonly batchesSentTotal: number;
+  /** Wall clock, µs, when a committed position last moved. */
+  readonly lastCommittedUs: number | null;
+  /** Until the live lane tries again; null while it is connected or connecting. */
+  readonly retryInMs: number | null;
+}
+
+interface Lane {
+  readonly epoch: string;
+  readonly lane: LaneName;
+  readonly backoff: Backoff;
+  link: LaneLink | null;
+  parked: 'upgrade_hub' | 'forked' | null;
+  /** Monotonic µs before which it does not connect. */
+  retryUs: number;
+  /** Highest seq offered in this process: a claim may have been read before the last offer was. */
+  assigned: number;
+  received: number | null;
+  committed: number | null;
+  /** 0: nothing to free. */
+  freeTo: number;
+  freeing: boolean;
+}
+
+/** At most so often is a backfill lane opened just to see whether the journal has something for it. */
+const BACKFILL_PROBE_MS = 60_000;
+/** What has waited for less is what the live lane carries, between two commits of the hub. */
+const BACKFILL_AGE_MS = 30_000;
+/** Lanes are looked at again at least so often, for what no event tells. */
+const PLAN_INTERVAL_MS = 5_000;
+/** Bound of a hello; a gateway that opens its journal this often without draining has other troubles. */
+const CLAIMS_MAX = 1_024;
+
+/** @throws SluiceError ERR_UPLINK_URL */
+export function startUplink(options: UplinkOptions): Uplink {
+  return new Uplink(options, hubAddress(options.url, options.token, options.caFile));
+}
+
+function hubAddress(text: string, token: string, caFile: string | null): HubAddress {
+  let url: URL;
+  try {
+    url = new URL(text);
+  } catch (cause) {
+    throw new SluiceError('ERR_UPLINK_URL', `${JSON.stringify(text)} is not a URL; give something like https://hub.example:8080`, { cause });
+  }
+  const scheme = { 'http:': 'ws:', 'https:': 'wss:', 'ws:': 'ws:', 'wss:': 'wss:' }[url.protocol];
+  if (scheme === undefined) throw new SluiceError('ERR_UPLINK_URL', `${url.protocol}// cannot be an uplink; http, https, ws and wss can`);
+  if (!/^[\x21-\x7e]+$/.test(token)) throw new SluiceError('ERR_UPLINK_URL', 'the uplink token is empty or has characters that no token has');
+  let ca: Buffer | null = null;
+  if (caFile !== null) {
+    try {
+      ca = readFileSync(caFile);
+    } catch (cause) {
+      throw new SluiceError('ERR_UPLINK_URL', `the CA file ${caFile} cannot be read: ${errorMessage(cause)}`, { cause });
+    }
+    if (scheme === 'ws:') throw new SluiceError('ERR_UPLINK_URL', `a CA file is given, but ${text} is not encrypted`);
+  }
+  return { url: `${scheme}//${url.host}${url.pathname.replace(/\/+$/, '')}${UPLINK_PATH}`, token, ca };
+}
+
+export class Uplink {
+  readonly #options: UplinkOptions;
+  readonly #address: HubAddress;
+  readonly #settings: UplinkSettings;
+  readonly #clockState: () => ClockState;
+  #lanes = new Map<string, Lane>();
+  #planning = false;
+  #planAgain = false;
+  #cancelPlan: (() => void) | null = null;
+  #cancelHeartbeat: (() => void) | null = null;
+  #stopped = false;
+  #wrongLake = false;
+  #welcome: Welcome | null = null;
+  #lastError: UplinkState['lastError'] = null;
+  #reconnects = 0;
+  #bytesSent = 0;
+  #batchesSent = 0;
+  #lastCommittedUs: number | null = null;
+  #whenQuiet: (() => void) | null = null;
+
+  constructor(options: UplinkOptions, address: HubAddress) {
+    const { clock } = options;
+    this.#options = options;
+    this.#address = address;
+    this.#settings = uplinkSettingsSchema.parse(options.settings ?? {});
+    this.#clockState = options.clockState ?? ((): ClockState => ({ state: 'known', wallUs: clock.nowUs() }));
+    options.journal.onSealed(() => this.#onSealed());
+    this.#heartbeat();
+    this.#plan();
+  }
+
+  state(): UplinkState {
+    const nowUs = this.#options.clock.monotonicUs();
+    const primary = this.#lanes.get(this.#primaryId());
+    const connected = primary?.link?.open ?? false;
+    const retryInMs = primary === undefined || primary.link !== null ? null : Math.max(0, Math.ceil((primary.retryUs - nowUs) / 1000));
+    return {
+      status: this.#stopped ? 'stopped' : this.#wrongLake ? 'wrong_lake' : connected ? 'connected' : primary?.link !== null ? 'connecting' : 'waiting',
+      connected,
+      hubInstance: connected ? (this.#welcome?.hubInstance ?? null) : null,
+      hubVersion: this.#welcome?.hubVersion ?? null,
+      gateway: this.#welcome?.gateway ?? null,
+      lakeId: this.#options.journal.lakeId,
+      lanes: [...this.#lanes.values()].map((lane) => laneState(lane, nowUs)),
+      lastError: this.#lastError,
+      reconnectsTotal: this.#reconnects,
+      bytesSentTotal: this.#bytesSent,
+      batchesSentTotal: this.#batchesSent,
+      lastCommittedUs: this.#lastCommittedUs,
+      retryInMs,
+    };
+  }
+
+  /** Closes the connections, then waits for frees that the journal is doing. What is in flight stays in the journal. */
+  async stop(deadlineMs: number): Promise<void> {
+    this.#stopped = true;
+    this.#cancelPlan?.();
+    this.#cancelHeartbeat?.();
+    for (const lane of this.#lanes.values()) lane.link?.close('stopped');
+    if (![...this.#lanes.values()].some((lane) => lane.freeing)) return;
+    await new Promise<void>((resolve) => {
+      const cancel = this.#options.clock.after(deadlineMs, resolve);
+      this.#whenQuiet = () => {
+        cancel();
+        resolve();
+      };
+    });
+  }
+
+  #primaryId(): string {
+    return laneId(this.#options.journal.epoch, 'live');
+  }
+
+  #onSealed(): void {
+    for (const lane of this.#lanes.values()) lane.link?.sealed();
+  }
+
+  #heartbeat(): void {
+    const { clock, journal } = this.#options;
+    this.#cancelHeartbeat = clock.after(this.#settings.heartbeatIntervalMs, () => {
+      const link = this.#lanes.get(this.#primaryId())?.link;
+      if (link?.open === true) {
+        const clockState = this.#clockState();
+        link.heartbeat({ type: 'heartbeat', watermark: clockState.state === 'known' ? journal.watermark() : null, backlog: journal.backlog(), clock: clockState });
+      }
+      this.#heartbeat();
+    });
+  }
+
+  /** Looks at what should be connected, now or after the pass that is under way. */
+  #plan(): void {
+    if (this.#stopped) return;
+    if (this.#planning) {
+      this.#planAgain = true;
+      return;
+    }
+    this.#planning = true;
+    this.#cancelPlan?.();
+    void this.#planOnce().finally(() => {
+      this.#planning = false;
+      if (this.#stopped) return;
+      if (this.#planAgain) {
+        this.#planAgain = false;
+        this.#plan();
+        return;
+      }
+      this.#cancelPlan = this.#options.clock.after(this.#nextPlanMs(), () => this.#plan());
+    });
+  }
+
+  #nextPlanMs(): number {
+    const nowUs = this.#options.clock.monotonicUs();
+    let waitMs = Math.min(PLAN_INTERVAL_MS, this.#settings.drainIdleMs);
+    for (const lane of this.#lanes.values()) {
+      if (lane.link === null && lane.retryUs > nowUs) waitMs = Math.min(waitMs, Math.ceil((lane.retryUs - nowUs) / 1000));
+    }
+    return Math.max(1, waitMs);
+  }
+
+  async #planOnce(): Promise<void> {
+    const { journal, clock } = this.#options;
+    let claims: LaneClaim[];
+    try {
+      claims = (await journal.lanes()).slice(0, CLAIMS_MAX);
+    } catch (cause) {
+      this.#failed(new SluiceError('ERR_UPLINK_JOURNAL', `the journal does not tell its lanes: ${errorMessage(cause)}`, { cause }));
+      return;
+    }
+    if (this.#stopped) return;
+    const nowUs = clock.monotonicUs();
+    for (const name of ['live', 'backfill'] as const) {
+      if (!claims.some((claim) => claim.epoch === journal.epoch && claim.lane === name)) claims.push({ epoch: journal.epoch, lane: name, base: 1, assigned: 0 });
+    }
+    this.#forgetDrained(claims);
+    this.#closeIdle(claims, nowUs);
+    const primary = this.#laneOf(journal.epoch, 'live');
+    if (primary.link === null && nowUs >= primary.retryUs) this.#connect(primary, claims);
+    if (primary.link?.open !== true) return;
+    for (const claim of claims) {
+      const lane = this.#laneOf(claim.epoch, claim.lane);
+      if (lane === primary || lane.link !== null || nowUs < lane.retryUs || !this.#wanted(claim)) continue;
+      if ([...this.#lanes.values()].filter((other) => other.link !== null).length >= this.#settings.connectionsMax) return;
+      this.#connect(lane, claims);
+    }
+  }
+
+  /** Something is held; or, of the current backfill, may be: only an offer tells, and an offer needs a connection. */
+  #wanted(claim: LaneClaim): boolean {
+    if (claim.base <= claim.assigned) return true;
+    const { oldestUs } = this.#options.journal.backlog();
+    return claim.epoch === this.#options.journal.epoch && oldestUs !== null && this.#options.clock.nowUs() - oldestUs > BACKFILL_AGE_MS * 1000;
+  }
+
+  #forgetDrained(claims: readonly LaneClaim[]): void {
+    const held = new Set(claims.map((claim) => laneId(claim.epoch, claim.lane)));
+    for (const [id, lane] of this.#lanes) if (lane.link === null && !lane.freeing && !held.has(id)) this.#lanes.delete(id);
+  }
+
+  #closeIdle(claims: readonly LaneClaim[], nowUs: number): void {
+    const { journal } = this.#options;
+    for (const lane of this.#lanes.values()) {
+      if (lane.link === null || (lane.epoch === journal.epoch && lane.lane === 'live')) continue;
+      const idleSinceUs = lane.link.idleSinceUs(nowUs);
+      if (idleSinceUs === null || lane.freeing) continue;
+      const mayGrow = lane.epoch === journal.epoch;
+      const empty = !claims.some((claim) => claim.epoch === lane.epoch && claim.lane === lane.lane && claim.base <= claim.assigned);
+      if (empty && (!mayGrow || nowUs - idleSinceUs >= this.#settings.drainIdleMs * 1000)) lane.link.close('drained');
+    }
+  }
+
+  #laneOf(epoch: string, name: LaneName): Lane {
+    const id = laneId(epoch, name);
+    let lane = this.#lanes.get(id);
+    if (lane === undefined) {
+      const backoff = new Backoff(this.#settings.backoffMsMin, this.#settings.backoffMsMax, this.#options.random);
+      lane = { epoch, lane: name, backoff, link: null, parked: null, retryUs: 0, assigned: 0, received: null, committed: null, freeTo: 0, freeing: false };
+      this.#lanes.set(id, lane);
+    }
+    return lane;
+  }
+
+  #connect(lane: Lane, claims: readonly LaneClaim[]): void {
+    const { journal, clock, logger } = this.#options;
+    const known = claims.find((claim) => claim.epoch === lane.epoch && claim.lane === lane.lane) as LaneClaim;
+    const claim: LaneClaim = { ...known, assigned: Math.max(known.assigned, lane.assigned) };
+    const hello: Hello = {
+      type: 'hello',
+      gatewayVersion: VERSION,
+      wireVersions: [WIRE_VERSION],
+      lakeId: this.#settings.acceptLakeId ?? journal.lakeId,
+      epoch: lane.epoch,
+      lane: lane.lane,
+      lanes: [claim, ...claims.filter((other) => other !== known)].slice(0, CLAIMS_MAX),
+      backlog: journal.backlog(),
+      clock: this.#clockState(),
+    };
+    lane.link = new LaneLink({
+      address: this.#address,
+      hello,
+      claim,
+      paced: lane.lane === 'backfill' || lane.epoch !== journal.epoch,
+      journal,
+      clock,
+      logger,
+      settings: this.#settings,
+      onWelcome: (welcome) => this.#onWelcome(lane, welcome),
+      onCommitted: (seq) => this.#onCommitted(lane, seq),
+      onSent: (bytes, assigned) => {
+        this.#bytesSent += bytes;
+        this.#batchesSent++;
+        lane.assigned = Math.max(lane.assigned, assigned);
+      },
+      onClosed: (closed) => this.#onClosed(lane, closed),
+    });
+  }
+
+  #onWelcome(lane: Lane, welcome: Welcome): void {
+    this.#wrongLake = false;
+    this.#welcome = welcome;
+    if (welcome.position.status !== 'upgrade_hub') lane.parked = null;
+    // After an outage there is a backlog: no reason to wait for the next look.
+    const backfill = this.#lanes.get(laneId(this.#options.journal.epoch, 'backfill'));
+    if (lane.lane === 'live' && backfill?.backoff.failures === 0) backfill.retryUs = 0;
+    this.#options.logger.info({ epoch: lane.epoch, lane: lane.lane, hubInstance: welcome.hubInstance, received: welcome.position.received, committed: welcome.position.committed }, 'uplink lane open');
+    this.#plan();
+  }
+
+  #onCommitted(lane: Lane, seq: number): void {
+    this.#lastCommittedUs = this.#options.clock.nowUs();
+    lane.committed = seq;
+    lane.backoff.reset();
+    lane.freeTo = Math.max(lane.freeTo, seq);
+    if (!lane.freeing) void this.#free(lane);
+  }
+
+  async #free(lane: Lane): Promise<void> {
+    lane.freeing = true;
+    while (lane.freeTo > 0) {
+      const seq = lane.freeTo;
+      lane.freeTo = 0;
+      try {
+        await this.#options.journal.free(lane.epoch, lane.lane, seq);
+      } catch (cause) {
+        // Still held, and still committed: the next position or the next welcome frees it.
+        this.#failed(new SluiceError('ERR_UPLINK_JOURNAL', `the journal cannot free: ${errorMessage(cause)}`, { cause }));
+      }
+    }
+    lane.freeing = false;
+    if (![...this.#lanes.values()].some((other) => other.freeing)) this.#whenQuiet?.();
+  }
+
+  #onClosed(lane: Lane, closed: LinkClosed): void {
+    const { logger, clock, journal } = this.#options;
+    const nowUs = clock.monotonicUs();
+    const last = lane.link?.state;
+    lane.link = null;
+    if (last !== undefined) {
+      lane.assigned = Math.max(lane.assigned, last.assigned);
+      lane.received = last.received;
+    }
+    if (closed.reason === 'stopped' || this.#stopped) return;
+    if (closed.reason === 'drained') {
+      lane.retryUs = nowUs + BACKFILL_PROBE_MS * 1000;
+      return;
+    }
+    if (closed.committedSomething || closed.openMs >= this.#settings.stableMs) lane.backoff.reset();
+    const waitMs = Math.max(lane.backoff.nextMs(), closed.retryAfterMs);
+    lane.retryUs = nowUs + waitMs * 1000;
+    this.#reconnects++;
+    const slowUs = nowUs + this.#settings.laneRetryMs * 1000;
+    if (closed.reason === 'forked') {
+      lane.retryUs = slowUs;
+      this.#onForked(lane, closed);
+    } else if (closed.reason === 'wrong_lake') {
+      this.#wrongLake = true;
+      // One lane asks again, and only slowly: the ids have to agree before anything is sent.
+      for (const other of this.#lanes.values()) other.retryUs = slowUs;
+      logger.error(
+        { error: closed.error?.message, lakeId: journal.lakeId },
+        'WRONG LAKE: this gateway sends nothing until the hub serves the pinned lake again, or uplink.acceptLakeId names the new one',
+      );
+    } else if (closed.reason === 'upgrade_hub') {
+      lane.parked = 'upgrade_hub';
+      lane.retryUs = nowUs;
+    } else {
+      logger.warn({ epoch: lane.epoch, lane: lane.lane, reason: closed.reason, error: closed.error?.message, waitMs }, 'uplink lane closed');
+    }
+    if (closed.error !== null) this.#failed(closed.error);
+    this.#plan();
+  }
+
+  #onForked(lane: Lane, closed: LinkClosed): void {
+    const { logger, journal } = this.#options;
+    const first = lane.parked !== 'forked';
+    lane.parked = 'forked';
+    if (first) {
+      logger.error(
+        { epoch: lane.epoch, lane: lane.lane, error: closed.error?.message },
+        'LANE FORKED: the hub has batches of this lane that this journal never numbered (a restored image or snapshot?); what the journal holds of it stays there, new data goes on in a new epoch',
+      );
+    }
+    // A lane of an earlier opening gets no new batches anyway.
+    if (lane.epoch !== journal.epoch) return;
+    journal.startNewEpoch(`lane ${lane.epoch}/${lane.lane} has forked`).then(
+      () => {
+        // The other lane of the old epoch goes on as an old lane; its link keeps its pace until it reconnects.
+        this.#plan();
+      },
+      (cause: unknown) => this.#failed(new SluiceError('ERR_UPLINK_JOURNAL', `no new epoch: ${errorMessage(cause)}`, { cause })),
+    );
+  }
+
+  #failed(error: SluiceError): void {
+    this.#lastError = { code: error.code, message: error.message, atUs: this.#options.clock.nowUs() };
+  }
+}
+
+function laneId(epoch: string, lane: LaneName): string {
+  return `${epoch}/${lane}`;
+}
+
+function laneState(lane: Lane, nowUs: number): UplinkLaneState {
+  const now = lane.link?.state;
+  const open = lane.link?.open === true;
+  const connectedState = now?.phase === 'waiting' ? 'upgrade_hub' : open ? 'open' : 'connecting';
+  return {
+    epoch: lane.epoch,
+    lane: lane.lane,
+    state: lane.link === null ? (lane.parked ?? 'waiting') : connectedState,
+    assigned: Math.max(now?.assigned ?? 0, lane.assigned),
+    received: open ? (now?.received ?? null) : lane.received,
+    committed: open ? (now?.committed ?? null) : lane.committed,
+    inFlightBytes: now?.inFlightBytes ?? 0,
+    retryInMs: lane.link === null ? Math.max(0, Math.ceil((lane.retryUs - nowUs) / 1000)) : null,
+  };
+}
