@@ -73,7 +73,6 @@ export const ERRORS = {
   ERR_STORE_IO: { retryable: true, httpStatus: 503, summary: 'The store failed to read or write; a write may have happened all the same.' },
   ERR_STORE_FULL: { retryable: true, httpStatus: 507, summary: 'The store is full or its quota is used up.' },
   ERR_STORE_DENIED: { retryable: false, httpStatus: 500, summary: 'The store refuses access, or is read-only.' },
-  ERR_STORE_NOT_LOCAL: { retryable: false, httpStatus: 500, summary: 'The objects of the store are not local files.' },
   ERR_STORE_NO_HARD_LINKS: { retryable: false, httpStatus: 500, summary: 'The file system has no hard links, so a commit would not be atomic.' },
   ERR_LAKE_PROTOCOL: { retryable: false, httpStatus: 500, summary: 'The Delta table demands a protocol or feature that this hub does not write.' },
   ERR_LAKE_SCHEMA: { retryable: false, httpStatus: 500, summary: 'The Delta table has other columns than this hub writes.' },
@@ -94,6 +93,7 @@ export const ERRORS = {
   ERR_BATCH_CONTENT: { retryable: false, httpStatus: 500, summary: 'The content cannot stand in a batch.' },
   // gateway journal
   ERR_SERIES_LIMIT: { retryable: false, httpStatus: 507, summary: 'The gateway knows as many series as it is allowed to.' },
+  ERR_SERIES_NAME: { retryable: false, httpStatus: 422, summary: 'A device, metric or tag set is not a name that a series can have.' },
   ERR_JOURNAL_DAMAGED: { retryable: false, httpStatus: 500, summary: 'A stored journal row or batch does not fit its checksum.' },
   ERR_JOURNAL_VERSION: { retryable: false, httpStatus: 500, summary: 'The journal was written by a newer version of the gateway.' },
   ERR_JOURNAL_LOCKED: { retryable: true, httpStatus: 500, summary: 'Another process has the journal open.' },

@@ -23,7 +23,7 @@ export interface ReadingSink {
 
 /** Series of this process, bounded by `seriesMax`; ids are dense from 0 and valid until the process ends. */
 export interface SeriesRegistry {
-  /** @throws SluiceError ERR_SERIES_LIMIT when the series is new and the registry is full. */
+  /** @throws SluiceError for a new series: ERR_SERIES_LIMIT when the registry is full, ERR_SERIES_NAME when a name cannot stand in a batch. */
   idOf(device: string, metric: string, tags: string): number;
   readonly size: number;
   seriesOf(id: number): Series;

@@ -1,0 +1,115 @@
+/**
+ * Sealed batches in SQLite: their checksums, their lanes, their tombstones. Functions inside a transaction of the caller.
+ *
+ * A batch gets epoch, lane and seq when it is first offered, in one transaction with the lane's `assigned`, and keeps them.
+ * Its checksum covers body, counts, times and position: a flipped bit in any of them makes it a tombstone under its seq.
+ */
+import { crc32 } from 'node:zlib';
+import type { BatchContent, Compression } from '../../shared/batch/batch.ts';
+import { encodeBatch } from '../../shared/batch/encode.ts';
+import { errorMessage, isSluiceError } from '../../shared/errors.ts';
+import type { ExceptionRecord } from '../../shared/exception.ts';
+import type { LaneClaim, LaneName } from '../../shared/uplink.ts';
+import type { BatchHead, BatchRow, Statements } from './statements.ts';
+
+export function batchChecksum(head: Omit<BatchHead, 'id' | 'checksum' | 'bytes'>, body: Uint8Array): number {
+  const { epoch, lane, seq, readings, exceptions, arrival_from_us, arrival_to_us, event_from_us, event_to_us } = head;
+  return crc32(`${epoch}/${lane}/${seq}/${readings}/${exceptions}/${arrival_from_us}/${arrival_to_us}/${event_from_us}/${event_to_us}`, crc32(body));
+}
+
+export function isWhole(row: BatchRow): boolean {
+  return Buffer.isBuffer(row.body) && row.bytes === row.body.length && batchChecksum(row, row.body) === row.checksum;
+}
+
+export interface EncodedBatch {
+  readonly body: Uint8Array;
+  readonly readings: number;
+  readonly exceptions: number;
+}
+
+/** Encodes; content that cannot stand in a batch becomes the gap that it is, so that sealing goes on. */
+export function encodeOrGap(content: BatchContent, range: { readonly eventFromUs: number; readonly eventToUs: number }, compression: Compression): EncodedBatch {
+  try {
+    return { body: encodeBatch(content, compression), readings: content.runs.count, exceptions: content.exceptions.length };
+  } catch (error) {
+    const reason = `seal_failed: ${isSluiceError(error) ? error.code : errorMessage(error)}`;
+    const gap: ExceptionRecord = {
+      kind: 'gap',
+      device: null,
+      metric: null,
+      fromUs: range.eventFromUs,
+      toUs: range.eventToUs,
+      readingCount: content.runs.count,
+      reason: reason.slice(0, 256),
+      payload: null,
+    };
+    return { body: encodeBatch({ ...content, ...emptyRuns(), exceptions: [gap] }, compression), readings: 0, exceptions: 1 };
+  }
+}
+
+function emptyRuns(): Pick<BatchContent, 'runs'> {
+  return {
+    runs: {
+      count: 0,
+      seriesTable: [],
+      runOffsets: new Uint32Array(1),
+      eventTimeUs: new Float64Array(0),
+      value: new Float64Array(0),
+      text: null,
+      texts: [],
+    },
+  };
+}
+
+/** A batch that says only that something is missing. Times that damage made impossible are replaced by `nowUs`. */
+export function encodeTombstone(head: Partial<BatchHead>, reason: string, nowUs: number): EncodedBatch {
+  const sane = (us: number | undefined): number => (us !== undefined && Number.isSafeInteger(us) && us > 0 && us < 2 ** 52 ? us : nowUs);
+  const arrivalFromUs = Math.min(sane(head.arrival_from_us), nowUs);
+  const fromUs = sane(head.event_from_us ?? head.arrival_from_us);
+  const gap: ExceptionRecord = {
+    kind: 'gap',
+    device: null,
+    metric: null,
+    fromUs,
+    toUs: Math.max(fromUs + 1, sane(head.event_to_us)),
+    readingCount: Number.isSafeInteger(head.readings) && (head.readings as number) >= 0 ? (head.readings as number) : null,
+    reason,
+    payload: null,
+  };
+  const body = encodeBatch({ sealedUs: nowUs, arrivalFromUs, arrivalToUs: nowUs, ...emptyRuns(), exceptions: [gap] }, 'none');
+  return { body, readings: 0, exceptions: 1 };
+}
+
+export interface LanePosition {
+  readonly epoch: string;
+  readonly lane: LaneName;
+  readonly seq: number;
+}
+
+/** Gives a batch its position and returns it as stored, or its tombstone where it is damaged. `row` may hold a position already. */
+export function settle(sql: Statements, row: BatchRow, position: LanePosition, nowUs: number): BatchRow & { readonly damaged: boolean } {
+  if (isWhole(row)) {
+    if (row.seq !== null) return { ...row, damaged: false };
+    const placed = { ...row, ...position };
+    const checksum = batchChecksum(placed, row.body);
+    sql.assign.run(position.epoch, position.lane, position.seq, checksum, row.id);
+    return { ...placed, checksum, damaged: false };
+  }
+  const tombstone = encodeTombstone(row, 'batch_corrupt', nowUs);
+  const replaced = { ...row, ...position, ...tombstone, bytes: tombstone.body.length, body: Buffer.from(tombstone.body) };
+  const checksum = batchChecksum(replaced, replaced.body);
+  sql.replaceBatch.run(replaced.readings, replaced.exceptions, replaced.bytes, checksum, replaced.body, row.id);
+  sql.assign.run(position.epoch, position.lane, position.seq, checksum, row.id);
+  return { ...replaced, checksum, damaged: true };
+}
+
+/** All lanes with something held, and the current epoch's live lane; drained lanes of older epochs are forgotten. */
+export function laneClaims(sql: Statements, currentEpoch: string): LaneClaim[] {
+  const claims: LaneClaim[] = [];
+  for (const { epoch, lane, assigned } of sql.lanes.all()) {
+    const first = sql.laneFirst.get(epoch, lane);
+    if (first !== undefined || epoch === currentEpoch) claims.push({ epoch, lane, base: first?.seq ?? assigned + 1, assigned });
+  }
+  if (!claims.some((claim) => claim.epoch === currentEpoch && claim.lane === 'live')) claims.push({ epoch: currentEpoch, lane: 'live', base: 1, assigned: 0 });
+  return claims;
+}

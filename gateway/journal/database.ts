@@ -1,0 +1,125 @@
+/**
+ * The journal's SQLite connection: settings, schema, and what kinds of errors there are.
+ *
+ * Constraints: a commit that returned is on the medium (WAL, synchronous=FULL), for as few bytes written as possible, since
+ * flash wears by the byte: 1,024-byte pages, a WAL that grows once to the size of a checkpoint interval and is reused.
+ * The lock is exclusive: a second gateway on the same directory fails at once, and the WAL index needs no shared memory.
+ *
+ * A crash leaves the database and its -wal; the next opening replays the WAL up to its last whole commit.
+ */
+import Database from 'better-sqlite3';
+import { SluiceError, errorMessage } from '../../shared/errors.ts';
+
+export type Connection = Database.Database;
+export type Statement<P extends unknown[], R> = Database.Statement<P, R>;
+
+/** Half of what ext4 writes as its smallest unit; measured best together with fdatasync at 512 to 1,024 (design: flash). */
+export const PAGE_BYTES = 1024;
+/** Checkpoint every 4 MiB of WAL: about a second of full load, and a WAL that fits any card. */
+const WAL_PAGES = 4096;
+/** A WAL that one huge transaction made larger is cut back to twice its usual size. */
+const WAL_BYTES_MAX = 2 * WAL_PAGES * PAGE_BYTES;
+/** Above this a full check would make start-up grow with the backlog; rows and batches have checksums of their own. */
+const QUICK_CHECK_BYTES_MAX = 32 * 1024 * 1024;
+
+/** Migration n brings user_version from n to n + 1. Append only. */
+const MIGRATIONS: readonly string[] = [
+  `
+  CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+  -- One row per opening: its monotonic clock is its own, wall = monotonic + offset_us once the wall clock is known.
+  CREATE TABLE opening (id INTEGER PRIMARY KEY, epoch TEXT NOT NULL, wall_us INTEGER NOT NULL, offset_us INTEGER);
+  CREATE TABLE series (opening INTEGER NOT NULL, id INTEGER NOT NULL, device TEXT NOT NULL, metric TEXT NOT NULL, tags TEXT NOT NULL,
+    PRIMARY KEY (opening, id)) WITHOUT ROWID;
+  -- One row per group commit.
+  CREATE TABLE journal (id INTEGER PRIMARY KEY, opening INTEGER NOT NULL, arrival_us INTEGER NOT NULL, readings INTEGER NOT NULL, body BLOB NOT NULL);
+  -- Exceptions that no batch carries yet. arrival_us is monotonic time of the opening; merge: what further ones are added to.
+  CREATE TABLE exception (id INTEGER PRIMARY KEY, opening INTEGER NOT NULL, arrival_us INTEGER NOT NULL, kind TEXT NOT NULL, device TEXT, metric TEXT,
+    from_us INTEGER, to_us INTEGER, readings INTEGER, reason TEXT NOT NULL, payload BLOB, merge TEXT, merged INTEGER NOT NULL DEFAULT 1);
+  -- epoch, lane and seq are null until the batch is offered for the first time.
+  CREATE TABLE batch (id INTEGER PRIMARY KEY, epoch TEXT, lane TEXT, seq INTEGER, readings INTEGER NOT NULL, exceptions INTEGER NOT NULL,
+    arrival_from_us INTEGER NOT NULL, arrival_to_us INTEGER NOT NULL, event_from_us INTEGER NOT NULL, event_to_us INTEGER NOT NULL,
+    bytes INTEGER NOT NULL, checksum INTEGER NOT NULL, body BLOB NOT NULL);
+  CREATE UNIQUE INDEX batch_position ON batch (epoch, lane, seq);
+  CREATE TABLE lane (epoch TEXT NOT NULL, lane TEXT NOT NULL, assigned INTEGER NOT NULL, PRIMARY KEY (epoch, lane)) WITHOUT ROWID;
+  -- id 0: the snapshot; the others: one blob per commit since.
+  CREATE TABLE key_log (id INTEGER PRIMARY KEY, body BLOB NOT NULL);
+  CREATE TABLE loss (reason TEXT PRIMARY KEY, readings INTEGER NOT NULL, batches INTEGER NOT NULL) WITHOUT ROWID;
+  `,
+];
+
+export const SCHEMA_VERSION = MIGRATIONS.length;
+
+export type FailureKind = 'damaged' | 'unavailable' | 'locked' | 'other';
+
+/** What an error of SQLite means for the journal. */
+export function failureKind(error: unknown): FailureKind {
+  if (error instanceof SluiceError) {
+    if (error.code === 'ERR_JOURNAL_UNAVAILABLE') return 'unavailable';
+    return error.code === 'ERR_JOURNAL_LOCKED' ? 'locked' : 'other';
+  }
+  if (!(error instanceof Database.SqliteError)) return 'other';
+  if (/^SQLITE_(CORRUPT|NOTADB)/.test(error.code)) return 'damaged';
+  if (/^SQLITE_(FULL|IOERR|CANTOPEN|READONLY|NOMEM|PROTOCOL)/.test(error.code)) return 'unavailable';
+  return /^SQLITE_(BUSY|LOCKED)/.test(error.code) ? 'locked' : 'other';
+}
+
+/** The typed error for a failure of SQLite; a SluiceError stays itself. */
+export function asSluiceError(error: unknown): SluiceError {
+  if (error instanceof SluiceError) return error;
+  const kind = failureKind(error);
+  if (kind === 'locked') return new SluiceError('ERR_JOURNAL_LOCKED', `another process has the journal open: ${errorMessage(error)}`, { cause: error });
+  return new SluiceError('ERR_JOURNAL_UNAVAILABLE', `the journal cannot be used: ${errorMessage(error)}`, { cause: error });
+}
+
+export interface ConnectOptions {
+  /** Upper bound of the database file in pages; a backstop behind the buffer bound. */
+  readonly pagesMax: number;
+  /** Look through the structure of a small file before trusting it (at the start of a process). */
+  readonly check: boolean;
+}
+
+/**
+ * Opens and migrates. Creates the file if there is none.
+ *
+ * @throws SluiceError ERR_JOURNAL_VERSION when a newer version wrote it, ERR_JOURNAL_LOCKED; otherwise what SQLite says
+ */
+export function connect(path: string, options: ConnectOptions): Connection {
+  const db = new Database(path, { timeout: 0 });
+  try {
+    db.pragma('locking_mode = EXCLUSIVE');
+    db.pragma(`page_size = ${PAGE_BYTES}`);
+    if (db.pragma('journal_mode = WAL', { simple: true }) !== 'wal') throw new SluiceError('ERR_JOURNAL_UNAVAILABLE', `${path}: no write-ahead log here`);
+    db.pragma('synchronous = FULL');
+    db.pragma(`wal_autocheckpoint = ${WAL_PAGES}`);
+    db.pragma(`journal_size_limit = ${WAL_BYTES_MAX}`);
+    db.pragma(`max_page_count = ${options.pagesMax}`);
+    const version = db.pragma('user_version', { simple: true }) as number;
+    if (version > SCHEMA_VERSION) {
+      throw new SluiceError('ERR_JOURNAL_VERSION', `${path} has schema ${version}; this program knows ${SCHEMA_VERSION}`);
+    }
+    if (options.check && usedBytes(db) <= QUICK_CHECK_BYTES_MAX) {
+      const found = db.pragma('quick_check(1)', { simple: true }) as string;
+      if (found !== 'ok') throw new DamageError(found);
+    }
+    for (let next = version; next < SCHEMA_VERSION; next++) {
+      db.transaction(() => {
+        db.exec(MIGRATIONS[next] as string);
+        db.pragma(`user_version = ${next + 1}`);
+      })();
+    }
+    return db;
+  } catch (error) {
+    db.close();
+    throw error;
+  }
+}
+
+/** quick_check found something. Leads to the quarantine, never to a caller. */
+export class DamageError extends Error {}
+
+/** Bytes of pages in use. */
+export function usedBytes(db: Connection): number {
+  const pages = db.pragma('page_count', { simple: true }) as number;
+  const free = db.pragma('freelist_count', { simple: true }) as number;
+  return (pages - free) * (db.pragma('page_size', { simple: true }) as number);
+}

@@ -1,0 +1,322 @@
+/**
+ * The group commit on the thread that owns the sockets: gathers messages while the journal commits the group before.
+ *
+ * Constraints: a commit starts when the previous one is done and something waits for it, at the end of the current turn of
+ * the event loop (setImmediate), so that all packets of all sockets that were readable share it. No timer stands between
+ * a message and its commit: stop-and-wait clients would pay it every time. QoS 0 rides along, alone at most
+ * `quietDelayMsMax`. Callbacks are called in the order of the messages, a whole group at once.
+ *
+ * Bounded: at most one group is with the journal and one gathers; past `readingsWaitingMax` or `bytesWaitingMax`, or while
+ * the journal accepts nothing, messages are not decoded: their callbacks are held for `holdMs` (which slows devices down)
+ * and then fail, so that the devices keep the data. What had no callback is counted and becomes a gap.
+ *
+ * A crash loses what was not acknowledged. It does not talk to SQLite: a `CommitPort` does.
+ */
+import type { Clock } from '../../shared/clock.ts';
+import { SluiceError } from '../../shared/errors.ts';
+import { KEY_IDEMPOTENCY, KEY_QOS1, KEY_QOS2_OPEN, KEY_QOS2_RELEASE, OpenGroup, allocateGroupArrays, type Group, type GroupArrays } from './group.ts';
+import type { JournalWriter, MessageOptions, ReadingSink, RedeliveryKey } from './journal-api.ts';
+import { idempotencyDigest, type RedeliveryKeys } from './redelivery.ts';
+import { BoundedSeriesRegistry } from './registry.ts';
+
+export interface CommitOutcome {
+  /** Nothing of the group from message `from` on is stored. */
+  readonly error: { readonly from: number; readonly error: SluiceError } | null;
+  /** Messages that alone could not be stored. */
+  readonly failed: readonly { readonly message: number; readonly error: SluiceError }[];
+  /** The arrays of the group, to be filled again. */
+  readonly arrays: GroupArrays;
+}
+
+export interface CommitPort {
+  /** Stores a group and answers once. Groups are stored in the order of the calls. */
+  commit(group: Group, answer: (outcome: CommitOutcome) => void): void;
+  /** false: the journal would refuse. */
+  readonly accepting: boolean;
+}
+
+export interface GroupCommitOptions {
+  readonly clock: Clock;
+  /** What earlier openings knew; this object takes it over. */
+  readonly keys: RedeliveryKeys;
+  readonly seriesMax: number;
+  readonly readingsWaitingMax: number;
+  readonly bytesWaitingMax: number;
+  /** Held callbacks; more fail at once. */
+  readonly heldMax: number;
+  readonly holdMs: number;
+  readonly quietDelayMsMax: number;
+  /** Runs a callback at the end of this turn of the event loop. */
+  readonly defer: (callback: () => void) => void;
+}
+
+export const GROUP_COMMIT_DEFAULTS = {
+  seriesMax: 100_000,
+  // About 8 MB of columns: a second of full load behind a commit that hangs.
+  readingsWaitingMax: 262_144,
+  bytesWaitingMax: 32 * 1024 * 1024,
+  heldMax: 10_000,
+  holdMs: 5_000,
+  quietDelayMsMax: 5_000,
+  defer: (callback: () => void): void => void setImmediate(callback),
+} as const;
+
+/** Without anybody waiting, a group is committed once it has so much. */
+const QUIET_READINGS_MAX = 16_384;
+const QUIET_BYTES_MAX = 1024 * 1024;
+
+type Done = (error: Error | null) => void;
+
+/** A callback of a group and the message it waits for (-1: all of the group up to now, for look-ups of redeliveries). */
+interface Waiting {
+  readonly message: number;
+  readonly done: Done;
+}
+
+/** What a message of a group remembers, to be taken back if it fails. */
+interface Remembered {
+  readonly message: number;
+  readonly key: RedeliveryKey | null;
+  readonly digest: string | null;
+}
+
+export interface GroupCommitStats {
+  readonly series: number;
+  readonly waitingReadings: number;
+  readonly waitingBytes: number;
+  readonly held: number;
+  readonly groups: number;
+  readonly groupMessagesMax: number;
+  /** From the hand-over of a group to its answer. */
+  readonly commitUs: number;
+  readonly commitUsMax: number;
+  readonly refusedMessages: number;
+}
+
+export class GroupCommit implements JournalWriter {
+  readonly series: BoundedSeriesRegistry;
+  readonly #port: CommitPort;
+  readonly #options: GroupCommitOptions;
+  readonly #keys: RedeliveryKeys;
+  #open = new OpenGroup();
+  /** Number of the open group; those below `#durable` + 1 are durable. */
+  #number = 1;
+  #durable = 0;
+  #waiting: Waiting[] = [];
+  #remembered: Remembered[] = [];
+  #inFlight: { group: Group; waiting: Waiting[]; remembered: Remembered[]; sentUs: number; arrivalUs: number | null; bytes: number } | null = null;
+  #spare: GroupArrays | null = allocateGroupArrays();
+  #seriesSent = 0;
+  #scheduled = false;
+  #cancelQuiet: (() => void) | null = null;
+  #held = 0;
+  /** Messages without a callback that were refused since the last gap. */
+  #dropped = 0;
+  #droppedSinceUs = 0;
+  #closed = false;
+  #drained: (() => void)[] = [];
+  readonly #counters = { groups: 0, groupMessagesMax: 0, commitUs: 0, commitUsMax: 0, refusedMessages: 0 };
+
+  constructor(port: CommitPort, options: GroupCommitOptions) {
+    this.#port = port;
+    this.#options = options;
+    this.#keys = options.keys;
+    this.series = new BoundedSeriesRegistry(options.seriesMax);
+  }
+
+  message(decode: (sink: ReadingSink) => void, { redelivery, idempotencyKey, done }: MessageOptions): void {
+    const refusal = this.#refusal();
+    if (refusal !== null) return this.#hold(refusal, done);
+    const open = this.#open;
+    const mark = open.mark();
+    try {
+      decode(open);
+    } catch (error) {
+      open.rollback(mark);
+      throw error;
+    }
+    const digest = idempotencyKey === null ? null : idempotencyDigest(idempotencyKey);
+    if (redelivery !== null) this.#addKey(redelivery);
+    if (digest !== null) {
+      const takenUs = this.#options.clock.nowUs();
+      this.#keys.addIdempotency(digest, takenUs, this.#number);
+      open.key(KEY_IDEMPOTENCY, open.addClient(digest), 0, takenUs);
+    }
+    this.#endMessage(done, redelivery, digest);
+  }
+
+  isRedelivery(key: RedeliveryKey, whenDurable: Done): boolean {
+    const { clientId, messageId, hash, qos } = key;
+    return this.#whenDurable(qos === 2 ? this.#keys.qos2GroupOf(clientId, messageId) : this.#keys.groupOf(clientId, messageId, hash), whenDurable);
+  }
+
+  qos2Open(clientId: string, messageId: number): boolean {
+    return this.#keys.qos2GroupOf(clientId, messageId) !== null;
+  }
+
+  qos2Release(clientId: string, messageId: number, done: Done): void {
+    if (this.#keys.qos2GroupOf(clientId, messageId) === null) {
+      queueMicrotask(() => done(null));
+      return;
+    }
+    const refusal = this.#refusal();
+    if (refusal !== null) return this.#hold(refusal, done);
+    this.#keys.releaseQos2(clientId, messageId);
+    this.#open.key(KEY_QOS2_RELEASE, this.#open.addClient(clientId), messageId, 0);
+    this.#endMessage(done, null, null);
+  }
+
+  isIdempotent(key: string, whenDurable: Done): boolean {
+    return this.#whenDurable(this.#keys.idempotencyGroupOf(idempotencyDigest(key), this.#options.clock.nowUs()), whenDurable);
+  }
+
+  /** Monotonic arrival of the oldest message that the journal has not confirmed; null: none. */
+  get oldestArrivalUs(): number | null {
+    return this.#inFlight?.arrivalUs ?? this.#open.arrivalUs;
+  }
+
+  get unconfirmedReadings(): number {
+    return (this.#inFlight?.group.readings ?? 0) + this.#open.readings;
+  }
+
+  stats(): GroupCommitStats {
+    return {
+      series: this.series.size,
+      waitingReadings: this.unconfirmedReadings,
+      waitingBytes: this.#open.bytes + (this.#inFlight?.bytes ?? 0),
+      held: this.#held,
+      ...this.#counters,
+    };
+  }
+
+  /** Commits what is there and calls back; afterwards messages are refused. */
+  close(): Promise<void> {
+    this.#closed = true;
+    return new Promise((resolve) => {
+      this.#drained.push(resolve);
+      this.#send();
+      this.#settleDrained();
+    });
+  }
+
+  #addKey({ clientId, messageId, hash, qos }: RedeliveryKey): void {
+    const open = this.#open;
+    if (qos === 2) {
+      this.#keys.openQos2(clientId, messageId, this.#number);
+      open.key(KEY_QOS2_OPEN, open.addClient(clientId), messageId, 0);
+    } else {
+      const client = this.#keys.add(clientId, messageId, hash, this.#number, (id) => open.addClient(id));
+      open.key(KEY_QOS1, client, messageId, hash);
+    }
+  }
+
+  #endMessage(done: Done | null, key: RedeliveryKey | null, digest: string | null): void {
+    const message = this.#open.endMessage(this.#options.clock.monotonicUs());
+    if (done !== null) this.#waiting.push({ message, done });
+    if (key !== null || digest !== null) this.#remembered.push({ message, key, digest });
+    if (done !== null || this.#open.readings >= QUIET_READINGS_MAX || this.#open.bytes >= QUIET_BYTES_MAX) this.#schedule();
+    else this.#cancelQuiet ??= this.#options.clock.after(this.#options.quietDelayMsMax, () => this.#schedule());
+  }
+
+  #whenDurable(group: number | null, whenDurable: Done): boolean {
+    if (group === null) return false;
+    if (group <= this.#durable) queueMicrotask(() => whenDurable(null));
+    else if (group === this.#number) this.#waiting.push({ message: Math.max(0, this.#open.messages - 1), done: whenDurable });
+    else this.#inFlight?.waiting.push({ message: this.#inFlight.group.messages - 1, done: whenDurable });
+    return true;
+  }
+
+  #refusal(): SluiceError | null {
+    if (this.#closed) return new SluiceError('ERR_JOURNAL_CLOSED', 'the gateway is stopping');
+    if (!this.#port.accepting) return new SluiceError('ERR_JOURNAL_FULL', 'the buffer is full and nothing in it may be dropped');
+    const { readingsWaitingMax, bytesWaitingMax } = this.#options;
+    const bytes = this.#open.bytes + (this.#inFlight?.bytes ?? 0);
+    if (this.unconfirmedReadings < readingsWaitingMax && bytes < bytesWaitingMax) return null;
+    return new SluiceError('ERR_JOURNAL_BUSY', `${this.unconfirmedReadings} readings, ${bytes} bytes wait for the journal; ${readingsWaitingMax}, ${bytesWaitingMax} are allowed`);
+  }
+
+  #hold(refusal: SluiceError, done: Done | null): void {
+    this.#counters.refusedMessages++;
+    if (done === null) {
+      if (this.#dropped++ === 0) this.#droppedSinceUs = this.#options.clock.nowUs();
+    } else if (this.#closed || this.#held >= this.#options.heldMax) {
+      queueMicrotask(() => done(refusal));
+    } else {
+      this.#held++;
+      this.#options.clock.after(this.#options.holdMs, () => {
+        this.#held--;
+        done(refusal);
+      });
+    }
+  }
+
+  #schedule(): void {
+    if (this.#scheduled || this.#inFlight !== null) return;
+    this.#scheduled = true;
+    this.#options.defer(() => {
+      this.#scheduled = false;
+      this.#send();
+    });
+  }
+
+  /** Refused messages without a callback are in no group: one gap of the next group tells of them. */
+  #recordDropped(): void {
+    if (this.#dropped === 0) return;
+    const reason = `journal_overload: ${this.#dropped} messages without acknowledgement refused`;
+    const toUs = Math.max(this.#options.clock.nowUs(), this.#droppedSinceUs + 1);
+    this.#open.exception({ kind: 'gap', device: null, metric: null, fromUs: this.#droppedSinceUs, toUs, readingCount: null, reason, payload: null });
+    this.#open.endMessage(this.#options.clock.monotonicUs());
+    this.#dropped = 0;
+  }
+
+  #send(): void {
+    if (this.#inFlight !== null) return;
+    this.#recordDropped();
+    if (this.#open.messages === 0) return;
+    this.#cancelQuiet?.();
+    this.#cancelQuiet = null;
+    const { arrivalUs, bytes } = this.#open;
+    const group = this.#open.take(this.#seriesSent, this.series.since(this.#seriesSent));
+    this.#inFlight = { group, waiting: this.#waiting, remembered: this.#remembered, sentUs: this.#options.clock.monotonicUs(), arrivalUs, bytes };
+    this.#seriesSent = this.series.size;
+    this.#waiting = [];
+    this.#remembered = [];
+    this.#open = new OpenGroup(this.#spare ?? allocateGroupArrays());
+    this.#spare = null;
+    this.#number++;
+    this.#counters.groups++;
+    this.#counters.groupMessagesMax = Math.max(this.#counters.groupMessagesMax, group.messages);
+    this.#port.commit(group, (outcome) => this.#answered(outcome));
+  }
+
+  #answered({ error, failed, arrays }: CommitOutcome): void {
+    const sent = this.#inFlight as NonNullable<typeof this.#inFlight>;
+    this.#inFlight = null;
+    this.#spare = arrays;
+    this.#durable++;
+    const tookUs = this.#options.clock.monotonicUs() - sent.sentUs;
+    this.#counters.commitUs += tookUs;
+    this.#counters.commitUsMax = Math.max(this.#counters.commitUsMax, tookUs);
+    const failures = new Map(failed.map(({ message, error: cause }) => [message, cause]));
+    const errorOf = (message: number): SluiceError | null => failures.get(message) ?? (error !== null && message >= error.from ? error.error : null);
+    if (failures.size > 0 || error !== null) this.#forgetFailed(sent.remembered, errorOf);
+    // The next group starts before the callbacks run: the journal works while the acks are written.
+    if (this.#waiting.length > 0 || this.#open.readings >= QUIET_READINGS_MAX || this.#open.bytes >= QUIET_BYTES_MAX || this.#closed) this.#schedule();
+    for (const { message, done } of sent.waiting) done(errorOf(message));
+    this.#settleDrained();
+  }
+
+  #forgetFailed(remembered: readonly Remembered[], errorOf: (message: number) => SluiceError | null): void {
+    for (const { message, key, digest } of remembered) {
+      if (errorOf(message) === null) continue;
+      if (key?.qos === 1) this.#keys.forget(key.clientId, key.messageId, key.hash);
+      else if (key?.qos === 2) this.#keys.releaseQos2(key.clientId, key.messageId);
+      if (digest !== null) this.#keys.forgetIdempotency(digest);
+    }
+  }
+
+  #settleDrained(): void {
+    if (this.#drained.length === 0 || this.#inFlight !== null || this.#open.messages > 0) return;
+    for (const resolve of this.#drained.splice(0)) resolve();
+  }
+}

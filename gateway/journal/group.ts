@@ -1,0 +1,231 @@
+/**
+ * One group of messages on its way into the journal: columns of readings, and per message where its part ends.
+ *
+ * `OpenGroup` gathers it on the thread that owns the sockets; `Group` is what crosses to the journal (its arrays are
+ * transferred and come back to be filled again, so that a steady load allocates nothing).
+ */
+import type { ExceptionRecord } from '../../shared/exception.ts';
+import type { Series } from '../../shared/reading.ts';
+import type { ReadingSink } from './journal-api.ts';
+
+/** What a key entry says; stored as one byte. */
+export const KEY_QOS1 = 1;
+export const KEY_QOS2_OPEN = 2;
+export const KEY_QOS2_RELEASE = 3;
+export const KEY_IDEMPOTENCY = 4;
+
+/** The typed arrays of a group; lengths are capacities, the counts stand in `Group`. */
+export interface GroupArrays {
+  /** Registry ids. */
+  readonly series: Uint32Array<ArrayBuffer>;
+  /** µs, or NaN: absent. */
+  readonly eventTimeUs: Float64Array<ArrayBuffer>;
+  readonly value: Float64Array<ArrayBuffer>;
+  /** 0 = no text, k = texts[k - 1]. */
+  readonly text: Uint32Array<ArrayBuffer>;
+  /** Per message: readings, exceptions and keys up to and including it; its arrival (monotonic µs). */
+  readonly messageReadingEnd: Uint32Array<ArrayBuffer>;
+  readonly messageExceptionEnd: Uint32Array<ArrayBuffer>;
+  readonly messageKeyEnd: Uint32Array<ArrayBuffer>;
+  readonly messageArrivalUs: Float64Array<ArrayBuffer>;
+  /** Per key: index into `clients`, message id, hash (idempotency keys: time taken, wall clock µs), KEY_… */
+  readonly keyClient: Uint32Array<ArrayBuffer>;
+  readonly keyMessageId: Uint32Array<ArrayBuffer>;
+  readonly keyHash: Float64Array<ArrayBuffer>;
+  readonly keyKind: Uint8Array<ArrayBuffer>;
+}
+
+export interface Group {
+  readonly arrays: GroupArrays;
+  readonly readings: number;
+  readonly messages: number;
+  readonly keys: number;
+  readonly hasTexts: boolean;
+  readonly texts: readonly string[];
+  readonly exceptions: readonly ExceptionRecord[];
+  /** MQTT client ids, or idempotency key digests. */
+  readonly clients: readonly string[];
+  /** Series that the journal has not seen, with consecutive ids from `newSeriesFrom`. */
+  readonly newSeriesFrom: number;
+  readonly newSeries: readonly Series[];
+}
+
+const READINGS_CAPACITY = 4096;
+const MESSAGES_CAPACITY = 1024;
+
+export function allocateGroupArrays(readings: number = READINGS_CAPACITY, messages: number = MESSAGES_CAPACITY): GroupArrays {
+  return {
+    series: new Uint32Array(readings),
+    eventTimeUs: new Float64Array(readings),
+    value: new Float64Array(readings),
+    text: new Uint32Array(readings),
+    messageReadingEnd: new Uint32Array(messages),
+    messageExceptionEnd: new Uint32Array(messages),
+    messageKeyEnd: new Uint32Array(messages),
+    messageArrivalUs: new Float64Array(messages),
+    // A message has at most one redelivery key and one idempotency key.
+    keyClient: new Uint32Array(2 * messages),
+    keyMessageId: new Uint32Array(2 * messages),
+    keyHash: new Float64Array(2 * messages),
+    keyKind: new Uint8Array(2 * messages),
+  };
+}
+
+/** What to name in a transfer list. */
+export function groupBuffers(arrays: GroupArrays): ArrayBuffer[] {
+  return Object.values(arrays).map((array: GroupArrays[keyof GroupArrays]) => array.buffer);
+}
+
+type TypedArray = Uint8Array<ArrayBuffer> | Uint32Array<ArrayBuffer> | Float64Array<ArrayBuffer>;
+
+function copyInto(from: GroupArrays, to: GroupArrays): GroupArrays {
+  for (const key of Object.keys(from) as (keyof GroupArrays)[]) {
+    (to[key] as TypedArray).set(from[key] as TypedArray);
+  }
+  return to;
+}
+
+/** Where an open group stood before a message; everything behind it is forgotten by `rollback`. */
+export interface GroupMark {
+  readonly readings: number;
+  readonly texts: number;
+  readonly exceptions: number;
+  readonly hasTexts: boolean;
+  readonly bytes: number;
+}
+
+export class OpenGroup implements ReadingSink {
+  #arrays: GroupArrays;
+  #readings = 0;
+  #messages = 0;
+  #keys = 0;
+  #hasTexts = false;
+  #texts: string[] = [];
+  #exceptions: ExceptionRecord[] = [];
+  #clients: string[] = [];
+  /** Estimate of what the group holds in memory. */
+  #bytes = 0;
+
+  constructor(arrays: GroupArrays = allocateGroupArrays()) {
+    this.#arrays = arrays;
+  }
+
+  get readings(): number {
+    return this.#readings;
+  }
+
+  get messages(): number {
+    return this.#messages;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  get clients(): number {
+    return this.#clients.length;
+  }
+
+  /** Arrival of the first message; null when there is none. */
+  get arrivalUs(): number | null {
+    return this.#messages === 0 ? null : (this.#arrays.messageArrivalUs[0] as number);
+  }
+
+  add(seriesId: number, eventTimeUs: number, value: number, text: string | null): void {
+    const index = this.#readings;
+    if (index === this.#arrays.series.length) this.#grow(index * 2, this.#arrays.messageReadingEnd.length);
+    this.#readings = index + 1;
+    const arrays = this.#arrays;
+    arrays.series[index] = seriesId;
+    arrays.eventTimeUs[index] = eventTimeUs;
+    arrays.value[index] = value;
+    this.#bytes += 24;
+    if (text === null) {
+      arrays.text[index] = 0;
+    } else {
+      this.#hasTexts = true;
+      arrays.text[index] = this.#texts.push(text);
+      this.#bytes += 2 * text.length;
+    }
+  }
+
+  exception(record: ExceptionRecord): void {
+    this.#exceptions.push(record);
+    this.#bytes += 256 + (record.payload?.length ?? 0);
+  }
+
+  mark(): GroupMark {
+    return { readings: this.#readings, texts: this.#texts.length, exceptions: this.#exceptions.length, hasTexts: this.#hasTexts, bytes: this.#bytes };
+  }
+
+  rollback(mark: GroupMark): void {
+    this.#readings = mark.readings;
+    this.#texts.length = mark.texts;
+    this.#exceptions.length = mark.exceptions;
+    this.#hasTexts = mark.hasTexts;
+    this.#bytes = mark.bytes;
+  }
+
+  /** Names a client for `key`. */
+  addClient(clientId: string): number {
+    this.#bytes += 2 * clientId.length;
+    return this.#clients.push(clientId) - 1;
+  }
+
+  /** A key of the message that `endMessage` ends next. */
+  key(kind: number, client: number, messageId: number, hash: number): void {
+    const index = this.#keys;
+    if (index === this.#arrays.keyClient.length) this.#grow(this.#arrays.series.length, this.#arrays.messageReadingEnd.length * 2);
+    this.#keys = index + 1;
+    this.#arrays.keyKind[index] = kind;
+    this.#arrays.keyClient[index] = client;
+    this.#arrays.keyMessageId[index] = messageId;
+    this.#arrays.keyHash[index] = hash;
+    this.#bytes += 24;
+  }
+
+  /** @returns the index of the message in the group */
+  endMessage(arrivalUs: number): number {
+    const index = this.#messages;
+    if (index === this.#arrays.messageReadingEnd.length) this.#grow(this.#arrays.series.length, index * 2);
+    this.#messages = index + 1;
+    this.#arrays.messageReadingEnd[index] = this.#readings;
+    this.#arrays.messageExceptionEnd[index] = this.#exceptions.length;
+    this.#arrays.messageKeyEnd[index] = this.#keys;
+    this.#arrays.messageArrivalUs[index] = arrivalUs;
+    this.#bytes += 20;
+    return index;
+  }
+
+  /** Hands the group over; this object must not be used again until `reopen`. */
+  take(newSeriesFrom: number, newSeries: readonly Series[]): Group {
+    return {
+      arrays: this.#arrays,
+      readings: this.#readings,
+      messages: this.#messages,
+      keys: this.#keys,
+      hasTexts: this.#hasTexts,
+      texts: this.#texts,
+      exceptions: this.#exceptions,
+      clients: this.#clients,
+      newSeriesFrom,
+      newSeries,
+    };
+  }
+
+  reopen(arrays: GroupArrays): void {
+    this.#arrays = arrays;
+    this.#readings = 0;
+    this.#messages = 0;
+    this.#keys = 0;
+    this.#hasTexts = false;
+    this.#texts = [];
+    this.#exceptions = [];
+    this.#clients = [];
+    this.#bytes = 0;
+  }
+
+  #grow(readings: number, messages: number): void {
+    this.#arrays = copyInto(this.#arrays, allocateGroupArrays(readings, messages));
+  }
+}

@@ -1,0 +1,288 @@
+/**
+ * What makes a message recognisable when it comes again: the keys of design section 5, in memory and as a log.
+ *
+ * Constraints: recording costs O(1) per message and allocates nothing in the steady state; a look-up (only DUP=1, QoS 2
+ * and keyed HTTP ask) may cost a scan of one client's ring. Bounded per client and in total; the least recently active
+ * client loses its oldest keys first, because a key matters for as long as its message may be in flight, and a busy
+ * neighbour must not push out a quiet device's last message.
+ *
+ * Each entry carries the number of the group commit that makes it durable; the journal's answer says up to where groups
+ * are durable. The log is replayed by the same class: one blob per commit, folded into one snapshot when it grows. A crash
+ * between any two blobs leaves exactly the keys of the groups that were committed, since they share their transaction.
+ *
+ * It does not decide what to do with a redelivery, and it keeps no payloads.
+ */
+import { createHash } from 'node:crypto';
+import { ByteReader, type ByteWriter } from './bytes.ts';
+import { KEY_IDEMPOTENCY, KEY_QOS1, KEY_QOS2_OPEN, KEY_QOS2_RELEASE, type Group } from './group.ts';
+
+/** A client has at most 65,535 in flight, real ones below 100 (mosquitto 20, paho 20, MQTT.js by receive maximum). */
+export const KEYS_PER_CLIENT_MAX = 1024;
+/** 22 bytes each in memory: 4.4 MB. */
+export const KEYS_MAX = 200_000;
+export const QOS2_OPEN_MAX = 100_000;
+/** Digests of 22 characters with their times: about 10 MB. */
+export const IDEMPOTENCY_KEYS_MAX = 50_000;
+export const IDEMPOTENCY_US_MAX = 24 * 3600 * 1_000_000;
+
+/** Group number of what is durable since before this process. */
+const DURABLE_BEFORE = 0;
+const LOG_VERSION = 1;
+const RING_CAPACITY_MIN = 8;
+
+interface Ring {
+  ids: Uint16Array;
+  hashes: Float64Array;
+  groups: Float64Array;
+  head: number;
+  count: number;
+  /** The group in which this client was last active, and its index among that group's clients. */
+  activeGroup: number;
+  clientIndex: number;
+}
+
+function emptyRing(): Ring {
+  return {
+    ids: new Uint16Array(RING_CAPACITY_MIN),
+    hashes: new Float64Array(RING_CAPACITY_MIN),
+    groups: new Float64Array(RING_CAPACITY_MIN),
+    head: 0,
+    count: 0,
+    activeGroup: -1,
+    clientIndex: 0,
+  };
+}
+
+export interface RedeliveryLimits {
+  readonly keysPerClientMax: number;
+  readonly keysMax: number;
+  readonly qos2OpenMax: number;
+  readonly idempotencyKeysMax: number;
+}
+
+export const REDELIVERY_LIMITS: RedeliveryLimits = {
+  keysPerClientMax: KEYS_PER_CLIENT_MAX,
+  keysMax: KEYS_MAX,
+  qos2OpenMax: QOS2_OPEN_MAX,
+  idempotencyKeysMax: IDEMPOTENCY_KEYS_MAX,
+};
+
+/** Fixed size whatever the client sends; SHA-256, because here a collision would drop another client's data. */
+export function idempotencyDigest(key: string): string {
+  return createHash('sha256').update(key).digest('base64url').slice(0, 22);
+}
+
+export class RedeliveryKeys {
+  readonly #limits: RedeliveryLimits;
+  /** In the order of last activity. */
+  readonly #rings = new Map<string, Ring>();
+  #keys = 0;
+  /** client NUL id → group */
+  readonly #qos2 = new Map<string, number>();
+  /** digest → [group, taken µs] in the order taken */
+  readonly #idempotency = new Map<string, { readonly group: number; readonly takenUs: number }>();
+
+  constructor(limits: RedeliveryLimits = REDELIVERY_LIMITS) {
+    this.#limits = limits;
+  }
+
+  get size(): number {
+    return this.#keys + this.#qos2.size + this.#idempotency.size;
+  }
+
+  /**
+   * Records a QoS 1 key.
+   *
+   * @param newClient called when the client is seen for the first time in `group`; gives its index there
+   * @returns the client's index in the group
+   */
+  add(clientId: string, messageId: number, hash: number, group: number, newClient: (clientId: string) => number): number {
+    const ring = this.#activate(clientId, group, newClient);
+    if (ring.count === this.#limits.keysPerClientMax) this.#dropOldest(ring);
+    else if (ring.count === ring.ids.length) growRing(ring, this.#limits.keysPerClientMax);
+    const at = (ring.head + ring.count) % ring.ids.length;
+    ring.ids[at] = messageId;
+    ring.hashes[at] = hash;
+    ring.groups[at] = group;
+    ring.count++;
+    this.#keys++;
+    while (this.#keys > this.#limits.keysMax) this.#dropOldestOfAll();
+    return ring.clientIndex;
+  }
+
+  /** The group of the newest key of this message id, if the hash fits; null: not known. */
+  groupOf(clientId: string, messageId: number, hash: number): number | null {
+    const ring = this.#rings.get(clientId);
+    if (ring === undefined) return null;
+    for (let back = ring.count - 1; back >= 0; back--) {
+      const at = (ring.head + back) % ring.ids.length;
+      if (ring.ids[at] === messageId) return ring.hashes[at] === hash ? (ring.groups[at] as number) : null;
+    }
+    return null;
+  }
+
+  /** Takes back the newest key of a message that could not be stored. */
+  forget(clientId: string, messageId: number, hash: number): void {
+    const ring = this.#rings.get(clientId);
+    if (ring === undefined) return;
+    for (let back = ring.count - 1; back >= 0; back--) {
+      const at = (ring.head + back) % ring.ids.length;
+      if (ring.ids[at] === messageId && ring.hashes[at] === hash) {
+        ring.hashes[at] = -1; // no hash is negative: the place stays, the key is gone
+        return;
+      }
+    }
+  }
+
+  openQos2(clientId: string, messageId: number, group: number): void {
+    const key = qos2Key(clientId, messageId);
+    this.#qos2.delete(key);
+    this.#qos2.set(key, group);
+    if (this.#qos2.size > this.#limits.qos2OpenMax) this.#qos2.delete(firstKey(this.#qos2));
+  }
+
+  releaseQos2(clientId: string, messageId: number): void {
+    this.#qos2.delete(qos2Key(clientId, messageId));
+  }
+
+  qos2GroupOf(clientId: string, messageId: number): number | null {
+    return this.#qos2.get(qos2Key(clientId, messageId)) ?? null;
+  }
+
+  addIdempotency(digest: string, takenUs: number, group: number): void {
+    this.#idempotency.delete(digest);
+    this.#idempotency.set(digest, { group, takenUs });
+    if (this.#idempotency.size > this.#limits.idempotencyKeysMax) this.#idempotency.delete(firstKey(this.#idempotency));
+  }
+
+  forgetIdempotency(digest: string): void {
+    this.#idempotency.delete(digest);
+  }
+
+  idempotencyGroupOf(digest: string, nowUs: number): number | null {
+    const known = this.#idempotency.get(digest);
+    return known === undefined || nowUs - known.takenUs > IDEMPOTENCY_US_MAX ? null : known.group;
+  }
+
+  /** Applies a blob of the log. @throws SluiceError ERR_JOURNAL_DAMAGED */
+  replay(blob: Uint8Array): void {
+    const reader = new ByteReader(blob);
+    if (reader.byte() !== LOG_VERSION) return; // keys of another version make duplicates possible, nothing worse
+    const clients = Array.from({ length: reader.count() }, () => reader.text());
+    const entries = reader.count();
+    for (let index = 0; index < entries; index++) {
+      const kind = reader.byte();
+      const client = clients[reader.varint()] ?? '';
+      const messageId = reader.varint();
+      const hash = kind === KEY_QOS1 || kind === KEY_IDEMPOTENCY ? reader.varint() : 0;
+      // During a replay every entry activates its client anew, which keeps the order of activity.
+      if (kind === KEY_QOS1) this.add(client, messageId, hash, DURABLE_BEFORE, () => 0);
+      else if (kind === KEY_QOS2_OPEN) this.openQos2(client, messageId, DURABLE_BEFORE);
+      else if (kind === KEY_QOS2_RELEASE) this.releaseQos2(client, messageId);
+      else if (kind === KEY_IDEMPOTENCY) this.addIdempotency(client, hash, DURABLE_BEFORE);
+    }
+  }
+
+  /** Everything as one blob that `replay` takes, without expired idempotency keys. */
+  snapshot(writer: ByteWriter, nowUs: number): Uint8Array {
+    const clients = new Map<string, number>();
+    const indexOf = (client: string): number => {
+      const known = clients.get(client);
+      if (known !== undefined) return known;
+      clients.set(client, clients.size);
+      return clients.size - 1;
+    };
+    const entries: [kind: number, client: number, messageId: number, hash: number][] = [];
+    for (const [client, ring] of this.#rings) {
+      for (let index = 0; index < ring.count; index++) {
+        const at = (ring.head + index) % ring.ids.length;
+        const hash = ring.hashes[at] as number;
+        if (hash >= 0) entries.push([KEY_QOS1, indexOf(client), ring.ids[at] as number, hash]);
+      }
+    }
+    for (const key of this.#qos2.keys()) {
+      const cut = key.lastIndexOf('\u0000');
+      entries.push([KEY_QOS2_OPEN, indexOf(key.slice(0, cut)), Number(key.slice(cut + 1)), 0]);
+    }
+    for (const [digest, { takenUs }] of this.#idempotency) {
+      if (nowUs - takenUs <= IDEMPOTENCY_US_MAX) entries.push([KEY_IDEMPOTENCY, indexOf(digest), 0, takenUs]);
+    }
+    writer.start();
+    writer.byte(LOG_VERSION);
+    writer.varint(clients.size);
+    for (const client of clients.keys()) writer.text(client);
+    writer.varint(entries.length);
+    for (const entry of entries) writeEntry(writer, ...entry);
+    return writer.finish();
+  }
+
+  #activate(clientId: string, group: number, newClient: (clientId: string) => number): Ring {
+    let ring = this.#rings.get(clientId);
+    if (ring !== undefined && ring.activeGroup === group && group !== DURABLE_BEFORE) return ring;
+    if (ring === undefined) ring = emptyRing();
+    else this.#rings.delete(clientId);
+    this.#rings.set(clientId, ring);
+    ring.activeGroup = group;
+    ring.clientIndex = newClient(clientId);
+    return ring;
+  }
+
+  #dropOldest(ring: Ring): void {
+    ring.head = (ring.head + 1) % ring.ids.length;
+    ring.count--;
+    this.#keys--;
+  }
+
+  #dropOldestOfAll(): void {
+    const client = firstKey(this.#rings);
+    const ring = this.#rings.get(client) as Ring;
+    if (ring.count > 0) this.#dropOldest(ring);
+    if (ring.count === 0) this.#rings.delete(client);
+  }
+}
+
+function growRing(ring: Ring, capacityMax: number): void {
+  const capacity = Math.min(ring.ids.length * 2, capacityMax);
+  const ids = new Uint16Array(capacity);
+  const hashes = new Float64Array(capacity);
+  const groups = new Float64Array(capacity);
+  for (let index = 0; index < ring.count; index++) {
+    const at = (ring.head + index) % ring.ids.length;
+    ids[index] = ring.ids[at] as number;
+    hashes[index] = ring.hashes[at] as number;
+    groups[index] = ring.groups[at] as number;
+  }
+  Object.assign(ring, { ids, hashes, groups, head: 0 });
+}
+
+function qos2Key(clientId: string, messageId: number): string {
+  return `${clientId}\u0000${messageId}`;
+}
+
+function firstKey<V>(map: ReadonlyMap<string, V>): string {
+  return map.keys().next().value as string;
+}
+
+function writeEntry(writer: ByteWriter, kind: number, client: number, messageId: number, hash: number): void {
+  writer.byte(kind);
+  writer.varint(client);
+  writer.varint(messageId);
+  if (kind === KEY_QOS1 || kind === KEY_IDEMPOTENCY) writer.varint(hash);
+}
+
+/** The keys of the group's messages [from, to) as a log blob, a view into the writer; null when there are none. */
+export function encodeKeys(writer: ByteWriter, group: Group, from: number, to: number): Uint8Array | null {
+  const { messageKeyEnd, keyClient, keyHash, keyKind, keyMessageId } = group.arrays;
+  const start = from === 0 ? 0 : (messageKeyEnd[from - 1] as number);
+  const end = messageKeyEnd[to - 1] as number;
+  if (start === end) return null;
+  writer.start();
+  writer.byte(LOG_VERSION);
+  writer.varint(group.clients.length);
+  for (const client of group.clients) writer.text(client);
+  writer.varint(end - start);
+  for (let index = start; index < end; index++) {
+    writeEntry(writer, keyKind[index] as number, keyClient[index] as number, keyMessageId[index] as number, keyHash[index] as number);
+  }
+  return writer.finish();
+}
