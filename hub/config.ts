@@ -1,14 +1,7 @@
 import { z } from 'zod';
+import { tlsFilesSchema } from '../shared/listen.ts';
 import { LOG_LEVELS } from '../shared/logging.ts';
 import { windowDefinitionsSchema } from '../shared/window/definition.ts';
-
-const tlsSchema = z
-  .strictObject({
-    cert: z.string().nullable().default(null).describe('PEM file with the server certificate chain; null: no TLS'),
-    key: z.string().nullable().default(null).describe('PEM file with the private key of the certificate'),
-  })
-  .refine((tls) => (tls.cert === null) === (tls.key === null), { message: 'give both cert and key, or neither' })
-  .prefault({});
 
 export const hubConfigSchema = z.strictObject({
   lakeDir: z
@@ -20,7 +13,7 @@ export const hubConfigSchema = z.strictObject({
     .strictObject({
       host: z.string().min(1).default('127.0.0.1').describe('Address of the HTTP API and the uplink; other than loopback only with a read token'),
       port: z.int().min(0).max(65535).default(8080).describe('Port of the HTTP API and the uplink; 0 takes a free one'),
-      tls: tlsSchema,
+      tls: tlsFilesSchema.nullable().default(null).describe('Certificate and key of the listener; null: no TLS'),
     })
     .prefault({}),
   commit: z

@@ -12,7 +12,7 @@ import { VERSION } from './version.ts';
 export { Command } from 'commander';
 
 export function createProgram(name: string, description: string): Command {
-  return new Command(name).description(description).version(VERSION).showHelpAfterError('(add --help for the options)').exitOverride();
+  return new Command(name).description(description).version(VERSION).showHelpAfterError('(add --help for the options)');
 }
 
 /** Adds `--config` and one flag per setting to the command; the answer reads them once the command is parsed. */
@@ -39,6 +39,12 @@ export function withConfig<S extends z.ZodType>(command: Command, program: Progr
 
 /** Parses argv, runs the command and turns errors into messages and exit codes. */
 export async function runCli(program: Command, argv: readonly string[]): Promise<void> {
+  const commands = [program];
+  for (const command of commands) {
+    // Wrong usage is thrown, not exited, at every level; addCommand does not hand this down.
+    command.exitOverride();
+    commands.push(...command.commands);
+  }
   try {
     await program.parseAsync([...argv]);
   } catch (error) {

@@ -1,0 +1,102 @@
+/**
+ * A hub, wired: gateways → uplink → engine (lake, windows) → queries → HTTP and the page.
+ */
+import { randomBytes } from 'node:crypto';
+import { createServer as createHttpServer, type Server } from 'node:http';
+import { createServer as createHttpsServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { getRequestListener } from '@hono/node-server';
+import { availableCompressions } from '../shared/batch/compression.ts';
+import { WIRE_VERSION } from '../shared/batch/batch.ts';
+import { inspectBatch } from '../shared/batch/decode.ts';
+import type { Clock } from '../shared/clock.ts';
+import { listen, readTls } from '../shared/listen.ts';
+import type { Logger } from '../shared/logging.ts';
+import { VERSION } from '../shared/version.ts';
+import type { HubConfig } from './config.ts';
+import { EngineClient } from './engine-client.ts';
+import { createHubApp } from './http/app.ts';
+import { GatewayRegistry } from './ingest/gateways.ts';
+import { TokenRegistry } from './ingest/tokens.ts';
+import { UplinkServer } from './ingest/uplink-server.ts';
+import { LocalStore } from './lake/local-store.ts';
+import { createHubMetrics } from './metrics.ts';
+import { QueryService } from './query/query-service.ts';
+
+/** A gateway that does not close its socket is cut: it resends to whoever comes next. */
+const UPLINK_STOP_DEADLINE_MS = 1_000;
+
+export interface RunningHub {
+  readonly address: AddressInfo;
+  /** Refuses new work, commits and flushes what is there, closes. */
+  stop(): Promise<void>;
+}
+
+export async function startHub(config: HubConfig, clock: Clock, logger: Logger, onFatal: (error: Error) => void): Promise<RunningHub> {
+  const hubInstance = randomBytes(16).toString('hex');
+  const store = await LocalStore.open(config.lakeDir);
+  const tokens = await TokenRegistry.open(store, clock, logger);
+  const engine = await EngineClient.start({ ...engineSettings(config), hubInstance }, onFatal);
+  const query = await QueryService.start({ engine, lakeDir: config.lakeDir, ...config.query });
+  const gateways = new GatewayRegistry();
+  const uplink = new UplinkServer({
+    engine,
+    tokens,
+    gateways,
+    clock,
+    logger,
+    inspect: inspectBatch,
+    hubInstance,
+    hubVersion: VERSION,
+    wireVersions: [WIRE_VERSION],
+    compressions: availableCompressions(),
+    settings: { pendingBytesMax: config.pendingBytesMax },
+  });
+  const metrics = createHubMetrics({ engine, uplink, gateways });
+  let stopping = false;
+  const app = createHubApp({ engine, query, gateways, uplink, tokens, metrics, clock, logger, isReady: () => !stopping });
+
+  const tls = readTls(config.http.tls);
+  const server: Server = tls === null ? createHttpServer(getRequestListener(app.fetch)) : createHttpsServer(tls, getRequestListener(app.fetch));
+  uplink.attach(server);
+  const address = await listen({
+    server,
+    host: config.http.host,
+    port: config.http.port,
+    credentialsConfigured: tokens.list().some(({ kind }) => kind === 'read' || kind === 'admin'),
+    credentialsHint: 'create a read token with `sluice-hub token create --read`',
+    flagName: '--http-port',
+    what: 'the HTTP API',
+  });
+  logger.info({ address: address.address, port: address.port, lakeId: engine.lakeId, lakeDir: config.lakeDir }, `hub listens on ${address.address}:${address.port}`);
+
+  return {
+    address,
+    async stop() {
+      stopping = true;
+      await uplink.stop(UPLINK_STOP_DEADLINE_MS);
+      server.close();
+      await engine.stop();
+      await query.stop();
+      tokens.stop();
+      server.closeAllConnections();
+    },
+  };
+}
+
+function engineSettings(config: HubConfig) {
+  return {
+    lakeDir: config.lakeDir,
+    commitIntervalMsMin: config.commit.intervalMsMin,
+    commitIntervalMsMax: config.commit.intervalMsMax,
+    commitReadingsMax: config.commit.readingsMax,
+    commitBytesMax: config.commit.bytesMax,
+    flushIntervalMs: config.flushIntervalMs,
+    windowBytesMax: config.windowBytesMax,
+    allowedLatenessMs: config.allowedLatenessMs,
+    gatewayIdleTimeoutMs: config.gatewayIdleTimeoutMs,
+    maintenanceSchedule: config.maintenance.schedule,
+    definitions: config.windows,
+    logLevel: config.logLevel,
+  };
+}
