@@ -124,7 +124,13 @@ try {
   for (const column of columns) {
     const one = measure([column], 'zstd');
     const bare = measure([column], 'uncompressed');
-    report(`  ${column.name}`, one.nsPerRow, one.encoded.bytes.length, NaN, `  (${bare.nsPerRow.toFixed(1)} ns/row uncompressed, longest step ${one.stepMsMax.toFixed(1)} ms)`);
+    report(
+      `  ${column.name}`,
+      one.nsPerRow,
+      one.encoded.bytes.length,
+      NaN,
+      `  (${bare.nsPerRow.toFixed(1)} ns/row uncompressed, longest step ${one.stepMsMax.toFixed(1)} ms)`,
+    );
   }
   drain(encodeParquet({ rowCount: 0, columns, compression: 'zstd' }));
 } finally {

@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { DuckDBInstance, type DuckDBConnection } from '@duckdb/node-api';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { encodeNestedParquet, type NestedField } from '../../hub/lake/parquet/encode-nested.ts';
 import { drain, encodeParquet, type ParquetColumn, type ParquetFile } from '../../hub/lake/parquet/encode.ts';
@@ -47,13 +47,14 @@ function store(bytes: Uint8Array): string {
 }
 
 async function rowsOf(sql: string): Promise<unknown[][]> {
-  return (await connection.runAndReadAll(sql)).getRowsJS() as unknown[][];
+  return (await connection.runAndReadAll(sql)).getRowsJS();
 }
 
 /** How a column is asked for so that its values come back exactly: maps as two lists, times as µs. */
 function selection(column: ParquetColumn): string {
   if (column.type === 'timestamp') return `epoch_us(${column.name})`;
-  if (column.type === 'map_int_long') return `CASE WHEN ${column.name} IS NULL THEN NULL ELSE [map_keys(${column.name})::BIGINT[], map_values(${column.name})] END`;
+  if (column.type === 'map_int_long')
+    return `CASE WHEN ${column.name} IS NULL THEN NULL ELSE [map_keys(${column.name})::BIGINT[], map_values(${column.name})] END`;
   return column.name;
 }
 
@@ -94,18 +95,38 @@ describe('DuckDB', () => {
       numbers('ts', 'timestamp', rowCount, (row) => 1_763_000_000_000_000 + row * 1_000_000 + ((row * 7919) % 40_000)),
       numbers('value', 'double', rowCount, (row) => ((row * 31) % 3001) / 100),
       numbers('seq', 'long', rowCount, (row) => 9_007_199_254_000_000 + Math.floor(row / 2000)),
-      { name: 'device', type: 'string', dictionary: Array.from({ length: 1000 }, (_, i) => `device-${i}`), indices: Uint32Array.from({ length: rowCount }, (_, row) => Math.floor(row / 120)) },
+      {
+        name: 'device',
+        type: 'string',
+        dictionary: Array.from({ length: 1000 }, (_, i) => `device-${i}`),
+        indices: Uint32Array.from({ length: rowCount }, (_, row) => Math.floor(row / 120)),
+      },
       { name: 'text', type: 'string', dictionary: [], indices: new Uint32Array(0) },
     ];
     const stored = store(drain(encodeParquet({ rowCount, columns, rowGroupRowsMax: 50_000, compression: 'zstd' })).bytes);
     const [sums] = await rowsOf(
       `SELECT count(*), sum(epoch_us(ts))::DOUBLE, sum(round(value * 100)::BIGINT)::DOUBLE, sum(seq - 9007199254000000)::DOUBLE, count(DISTINCT device), count(text) FROM read_parquet('${stored}')`,
     );
-    const total = (index: number, map: (value: number) => number): number => (columns[index] as { values: Float64Array }).values.reduce((sum, value) => sum + map(value), 0);
-    expect(sums?.slice(2).map(Number)).toEqual([total(1, (value) => Math.round(value * 100)), total(2, (value) => value - 9_007_199_254_000_000), 1000, 0]);
-    expect(Number(sums?.[1])).toBeCloseTo(total(0, (value) => value), -6);
-    expect(await rowsOf(`SELECT count(*)::INTEGER, min(seq)::DOUBLE FROM read_parquet('${stored}') WHERE device = 'device-900'`)).toEqual([[120, 9_007_199_254_000_054]]);
-    expect(await rowsOf(`SELECT row_group_num_rows FROM parquet_metadata('${stored}') WHERE path_in_schema = 'ts'`)).toEqual([[50_000n], [50_000n], [20_000n]]);
+    const total = (index: number, map: (value: number) => number): number =>
+      (columns[index] as { values: Float64Array }).values.reduce((sum, value) => sum + map(value), 0);
+    expect(sums?.slice(2).map(Number)).toEqual([
+      total(1, (value) => Math.round(value * 100)),
+      total(2, (value) => value - 9_007_199_254_000_000),
+      1000,
+      0,
+    ]);
+    expect(Number(sums?.[1])).toBeCloseTo(
+      total(0, (value) => value),
+      -6,
+    );
+    expect(await rowsOf(`SELECT count(*)::INTEGER, min(seq)::DOUBLE FROM read_parquet('${stored}') WHERE device = 'device-900'`)).toEqual([
+      [120, 9_007_199_254_000_054],
+    ]);
+    expect(await rowsOf(`SELECT row_group_num_rows FROM parquet_metadata('${stored}') WHERE path_in_schema = 'ts'`)).toEqual([
+      [50_000n],
+      [50_000n],
+      [20_000n],
+    ]);
   });
 
   test('what DuckDB writes, snappy and zstd, is read back as columns', async () => {
@@ -126,14 +147,33 @@ describe('DuckDB', () => {
       expect(values('value')).toEqual(Array.from({ length: 1000 }, (_, i) => i / 4));
       expect(values('seq')).toEqual(Array.from({ length: 1000 }, (_, i) => i));
       expect(values('device')).toEqual(Array.from({ length: 1000 }, (_, i) => (i % 7 === 3 ? null : `device-${i % 5}`)));
-      expect(values('hist')).toEqual(Array.from({ length: 1000 }, (_, i) => (i % 3 === 0 ? null : i % 3 === 1 ? [] : [[i, i], [-1, 5]])));
+      expect(values('hist')).toEqual(
+        Array.from({ length: 1000 }, (_, i) =>
+          i % 3 === 0
+            ? null
+            : i % 3 === 1
+              ? []
+              : [
+                  [i, i],
+                  [-1, 5],
+                ],
+        ),
+      );
     }
   });
 });
 
 describe('checkpoints', () => {
   const schema: NestedField[] = [
-    { name: 'txn', type: 'struct', fields: [{ name: 'appId', type: 'string' }, { name: 'version', type: 'long' }, { name: 'lastUpdated', type: 'long' }] },
+    {
+      name: 'txn',
+      type: 'struct',
+      fields: [
+        { name: 'appId', type: 'string' },
+        { name: 'version', type: 'long' },
+        { name: 'lastUpdated', type: 'long' },
+      ],
+    },
     {
       name: 'add',
       type: 'struct',
@@ -150,11 +190,25 @@ describe('checkpoints', () => {
       type: 'struct',
       fields: [
         { name: 'id', type: 'string' },
-        { name: 'format', type: 'struct', fields: [{ name: 'provider', type: 'string' }, { name: 'options', type: 'map_string_string' }] },
+        {
+          name: 'format',
+          type: 'struct',
+          fields: [
+            { name: 'provider', type: 'string' },
+            { name: 'options', type: 'map_string_string' },
+          ],
+        },
         { name: 'partitionColumns', type: 'list_string' },
       ],
     },
-    { name: 'protocol', type: 'struct', fields: [{ name: 'minReaderVersion', type: 'int' }, { name: 'minWriterVersion', type: 'int' }] },
+    {
+      name: 'protocol',
+      type: 'struct',
+      fields: [
+        { name: 'minReaderVersion', type: 'int' },
+        { name: 'minWriterVersion', type: 'int' },
+      ],
+    },
   ];
 
   test('DuckDB reads structs, maps and lists with their nulls and empties', async () => {
@@ -167,7 +221,9 @@ describe('checkpoints', () => {
       {},
     ];
     const stored = store(drain(encodeNestedParquet(schema, rows)));
-    const json = await rowsOf(`SELECT to_json(txn)::VARCHAR, to_json(add)::VARCHAR, to_json("metaData")::VARCHAR, to_json(protocol)::VARCHAR FROM read_parquet('${stored}')`);
+    const json = await rowsOf(
+      `SELECT to_json(txn)::VARCHAR, to_json(add)::VARCHAR, to_json("metaData")::VARCHAR, to_json(protocol)::VARCHAR FROM read_parquet('${stored}')`,
+    );
     const parsed = json.map((row) => row.map((text) => (text === null ? null : (JSON.parse(text as string) as unknown))));
     expect(parsed).toEqual([
       [null, null, null, { minReaderVersion: 1, minWriterVersion: 2 }],
@@ -180,10 +236,14 @@ describe('checkpoints', () => {
   });
 
   test('a checkpoint of many pages keeps its counts', async () => {
-    const rows = Array.from({ length: 40_000 }, (_, i) => ({ add: { path: `day=${i}/${'p'.repeat(i % 90)}`, partitionValues: { day: String(i) }, size: i, dataChange: true } }));
+    const rows = Array.from({ length: 40_000 }, (_, i) => ({
+      add: { path: `day=${i}/${'p'.repeat(i % 90)}`, partitionValues: { day: String(i) }, size: i, dataChange: true },
+    }));
     const stored = store(drain(encodeNestedParquet(schema, rows)));
-    expect(await rowsOf(`SELECT count(*)::INTEGER, sum(add.size)::DOUBLE, sum(length(add.path))::DOUBLE, sum(add."partitionValues"['day']::INTEGER)::DOUBLE FROM read_parquet('${stored}')`)).toEqual([
-      [40_000, 799_980_000, rows.reduce((total, row) => total + row.add.path.length, 0), 799_980_000],
-    ]);
+    expect(
+      await rowsOf(
+        `SELECT count(*)::INTEGER, sum(add.size)::DOUBLE, sum(length(add.path))::DOUBLE, sum(add."partitionValues"['day']::INTEGER)::DOUBLE FROM read_parquet('${stored}')`,
+      ),
+    ).toEqual([[40_000, 799_980_000, rows.reduce((total, row) => total + row.add.path.length, 0), 799_980_000]]);
   });
 });

@@ -7,7 +7,16 @@
 import assert from 'node:assert/strict';
 import { crc32 } from 'node:zlib';
 import { ByteSink } from './byte-sink.ts';
-import { ENCODING, PAGE, writePageHeader, type ChunkMetadata, type ChunkStatistics, type Encoding, type Leaf, type PageType } from './format.ts';
+import {
+  ENCODING,
+  PAGE,
+  writePageHeader,
+  type ChunkMetadata,
+  type ChunkStatistics,
+  type Encoding,
+  type Leaf,
+  type PageType,
+} from './format.ts';
 import type { PageCodec } from './page-codec.ts';
 import { bitWidth, writeHybrid, writeRun } from './rle.ts';
 

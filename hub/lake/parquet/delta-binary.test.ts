@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { ByteSink } from './byte-sink.ts';
 import { writeDeltaBinary } from './delta-binary.ts';
@@ -9,7 +9,7 @@ function decode(bytes: Uint8Array): number[] {
   const varint = (): bigint => {
     let value = 0n;
     for (let shift = 0n; ; shift += 7n) {
-      const byte = bytes[at++] as number;
+      const byte = bytes[at++];
       value |= BigInt(byte & 0x7f) << shift;
       if (byte < 0x80) return value;
     }
@@ -32,7 +32,7 @@ function decode(bytes: Uint8Array): number[] {
       }
       let bits = 0n;
       const length = ((block / miniblocks) * width) / 8;
-      for (let i = length - 1; i >= 0; i--) bits = (bits << 8n) | BigInt(bytes[at + i] as number);
+      for (let i = length - 1; i >= 0; i--) bits = (bits << 8n) | BigInt(bytes[at + i]);
       at += length;
       for (let i = 0; i < block / miniblocks && values.length < count; i++) {
         value += min + (bits & ((1n << BigInt(width)) - 1n));
@@ -45,23 +45,26 @@ function decode(bytes: Uint8Array): number[] {
   return values.map(Number);
 }
 
+/** null: refused. */
 function encode(values: readonly number[], limit = 2 ** 53): number[] | null {
   const sink = new ByteSink(4);
   sink.byte(7);
-  if (!writeDeltaBinary(sink, Float64Array.from(values), 0, values.length, limit)) {
-    expect(sink.length).toBe(1);
-    return null;
-  }
+  const isWritten = writeDeltaBinary(sink, Float64Array.from(values), 0, values.length, limit);
+  if (!isWritten && sink.length === 1) return null;
   return decode(sink.view().subarray(1));
 }
 
 describe('delta binary packing', () => {
   test('values of every bit width come back', () => {
     fc.assert(
-      fc.property(fc.integer({ min: 0, max: 51 }), fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { maxLength: 300 }), (width, shares) => {
-        const values = shares.map((share) => Math.round((share - 0.5) * 2 ** width));
-        expect(encode(values)).toEqual(values.map((value) => value + 0));
-      }),
+      fc.property(
+        fc.integer({ min: 0, max: 51 }),
+        fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { maxLength: 300 }),
+        (width, shares) => {
+          const values = shares.map((share) => Math.round((share - 0.5) * 2 ** width));
+          expect(encode(values)).toEqual(values.map((value) => value + 0));
+        },
+      ),
     );
   });
 

@@ -25,7 +25,7 @@ function packMiniblock(bytes: Uint8Array, at: number, from: number, min: number,
   let waiting = 0;
   let bits = 0;
   for (let i = from; i < from + MINIBLOCK_VALUES; i++) {
-    let value = (deltas[i] as number) - min;
+    let value = deltas[i] - min;
     let left = width;
     while (left > PACK_WIDTH_MAX) {
       // Wide values go in slices of 24 bits.
@@ -59,14 +59,14 @@ export function writeDeltaBinary(sink: ByteSink, values: Float64Array, from: num
   sink.varint(BLOCK_VALUES);
   sink.varint(MINIBLOCKS);
   sink.varint(to - from);
-  sink.zigzag(to > from ? (values[from] as number) : 0);
-  let previous = values[from] as number;
+  sink.zigzag(to > from ? values[from] : 0);
+  let previous = values[from];
   for (let block = from + 1; block < to; block += BLOCK_VALUES) {
     const count = Math.min(BLOCK_VALUES, to - block);
     let min = Infinity;
     let max = -Infinity;
     for (let k = 0; k < count; k++) {
-      const value = values[block + k] as number;
+      const value = values[block + k];
       const delta = value - previous;
       previous = value;
       deltas[k] = delta;
@@ -93,7 +93,7 @@ function writeBlock(sink: ByteSink, count: number, min: number): void {
     let width = 0;
     if (from < count) {
       let max = min;
-      for (let k = from; k < from + MINIBLOCK_VALUES; k++) if ((deltas[k] as number) > max) max = deltas[k] as number;
+      for (let k = from; k < from + MINIBLOCK_VALUES; k++) if (deltas[k] > max) max = deltas[k];
       width = bitLength(max - min);
       if (width > 0) offset = packMiniblock(sink.bytes, offset, from, min, width);
     }

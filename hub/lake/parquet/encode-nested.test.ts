@@ -1,16 +1,30 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { encodeNestedParquet, type NestedField } from './encode-nested.ts';
 import { drain } from './encode.ts';
 import { readParquetRows } from './read.ts';
 
 const schema: NestedField[] = [
-  { name: 'txn', type: 'struct', fields: [{ name: 'appId', type: 'string' }, { name: 'version', type: 'long' }] },
+  {
+    name: 'txn',
+    type: 'struct',
+    fields: [
+      { name: 'appId', type: 'string' },
+      { name: 'version', type: 'long' },
+    ],
+  },
   {
     name: 'meta',
     type: 'struct',
     fields: [
-      { name: 'format', type: 'struct', fields: [{ name: 'provider', type: 'string' }, { name: 'options', type: 'map_string_string' }] },
+      {
+        name: 'format',
+        type: 'struct',
+        fields: [
+          { name: 'provider', type: 'string' },
+          { name: 'options', type: 'map_string_string' },
+        ],
+      },
       { name: 'columns', type: 'list_string' },
       { name: 'isNew', type: 'boolean' },
       { name: 'reader', type: 'int' },
@@ -25,7 +39,18 @@ const row = fc.record({
   txn: fc.option(fc.record({ appId: fc.option(text), version: fc.option(fc.maxSafeInteger()) })),
   meta: fc.option(
     fc.record({
-      format: fc.option(fc.record({ provider: fc.option(text), options: fc.option(fc.dictionary(text.filter((key) => key !== '__proto__'), fc.option(text), { maxKeys: 3, noNullPrototype: true })) })),
+      format: fc.option(
+        fc.record({
+          provider: fc.option(text),
+          options: fc.option(
+            fc.dictionary(
+              text.filter((key) => key !== '__proto__'),
+              fc.option(text),
+              { maxKeys: 3, noNullPrototype: true },
+            ),
+          ),
+        }),
+      ),
       columns: fc.option(fc.array(fc.option(text), { maxLength: 4 })),
       isNew: fc.option(fc.boolean()),
       reader: fc.option(fc.integer()),
@@ -38,9 +63,13 @@ const row = fc.record({
 describe('nested rows', () => {
   test('come back with every null, empty and absent part where it was', async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(row, { maxLength: 20 }), fc.constantFrom('zstd' as const, 'uncompressed' as const), async (rows, compression) => {
-        expect(await readParquetRows(drain(encodeNestedParquet(schema, rows, compression)))).toEqual(rows);
-      }),
+      fc.asyncProperty(
+        fc.array(row, { maxLength: 20 }),
+        fc.constantFrom('zstd' as const, 'uncompressed' as const),
+        async (rows, compression) => {
+          expect(await readParquetRows(drain(encodeNestedParquet(schema, rows, compression)))).toEqual(rows);
+        },
+      ),
       { numRuns: 150 },
     );
   });
@@ -49,7 +78,7 @@ describe('nested rows', () => {
     const steps = (count: number): number => {
       const rows = Array.from({ length: count }, (_, i) => ({ txn: { appId: `gw/${i}`, version: i } }));
       let total = 0;
-      for (const generator = encodeNestedParquet(schema, rows); generator.next().done !== true; ) total++;
+      for (const generator = encodeNestedParquet(schema, rows); generator.next().done !== true;) total++;
       return total;
     };
     expect(steps(20_000)).toBeGreaterThan(20_000 / 256);

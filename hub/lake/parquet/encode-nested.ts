@@ -9,7 +9,16 @@ import { SluiceError } from '../../../shared/errors.ts';
 import { ByteSink } from './byte-sink.ts';
 import { ColumnChunk, writeLevels } from './column-chunk.ts';
 import { assembleFile, createEncoder, placeChunk, ROW_GROUP_ROWS_MAX, writeBits, type Encoder } from './encode.ts';
-import { ENCODING, PHYSICAL, REPETITION, schemaLeaves, type ChunkMetadata, type Leaf, type RowGroupMetadata, type SchemaNode } from './format.ts';
+import {
+  ENCODING,
+  PHYSICAL,
+  REPETITION,
+  schemaLeaves,
+  type ChunkMetadata,
+  type Leaf,
+  type RowGroupMetadata,
+  type SchemaNode,
+} from './format.ts';
 import { writePlainNumbers } from './number-chunk.ts';
 import type { Compression } from './page-codec.ts';
 import { PAGE_BYTES, VALUE_BYTES_MAX } from './text-chunk.ts';
@@ -50,7 +59,12 @@ function fieldNode(field: NestedField): SchemaNode {
     case 'map_string_string': {
       const key: SchemaNode = { name: 'key', repetition: required, physical: PHYSICAL.byteArray, annotation: 'string' };
       const value: SchemaNode = { name: 'value', repetition: optional, physical: PHYSICAL.byteArray, annotation: 'string' };
-      return { name, repetition: optional, annotation: 'map', children: [{ name: 'key_value', repetition: repeated, children: [key, value] }] };
+      return {
+        name,
+        repetition: optional,
+        annotation: 'map',
+        children: [{ name: 'key_value', repetition: repeated, children: [key, value] }],
+      };
     }
     case 'list_string': {
       const element: SchemaNode = { name: 'element', repetition: optional, physical: PHYSICAL.byteArray, annotation: 'string' };
@@ -86,14 +100,18 @@ class LeafWriter {
     if (this.#leaf.physical === PHYSICAL.byteArray) {
       assert(typeof value === 'string', `${this.#leaf.path.join('.')}: not a string`);
       const bytes = value.length * 3 > VALUE_BYTES_MAX ? Buffer.byteLength(value) : 0;
-      if (bytes > VALUE_BYTES_MAX) throw new SluiceError('ERR_PARQUET_VALUE_TOO_LARGE', `a value of ${bytes} bytes, at most ${VALUE_BYTES_MAX} are allowed`);
+      if (bytes > VALUE_BYTES_MAX)
+        throw new SluiceError('ERR_PARQUET_VALUE_TOO_LARGE', `a value of ${bytes} bytes, at most ${VALUE_BYTES_MAX} are allowed`);
       this.#texts.plainString(value);
     } else if (this.#leaf.physical === PHYSICAL.boolean) {
       assert(typeof value === 'boolean', `${this.#leaf.path.join('.')}: not a boolean`);
       this.#numbers.push(value ? 1 : 0);
     } else {
       const isFit = this.#leaf.physical === PHYSICAL.double ? typeof value === 'number' : Number.isSafeInteger(value);
-      assert(isFit && (this.#leaf.physical !== PHYSICAL.int32 || value === ((value as number) | 0)), `${this.#leaf.path.join('.')}: ${String(value)} does not fit`);
+      assert(
+        isFit && (this.#leaf.physical !== PHYSICAL.int32 || value === ((value as number) | 0)),
+        `${this.#leaf.path.join('.')}: ${String(value)} does not fit`,
+      );
       this.#numbers.push(value as number);
     }
   }
@@ -156,7 +174,7 @@ function fieldShredder(field: NestedField, leaves: Iterator<LeafWriter>): Shredd
     const keys = next();
     const values = next();
     return (map, repetition, definition) => {
-      const entries = map == null ? [] : [...(map instanceof Map ? (map as Map<unknown, unknown>) : Object.entries(map as object))];
+      const entries = map == null ? [] : [...(map instanceof Map ? (map as Map<unknown, unknown>) : Object.entries(map))];
       if (entries.length === 0) {
         const level = map == null ? definition : definition + 1;
         keys.absent(repetition, level);

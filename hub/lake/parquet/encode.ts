@@ -41,10 +41,23 @@ export type ParquetColumn =
    * `nullIndex`: the index that means null; it need not be in the dictionary. A dictionary of one entry without
    * `nullIndex` says that the column is constant; an empty one, that it is null: then the indices are not read.
    */
-  | { readonly name: string; readonly type: 'string'; readonly dictionary: readonly string[]; readonly indices: Uint32Array; readonly nullIndex?: number | undefined }
+  | {
+      readonly name: string;
+      readonly type: 'string';
+      readonly dictionary: readonly string[];
+      readonly indices: Uint32Array;
+      readonly nullIndex?: number | undefined;
+    }
   | { readonly name: string; readonly type: 'binary'; readonly values: readonly (Uint8Array | null)[] }
   /** MAP<INT, LONG>: row i has the entries [offsets[i], offsets[i + 1]); a null row has none. */
-  | { readonly name: string; readonly type: 'map_int_long'; readonly offsets: Uint32Array; readonly keys: Int32Array; readonly counts: Float64Array; readonly valid?: Validity };
+  | {
+      readonly name: string;
+      readonly type: 'map_int_long';
+      readonly offsets: Uint32Array;
+      readonly keys: Int32Array;
+      readonly counts: Float64Array;
+      readonly valid?: Validity;
+    };
 
 export interface ParquetFile {
   readonly rowCount: number;
@@ -100,7 +113,12 @@ function columnNode(column: ParquetColumn): SchemaNode {
     case 'map_int_long': {
       const key: SchemaNode = { name: 'key', repetition: REPETITION.required, physical: PHYSICAL.int32 };
       const value: SchemaNode = { name: 'value', repetition: optional, physical: PHYSICAL.int64 };
-      return { name, repetition: optional, annotation: 'map', children: [{ name: 'key_value', repetition: REPETITION.repeated, children: [key, value] }] };
+      return {
+        name,
+        repetition: optional,
+        annotation: 'map',
+        children: [{ name: 'key_value', repetition: REPETITION.repeated, children: [key, value] }],
+      };
     }
   }
 }
@@ -155,12 +173,18 @@ function* encodeNumbers(
 export function writeBits(sink: ByteSink, bits: Float64Array, from: number, to: number): void {
   for (let i = from; i < to; i += 8) {
     let byte = 0;
-    for (let bit = 0; bit < Math.min(8, to - i); bit++) byte |= (bits[i + bit] as number) << bit;
+    for (let bit = 0; bit < Math.min(8, to - i); bit++) byte |= bits[i + bit] << bit;
     sink.byte(byte);
   }
 }
 
-function* encodeBooleans(encoder: Encoder, leaf: Leaf, values: Float64Array, pages: readonly PagePlan[], nullCount: number): Generator<void, ColumnResult> {
+function* encodeBooleans(
+  encoder: Encoder,
+  leaf: Leaf,
+  values: Float64Array,
+  pages: readonly PagePlan[],
+  nullCount: number,
+): Generator<void, ColumnResult> {
   const { min, max } = numberBounds(values);
   const chunk = new ColumnChunk(leaf, encoder.codec, encoder.scratch);
   for (const plan of pages) {
@@ -182,13 +206,13 @@ function* encodeMap(
   rowEnd: number,
 ): Generator<void, ColumnResult> {
   const { offsets, valid } = column;
-  const from = offsets[rowStart] as number;
-  const to = offsets[rowEnd] as number;
+  const from = offsets[rowStart];
+  const to = offsets[rowEnd];
   const chunks: ChunkMetadata[] = [];
   let nullCount = 0;
   if (valid != null) for (let row = rowStart; row < rowEnd; row++) nullCount += valid[row] === 0 ? 1 : 0;
   for (const [index, values] of [new Float64Array(column.keys.subarray(from, to)), column.counts.subarray(from, to)].entries()) {
-    const leaf = leaves[index] as Leaf;
+    const leaf = leaves[index];
     const pages = planMapPages({ offsets, valid, rowStart, rowEnd }, leaf.definitionMax);
     yield;
     const levelCount = pages.reduce((total, page) => total + page.levelCount, 0);
@@ -198,9 +222,15 @@ function* encodeMap(
   return { chunks, stats: { min: null, max: null, nullCount, hasNan: false } };
 }
 
-function* encodeColumn(encoder: Encoder, leaves: readonly Leaf[], column: ParquetColumn, rowStart: number, rowEnd: number): Generator<void, ColumnResult> {
+function* encodeColumn(
+  encoder: Encoder,
+  leaves: readonly Leaf[],
+  column: ParquetColumn,
+  rowStart: number,
+  rowEnd: number,
+): Generator<void, ColumnResult> {
   if (column.type === 'map_int_long') return yield* encodeMap(encoder, leaves, column, rowStart, rowEnd);
-  const leaf = leaves[0] as Leaf;
+  const leaf = leaves[0];
   if (column.type === 'string') {
     const chunk = new ColumnChunk(leaf, encoder.codec, encoder.scratch);
     const { nullCount, bounds } = yield* encodeTextChunk(chunk, { ...column, rowStart, rowEnd }, encoder.body);
@@ -238,8 +268,10 @@ function assertLengths({ rowCount, columns }: ParquetFile): void {
   assert(Number.isSafeInteger(rowCount) && rowCount >= 0, `row count ${rowCount}`);
   assert(new Set(columns.map((column) => column.name)).size === columns.length && columns.length > 0, 'columns need different names');
   for (const column of columns) {
-    const isConstant = column.type === 'string' && (column.dictionary.length === 0 || (column.dictionary.length === 1 && column.nullIndex === undefined));
-    const length = column.type === 'string' ? column.indices.length : column.type === 'map_int_long' ? column.offsets.length - 1 : column.values.length;
+    const isConstant =
+      column.type === 'string' && (column.dictionary.length === 0 || (column.dictionary.length === 1 && column.nullIndex === undefined));
+    const length =
+      column.type === 'string' ? column.indices.length : column.type === 'map_int_long' ? column.offsets.length - 1 : column.values.length;
     assert(isConstant || length >= rowCount, `column ${column.name} has ${length} values for ${rowCount} rows`);
     const valid = 'valid' in column ? column.valid : null;
     assert(valid == null || valid.length >= rowCount, `column ${column.name} has a validity of ${valid?.length} for ${rowCount} rows`);
@@ -265,7 +297,7 @@ export function* encodeParquet(file: ParquetFile): Generator<void, EncodedParque
     const offset = encoder.offset;
     const chunks: ChunkMetadata[] = [];
     for (const [index, column] of columns.entries()) {
-      const result = yield* encodeColumn(encoder, leaves[index] as Leaf[], column, rowStart, rowEnd);
+      const result = yield* encodeColumn(encoder, leaves[index], column, rowStart, rowEnd);
       chunks.push(...result.chunks);
       stats.set(column.name, mergeStatistics(stats.get(column.name) as ColumnStatistics, result.stats, rowStart, rowEnd - rowStart));
     }
@@ -275,7 +307,12 @@ export function* encodeParquet(file: ParquetFile): Generator<void, EncodedParque
 }
 
 /** Puts magic, chunks and footer together. */
-export function* assembleFile(encoder: Encoder, nodes: readonly SchemaNode[], rowCount: number, groups: readonly RowGroupMetadata[]): Generator<void, Uint8Array<ArrayBuffer>> {
+export function* assembleFile(
+  encoder: Encoder,
+  nodes: readonly SchemaNode[],
+  rowCount: number,
+  groups: readonly RowGroupMetadata[],
+): Generator<void, Uint8Array<ArrayBuffer>> {
   const footer = encodeFooter(nodes, rowCount, groups);
   yield;
   const bytes = new Uint8Array(encoder.offset + footer.length);

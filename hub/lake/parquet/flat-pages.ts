@@ -16,7 +16,7 @@ export interface FlatPages {
 const levels = new Uint32Array(PAGE_ROWS);
 
 function writeValidity(sink: ByteSink, valid: Uint8Array, from: number, to: number): void {
-  for (let i = from; i < to; i++) levels[i - from] = valid[i] as number;
+  for (let i = from; i < to; i++) levels[i - from] = valid[i];
   writeLevels(sink, levels, to - from, 1);
 }
 
@@ -29,7 +29,7 @@ export function planFlatPages(valid: Validity, rowStart: number, rowEnd: number)
     let present = to - from;
     if (valid != null) {
       present = 0;
-      for (let i = from; i < to; i++) present += valid[i] as number;
+      for (let i = from; i < to; i++) present += valid[i];
     }
     const writer =
       valid != null && present > 0 && present < to - from
@@ -42,13 +42,19 @@ export function planFlatPages(valid: Validity, rowStart: number, rowEnd: number)
 }
 
 /** The present values of the rows [rowStart, rowEnd): a view where nothing is missing, else a copy. */
-export function presentNumbers(values: Float64Array | Int32Array | Uint8Array, valid: Validity, rowStart: number, rowEnd: number, nullCount: number): Float64Array {
+export function presentNumbers(
+  values: Float64Array | Int32Array | Uint8Array,
+  valid: Validity,
+  rowStart: number,
+  rowEnd: number,
+  nullCount: number,
+): Float64Array {
   if (nullCount === 0 || valid == null) {
     const rows = values.subarray(rowStart, rowEnd);
     return rows instanceof Float64Array ? rows : new Float64Array(rows);
   }
   const present = new Float64Array(rowEnd - rowStart - nullCount);
   let count = 0;
-  for (let i = rowStart; i < rowEnd; i++) if (valid[i] === 1) present[count++] = values[i] as number;
+  for (let i = rowStart; i < rowEnd; i++) if (valid[i] === 1) present[count++] = values[i];
   return present;
 }

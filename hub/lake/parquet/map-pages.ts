@@ -15,12 +15,18 @@ interface MapRows {
 }
 
 /** Definition levels: 0 null map, 1 empty map, `definitionMax` an entry (entries have no null keys, counts are all there). */
-function pageLevels({ offsets, valid }: MapRows, from: number, to: number, levelCount: number, definitionMax: number): { repetition: Uint32Array; definition: Uint32Array } {
+function pageLevels(
+  { offsets, valid }: MapRows,
+  from: number,
+  to: number,
+  levelCount: number,
+  definitionMax: number,
+): { repetition: Uint32Array; definition: Uint32Array } {
   const repetition = new Uint32Array(levelCount);
   const definition = new Uint32Array(levelCount);
   let at = 0;
   for (let row = from; row < to; row++) {
-    const entries = (offsets[row + 1] as number) - (offsets[row] as number);
+    const entries = offsets[row + 1] - offsets[row];
     if (entries === 0) {
       definition[at++] = valid != null && valid[row] === 0 ? 0 : 1;
       continue;
@@ -35,12 +41,12 @@ function pageLevels({ offsets, valid }: MapRows, from: number, to: number, level
 /** Plans the pages of one leaf. Value positions count from the first entry of `rowStart`. */
 export function planMapPages(rows: MapRows, definitionMax: number): PagePlan[] {
   const { offsets, valid, rowStart, rowEnd } = rows;
-  const base = offsets[rowStart] as number;
+  const base = offsets[rowStart];
   const pages: PagePlan[] = [];
   let from = rowStart;
   let levelCount = 0;
   for (let row = rowStart; row < rowEnd; row++) {
-    const entries = (offsets[row + 1] as number) - (offsets[row] as number);
+    const entries = offsets[row + 1] - offsets[row];
     assert(entries >= 0, `map offsets go back at row ${row}`);
     assert(entries === 0 || valid == null || valid[row] !== 0, `a null map with ${entries} entries at row ${row}`);
     levelCount += Math.max(1, entries);
@@ -50,8 +56,8 @@ export function planMapPages(rows: MapRows, definitionMax: number): PagePlan[] {
     const pageLevelCount = levelCount;
     pages.push({
       levelCount,
-      valueStart: (offsets[pageFrom] as number) - base,
-      valueEnd: (offsets[pageTo] as number) - base,
+      valueStart: offsets[pageFrom] - base,
+      valueEnd: offsets[pageTo] - base,
       writeLevels: (sink) => {
         const { repetition, definition } = pageLevels(rows, pageFrom, pageTo, pageLevelCount, definitionMax);
         writeLevels(sink, repetition, pageLevelCount, 1);

@@ -33,7 +33,7 @@ export function writePlainNumbers(sink: ByteSink, physical: Physical, values: Fl
   } else if (physical === PHYSICAL.int64) {
     const words = new Uint32Array(count * 2);
     for (let i = 0; i < count; i++) {
-      const value = values[from + i] as number;
+      const value = values[from + i];
       const high = Math.floor(value / 0x1_0000_0000);
       words[2 * i] = value - high * 0x1_0000_0000;
       words[2 * i + 1] = high; // modulo 2^32: two's complement
@@ -55,7 +55,15 @@ function writeDelta(sink: ByteSink, physical: NumberPhysical, values: Float64Arr
 }
 
 /** Appends values[from..to) in the encoding, or PLAIN where a page does not fit it; answers what was used. */
-function writeValues(sink: ByteSink, encoding: Encoding, physical: NumberPhysical, values: Float64Array, dictionary: NumberDictionary | null, from: number, to: number): Encoding {
+function writeValues(
+  sink: ByteSink,
+  encoding: Encoding,
+  physical: NumberPhysical,
+  values: Float64Array,
+  dictionary: NumberDictionary | null,
+  from: number,
+  to: number,
+): Encoding {
   if (encoding === ENCODING.plainDictionary && dictionary !== null) {
     writeIndices(sink, dictionary, from, to);
     return encoding;
@@ -66,7 +74,12 @@ function writeValues(sink: ByteSink, encoding: Encoding, physical: NumberPhysica
 }
 
 /** The encoding whose compressed samples, scaled to the chunk, are smallest. */
-function* chooseEncoding(chunk: ColumnChunk, physical: NumberPhysical, values: Float64Array, dictionary: NumberDictionary | null): Generator<void, Encoding> {
+function* chooseEncoding(
+  chunk: ColumnChunk,
+  physical: NumberPhysical,
+  values: Float64Array,
+  dictionary: NumberDictionary | null,
+): Generator<void, Encoding> {
   if (dictionary !== null && dictionary.values.length <= 2) return ENCODING.plainDictionary; // at most a bit per value
   const count = values.length;
   const samples = count <= SAMPLE_VALUES * SAMPLES ? 1 : SAMPLES;
@@ -105,11 +118,17 @@ function* chooseEncoding(chunk: ColumnChunk, physical: NumberPhysical, values: F
  *
  * @param values the chunk's present values without holes; for INT32 and INT64 safe integers
  */
-export function* encodeNumberChunk(chunk: ColumnChunk, physical: NumberPhysical, values: Float64Array, pages: readonly PagePlan[]): Generator<void, NumberBounds> {
+export function* encodeNumberChunk(
+  chunk: ColumnChunk,
+  physical: NumberPhysical,
+  values: Float64Array,
+  pages: readonly PagePlan[],
+): Generator<void, NumberBounds> {
   const dictionary = values.length === 0 ? null : yield* buildNumberDictionary(values, chunk.scratch.ids(values.length));
   const bounds = numberBounds(dictionary?.values ?? values);
   assert(
-    physical === PHYSICAL.double || (!bounds.hasNan && (bounds.min ?? 0) >= Number.MIN_SAFE_INTEGER && (bounds.max ?? 0) <= Number.MAX_SAFE_INTEGER),
+    physical === PHYSICAL.double ||
+      (!bounds.hasNan && (bounds.min ?? 0) >= Number.MIN_SAFE_INTEGER && (bounds.max ?? 0) <= Number.MAX_SAFE_INTEGER),
     `column ${chunk.leaf.path.join('.')}: not safe integers`,
   );
   yield;
@@ -134,7 +153,7 @@ export function numberBounds(values: Float64Array): NumberBounds {
   let max = -Infinity;
   let hasNan = false;
   for (let i = 0; i < values.length; i++) {
-    const value = values[i] as number;
+    const value = values[i];
     if (value < min) min = value;
     if (value > max) max = value;
     if (value !== value) hasNan = true;
@@ -146,7 +165,13 @@ export function numberBounds(values: Float64Array): NumberBounds {
 export function numberStatistics(physical: NumberPhysical, bounds: NumberBounds, nullCount: number): ChunkStatistics {
   if (bounds.min === null || bounds.max === null) return { nullCount, bounds: null };
   // Readers may not tell the zeros apart: the lower bound says -0, the upper one +0 [parquet.thrift, ColumnOrder].
-  return { nullCount, bounds: { min: plainNumber(physical, bounds.min === 0 ? -0 : bounds.min), max: plainNumber(physical, bounds.max === 0 ? 0 : bounds.max) } };
+  return {
+    nullCount,
+    bounds: {
+      min: plainNumber(physical, bounds.min === 0 ? -0 : bounds.min),
+      max: plainNumber(physical, bounds.max === 0 ? 0 : bounds.max),
+    },
+  };
 }
 
 function plainNumber(physical: NumberPhysical, value: number): Uint8Array {

@@ -59,18 +59,18 @@ function hashSlice(
   let last = NaN;
   let lastId = 0;
   for (let i = from; i < to; i++) {
-    const value = values[i] as number;
+    const value = values[i];
     if (value === last) {
       ids[i] = lastId; // long runs cost a comparison
       continue;
     }
-    const a = words[2 * i] as number;
-    const b = words[2 * i + 1] as number;
+    const a = words[2 * i];
+    const b = words[2 * i + 1];
     let slot = Math.imul(a ^ Math.imul(b, 0x85eb_ca6b), 0x9e37_79b1) >>> shift;
-    let id = (slots[slot] as number) - 1;
+    let id = slots[slot] - 1;
     while (id >= 0 && (keys[2 * id] !== a || keys[2 * id + 1] !== b)) {
       slot = (slot + 1) & mask;
-      id = (slots[slot] as number) - 1;
+      id = slots[slot] - 1;
     }
     if (id < 0) {
       if (size === distinct.length) return false;

@@ -26,6 +26,7 @@ const PAGE_BYTES_MAX = 256 * 1024 * 1024;
 
 /** @throws SluiceError ERR_PARQUET_INVALID, or the codec's own error for a damaged frame */
 export function zstdDecompressPage(page: Uint8Array, pageBytes: number): Uint8Array {
-  if (!(pageBytes >= 0 && pageBytes <= PAGE_BYTES_MAX)) throw new SluiceError('ERR_PARQUET_INVALID', `a page of ${pageBytes} bytes, at most ${PAGE_BYTES_MAX} are read`);
+  if (!(pageBytes >= 0 && pageBytes <= PAGE_BYTES_MAX))
+    throw new SluiceError('ERR_PARQUET_INVALID', `a page of ${pageBytes} bytes, at most ${PAGE_BYTES_MAX} are read`);
   return decompress('zstd', page, pageBytes);
 }

@@ -140,7 +140,7 @@ class BinaryCollector implements Collector {
 
   constructor(name: string, rowCount: number) {
     this.#name = name;
-    this.#values = new Array<Uint8Array | null>(rowCount).fill(null);
+    this.#values = Array.from({ length: rowCount }, () => null);
   }
 
   add(_leaf: string, data: DecodedArray, rowStart: number): void {
@@ -170,8 +170,8 @@ class MapCollector implements Collector {
     this.#name = name;
     this.#keyName = keyName;
     this.#isOptional = isOptional;
-    this.#keys = new Array<readonly unknown[] | null>(rowCount).fill(null);
-    this.#counts = new Array<readonly unknown[] | null>(rowCount).fill(null);
+    this.#keys = Array.from({ length: rowCount }, () => null);
+    this.#counts = Array.from({ length: rowCount }, () => null);
   }
 
   add(leaf: string, data: DecodedArray, rowStart: number): void {
@@ -189,13 +189,13 @@ class MapCollector implements Collector {
     for (let row = 0; row < rowCount; row++) {
       const entries = this.#keys[row] ?? null;
       if (entries !== null) valid[row] = 1;
-      offsets[row + 1] = (offsets[row] as number) + (entries?.length ?? 0);
+      offsets[row + 1] = offsets[row] + (entries?.length ?? 0);
     }
-    const keys = new Int32Array(offsets[rowCount] as number);
+    const keys = new Int32Array(offsets[rowCount]);
     const counts = new Float64Array(keys.length);
     for (let row = 0; row < rowCount; row++) {
-      const at = offsets[row] as number;
-      const length = (offsets[row + 1] as number) - at;
+      const at = offsets[row];
+      const length = offsets[row + 1] - at;
       for (let i = 0; i < length; i++) {
         keys[at + i] = Number(this.#keys[row]?.[i]);
         counts[at + i] = Number(this.#counts[row]?.[i] ?? 0); // a null count counts nothing
@@ -224,7 +224,11 @@ function createCollector({ element, children }: SchemaTree, rowCount: number): C
     case 'INT96':
       return new NumberCollector(name, 'timestamp', rowCount);
     case 'INT64':
-      return new NumberCollector(name, logical?.type === 'TIMESTAMP' || converted?.startsWith('TIMESTAMP') === true ? 'timestamp' : 'long', rowCount);
+      return new NumberCollector(
+        name,
+        logical?.type === 'TIMESTAMP' || converted?.startsWith('TIMESTAMP') === true ? 'timestamp' : 'long',
+        rowCount,
+      );
     case 'FLOAT':
     case 'DOUBLE':
       return new NumberCollector(name, 'double', rowCount);
@@ -266,7 +270,7 @@ export async function readParquetColumns(file: Uint8Array | AsyncBuffer, options
         utf8: false,
         geoparquet: false,
         onPage: ({ pathInSchema, columnData, rowStart }) => {
-          collectors.get(pathInSchema[0] as string)?.add(pathInSchema[pathInSchema.length - 1] as string, columnData, rowStart);
+          collectors.get(pathInSchema[0])?.add(pathInSchema[pathInSchema.length - 1], columnData, rowStart);
         },
       });
     }
@@ -297,7 +301,15 @@ export async function readParquetRows(file: Uint8Array | AsyncBuffer, options: R
     const present = parquetSchema(metadata).children.map((child) => child.element.name);
     const columns = options.columns === undefined ? present : present.filter((name) => options.columns?.includes(name) === true);
     if (columns.length === 0) return Array.from({ length: Number(metadata.num_rows) }, () => ({}));
-    const rows = await parquetReadObjects({ file: buffer, metadata, columns, compressors: COMPRESSORS, parsers: PARSERS, utf8: false, geoparquet: false });
+    const rows = await parquetReadObjects({
+      file: buffer,
+      metadata,
+      columns,
+      compressors: COMPRESSORS,
+      parsers: PARSERS,
+      utf8: false,
+      geoparquet: false,
+    });
     return rows.map((row) => plainValue(row) as Record<string, unknown>);
   });
 }

@@ -20,7 +20,7 @@ function packBits(bytes: Uint8Array, at: number, values: Uint32Array, from: numb
   let waiting = 0;
   let bits = 0;
   for (let i = from; i < to; i++) {
-    waiting |= (values[i] as number) << bits;
+    waiting |= values[i] << bits;
     bits += width;
     while (bits >= 8) {
       bytes[offset++] = waiting;
@@ -57,7 +57,7 @@ export function writeHybrid(sink: ByteSink, values: Uint32Array, count: number, 
   let packedFrom = 0;
   let i = 0;
   while (i < count) {
-    const value = values[i] as number;
+    const value = values[i];
     let runEnd = i + 1;
     while (runEnd < count && values[runEnd] === value) runEnd++;
     if (runEnd - i >= 8) {

@@ -73,7 +73,7 @@ class UsedTexts {
   /** Answers the entry's position + 1. */
   add(index: number): number {
     assert(index < this.#dictionary.length, `index ${index} outside a dictionary of ${this.#dictionary.length}`);
-    const text = this.#dictionary[index] as string;
+    const text = this.#dictionary[index];
     if (text.length * 3 > VALUE_BYTES_MAX && Buffer.byteLength(text) > VALUE_BYTES_MAX) refuse(Buffer.byteLength(text));
     this.bytes += 4 + text.length * (text.length > 64 ? 3 : 1);
     this.bounds.add(text);
@@ -90,7 +90,7 @@ function hardlyRepeats({ dictionary, indices, nullIndex = -1, rowStart, rowEnd }
   let distinct = 0;
   let present = 0;
   for (let i = rowStart; i < rowEnd; i++) {
-    const index = indices[i] as number;
+    const index = indices[i];
     if (index === nullIndex) continue;
     present++;
     if (seen[index] === 0) {
@@ -112,8 +112,8 @@ function collectIds({ indices, nullIndex = -1 }: TextRows, used: UsedTexts, from
   const positions = used.positions;
   let nullCount = 0;
   let count = 0;
-  for (let i = from; i < to; ) {
-    const index = indices[i] as number;
+  for (let i = from; i < to;) {
+    const index = indices[i];
     let runEnd = i + 1;
     while (runEnd < to && indices[runEnd] === index) runEnd++;
     const length = runEnd - i;
@@ -136,19 +136,25 @@ function collectIds({ indices, nullIndex = -1 }: TextRows, used: UsedTexts, from
 }
 
 /** Writes one PLAIN page from row `from` on, up to its limit of rows or bytes; answers the row behind it and its nulls. */
-function writePlainPage(chunk: ColumnChunk, rows: TextRows, used: UsedTexts, values: ByteSink, from: number): { to: number; nullCount: number } {
+function writePlainPage(
+  chunk: ColumnChunk,
+  rows: TextRows,
+  used: UsedTexts,
+  values: ByteSink,
+  from: number,
+): { to: number; nullCount: number } {
   const { dictionary, indices, nullIndex = -1, rowEnd } = rows;
   values.reset();
   let nullCount = 0;
   let to = from;
   while (to < rowEnd && to - from < PAGE_ROWS && values.length < PAGE_BYTES) {
-    const index = indices[to] as number;
+    const index = indices[to];
     levels[to - from] = index === nullIndex ? 0 : 1;
     if (index === nullIndex) {
       nullCount++;
     } else {
       if (!used.positions[index]) used.add(index);
-      values.plainString(dictionary[index] as string);
+      values.plainString(dictionary[index]);
     }
     to++;
   }
@@ -184,14 +190,14 @@ export function* encodeTextChunk(chunk: ColumnChunk, rows: TextRows, values: Byt
   const { dictionary, nullIndex, rowStart, rowEnd } = rows;
   if (rowEnd > rowStart && dictionary.length === 0) return yield* encodeConstant(chunk, null, rowEnd - rowStart);
   if (rowEnd > rowStart && dictionary.length === 1 && nullIndex === undefined) {
-    return yield* encodeConstant(chunk, dictionary[0] as string, rowEnd - rowStart);
+    return yield* encodeConstant(chunk, dictionary[0], rowEnd - rowStart);
   }
   const used = new UsedTexts(dictionary);
   let isPlain = hardlyRepeats(rows);
   let dictionaryLength = 0; // entries that the dictionary pages point to; those that only PLAIN pages use come behind
   let nulls = 0;
   yield;
-  for (let from = rowStart; from < rowEnd; ) {
+  for (let from = rowStart; from < rowEnd;) {
     const to = Math.min(rowEnd, from + PAGE_ROWS);
     const nullCount = isPlain ? null : collectIds(rows, used, from, to);
     if (nullCount === null) {
@@ -222,7 +228,7 @@ export function* encodeTextChunk(chunk: ColumnChunk, rows: TextRows, values: Byt
 function* writeDictionary(chunk: ColumnChunk, dictionary: readonly string[], order: readonly number[]): Generator<void, void> {
   chunk.page.reset();
   for (let i = 0; i < order.length; i++) {
-    chunk.page.plainString(dictionary[order[i] as number] as string);
+    chunk.page.plainString(dictionary[order[i]]);
     if (i % SLICE_ENTRIES === SLICE_ENTRIES - 1) yield;
   }
   chunk.endDictionary(order.length);
@@ -237,7 +243,7 @@ export function* encodeBinaryChunk(
   body: ByteSink,
 ): Generator<void, number> {
   let nulls = 0;
-  for (let from = rowStart; from < rowEnd; ) {
+  for (let from = rowStart; from < rowEnd;) {
     body.reset();
     let nullCount = 0;
     let to = from;

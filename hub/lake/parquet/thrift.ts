@@ -3,7 +3,7 @@
  *
  * Source: thrift-compact-protocol.md. Fields of a struct go up in their ids; every struct is closed by `end`.
  */
-import { ByteSink } from './byte-sink.ts';
+import type { ByteSink } from './byte-sink.ts';
 
 const TYPE_TRUE = 1;
 const TYPE_FALSE = 2;
