@@ -69,7 +69,7 @@ test('only listening sockets of the port count as its owners', () => {
 });
 
 test('a missing TLS file is a typed error', () => {
-  expect(readTls(null)).toBeNull();
+  expect(readTls({ cert: null, key: null })).toBeNull();
   expect(() => readTls({ cert: '/nowhere/cert.pem', key: '/nowhere/key.pem' })).toThrowError(
     expect.objectContaining({ code: 'ERR_CONFIG_FILE' }),
   );

@@ -7,11 +7,14 @@ import { z } from 'zod';
 import { SluiceError, errorMessage } from './errors.ts';
 import { findPortOwner } from './port-owner.ts';
 
-/** Key and certificate of a listener: PEM files. */
-export const tlsFilesSchema = z.strictObject({
-  cert: z.string().min(1).describe('PEM file with the certificate chain'),
-  key: z.string().min(1).describe('PEM file with the private key'),
-});
+/** Certificate and key of a listener, as its configuration names them; without them it speaks plain text. */
+export const tlsFilesSchema = z
+  .strictObject({
+    cert: z.string().min(1).nullable().default(null).describe('PEM file with the certificate chain; null: no TLS'),
+    key: z.string().min(1).nullable().default(null).describe('PEM file with the private key of the certificate'),
+  })
+  .refine((tls) => (tls.cert === null) === (tls.key === null), { message: 'give both cert and key, or neither' })
+  .prefault({});
 export type TlsFiles = z.infer<typeof tlsFilesSchema>;
 
 export interface TlsPair {
@@ -19,9 +22,12 @@ export interface TlsPair {
   readonly key: Buffer;
 }
 
-/** @throws SluiceError ERR_CONFIG_FILE */
-export function readTls(files: TlsFiles | null): TlsPair | null {
-  if (files === null) return null;
+/**
+ * @returns null where no TLS is configured
+ * @throws SluiceError ERR_CONFIG_FILE
+ */
+export function readTls(files: TlsFiles): TlsPair | null {
+  if (files.cert === null || files.key === null) return null;
   const read = (what: string, file: string): Buffer => {
     try {
       return readFileSync(file);

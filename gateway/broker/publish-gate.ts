@@ -1,0 +1,220 @@
+/**
+ * Where a message becomes durable: called from aedes' `authorizePublish`, the only hook that runs before the PUBACK
+ * (QoS 1) or PUBREC (QoS 2) is written. Its callback waits for the group commit.
+ *
+ * Constraints: the order of the journal is taken synchronously on entry, since aedes runs the hook for all packets of a
+ * socket read at once; acks of a connection leave in arrival order; a message is decoded once, a redelivery twice.
+ * A crash before the commit: no ack was sent, the device sends again with DUP=1, the key is not known, it is new. A crash
+ * after it: the key is known, nothing is stored twice. (A message without an event time of its own is stored again: its
+ * id and payload may be those of another one, and a duplicate is better than a loss.)
+ * Not here: delivery to subscribers, sessions, limits of connections.
+ */
+import type { Clock } from '../../shared/clock.ts';
+import { SluiceError, isSluiceError } from '../../shared/errors.ts';
+import type { Logger } from '../../shared/logging.ts';
+import type { Decoder, TopicPlan } from '../decode/decoder.ts';
+import type { IngestCounters } from '../ingest-counters.ts';
+import type { JournalWriter, ReadingSink, RedeliveryKey } from '../journal/journal-api.ts';
+import { messageHash } from '../journal/message-hash.ts';
+import type { AckOrder, Settle } from './ack-order.ts';
+
+/** Who publishes; null for the will of a client that is gone. */
+export interface Sender {
+  readonly clientId: string;
+  /** The one device that it may write as; null: any. */
+  readonly onlyDevice: string | null;
+  readonly order: AckOrder;
+}
+
+export interface PublishedMessage {
+  readonly topic: string;
+  readonly payload: Buffer;
+  readonly qos: 0 | 1 | 2;
+  readonly dup: boolean;
+  /** Wills have none, whatever their QoS. */
+  readonly messageId: number | undefined;
+}
+
+export interface PublishGateOptions {
+  readonly decoder: Decoder;
+  readonly journal: JournalWriter;
+  readonly clock: Clock;
+  readonly counters: IngestCounters;
+  readonly logger: Logger;
+}
+
+const SYSTEM_TOPICS = '$SYS/';
+
+/** Counts readings without a time of their own, and keeps nothing. */
+class StampProbe implements ReadingSink {
+  readings = 0;
+  stampless = 0;
+
+  add(_seriesId: number, eventTimeUs: number): void {
+    this.readings++;
+    if (Number.isNaN(eventTimeUs)) this.stampless++;
+  }
+
+  exception(): void {
+    // A part that is no reading does not decide whether the readings beside it are a redelivery.
+  }
+}
+
+export class PublishGate {
+  readonly #decoder: Decoder;
+  readonly #journal: JournalWriter;
+  readonly #clock: Clock;
+  readonly #counters: IngestCounters;
+  readonly #logger: Logger;
+  #stopping = false;
+  #pending = 0;
+  #onDrained: (() => void) | null = null;
+  // The message at hand: one closure for all messages instead of one each.
+  #plan: TopicPlan | null = null;
+  #payload: Buffer = Buffer.alloc(0);
+  #onlyDevice: string | null = null;
+  #decodeFailed = false;
+  readonly #decodeCurrent = (sink: ReadingSink): void => {
+    this.#decodeFailed = true;
+    const options = { arrivalUs: this.#clock.nowUs(), onlyDevice: this.#onlyDevice };
+    const result = this.#decoder.decode(this.#plan as TopicPlan, this.#payload, sink, options);
+    this.#decodeFailed = false;
+    this.#counters.readings += result.readingCount;
+    this.#counters.problems += result.problemCount;
+  };
+
+  constructor(options: PublishGateOptions) {
+    this.#decoder = options.decoder;
+    this.#journal = options.journal;
+    this.#clock = options.clock;
+    this.#counters = options.counters;
+    this.#logger = options.logger;
+  }
+
+  /** Messages that wait for their commit. */
+  get pending(): number {
+    return this.#pending;
+  }
+
+  /**
+   * Takes a message and calls back once: null when it is durable (QoS 0: taken), an error when the connection must end.
+   *
+   * @returns true for a redelivery of a message that is, or is about to be, durable
+   */
+  publish(sender: Sender | null, message: PublishedMessage, callback: Settle): boolean {
+    if (this.#stopping) {
+      callback(new SluiceError('ERR_BROKER_STOPPING', 'the gateway is stopping'));
+      return false;
+    }
+    if (message.topic.startsWith(SYSTEM_TOPICS)) {
+      callback(new SluiceError('ERR_BROKER_FORBIDDEN', `${SYSTEM_TOPICS} belongs to the broker`));
+      return false;
+    }
+    const { messageId } = message;
+    const waits = sender !== null && message.qos > 0 && messageId !== undefined;
+    const plan = this.#decoder.plan(message.topic);
+    if (!waits) {
+      if (plan !== null) this.#take(plan, message, sender, null, callback);
+      else {
+        this.#counters.unmatched++;
+        callback(null);
+      }
+      return false;
+    }
+    const settle = this.#expect(sender, callback);
+    if (plan === null) {
+      this.#counters.unmatched++;
+      settle(null);
+      return false;
+    }
+    const key: RedeliveryKey = {
+      clientId: sender.clientId,
+      messageId,
+      hash: messageHash(message.topic, message.payload),
+      qos: message.qos === 2 ? 2 : 1,
+    };
+    if (message.dup && this.#mayBeRedelivery(plan, message, key) && this.#journal.isRedelivery(key, settle)) {
+      this.#counters.redeliveries++;
+      return true;
+    }
+    this.#take(plan, message, sender, key, settle);
+    return false;
+  }
+
+  /** Takes no more messages; resolves when all acks have been handed out, or after the deadline. */
+  drain(deadlineMs: number): Promise<void> {
+    this.#stopping = true;
+    if (this.#pending === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      const cancel = this.#clock.after(deadlineMs, resolve);
+      this.#onDrained = () => {
+        cancel();
+        resolve();
+      };
+    });
+  }
+
+  #expect(sender: Sender, callback: Settle): Settle {
+    this.#pending++;
+    return sender.order.expect((error) => {
+      this.#pending--;
+      callback(error);
+      if (this.#pending === 0) this.#onDrained?.();
+    });
+  }
+
+  #mayBeRedelivery(plan: TopicPlan, message: PublishedMessage, key: RedeliveryKey): boolean {
+    if (key.qos === 2) return this.#journal.qos2Open(key.clientId, key.messageId);
+    const probe = new StampProbe();
+    try {
+      this.#decoder.decode(plan, message.payload, probe, { arrivalUs: this.#clock.nowUs(), onlyDevice: null });
+    } catch {
+      return false; // a dead letter: `#take` decodes it again and says why
+    }
+    return probe.readings > 0 && probe.stampless === 0;
+  }
+
+  #take(plan: TopicPlan, message: PublishedMessage, sender: Sender | null, key: RedeliveryKey | null, settle: Settle): void {
+    const options = { redelivery: key, idempotencyKey: null, done: key === null ? null : settle };
+    this.#plan = plan;
+    this.#payload = message.payload;
+    this.#onlyDevice = sender?.onlyDevice ?? null;
+    this.#counters.messages++;
+    this.#counters.payloadBytes += message.payload.length;
+    try {
+      this.#journal.message(this.#decodeCurrent, options);
+    } catch (error) {
+      const decodeFailed = this.#decodeFailed;
+      this.#decodeFailed = false;
+      if (!decodeFailed || isSluiceError(error, 'ERR_BROKER_FORBIDDEN')) return this.#refuse(error, settle);
+      if (!this.#bury(plan, message, error, options, settle)) return;
+    }
+    if (key === null) settle(null);
+  }
+
+  /** @returns false: not even the dead letter could be stored, and the sender was told */
+  #bury(
+    plan: TopicPlan,
+    message: PublishedMessage,
+    error: unknown,
+    options: Parameters<JournalWriter['message']>[1],
+    settle: Settle,
+  ): boolean {
+    if (!isSluiceError(error))
+      this.#logger.error({ err: error, topic: message.topic }, 'decoding failed unexpectedly; the message is a dead letter');
+    const record = this.#decoder.deadLetter(plan, message.payload, error, this.#clock.nowUs());
+    try {
+      this.#journal.message((sink) => sink.exception(record), options);
+      this.#counters.deadLetters++;
+      return true;
+    } catch (journalError) {
+      this.#refuse(journalError, settle);
+      return false;
+    }
+  }
+
+  #refuse(error: unknown, settle: Settle): void {
+    this.#counters.refused++;
+    settle(error instanceof Error ? error : new SluiceError('ERR_JOURNAL_UNAVAILABLE', String(error)));
+  }
+}
