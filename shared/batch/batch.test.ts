@@ -132,6 +132,54 @@ describe('batch codec', () => {
   });
 });
 
+describe('models', () => {
+  const table = (count: number): Series[] =>
+    Array.from({ length: count }, (_, s) => ({
+      device: `d${String(s >>> 9).padStart(4, '0')}`,
+      metric: `m${String(s & 511).padStart(4, '0')}`,
+      tags: '',
+    }));
+
+  /** `readings` per series, each series with a rhythm and an exponent of its own. */
+  function motley(seriesCount: number, readings: number): BatchContent {
+    const count = seriesCount * readings;
+    const at = (i: number): { s: number; k: number } => ({ s: Math.floor(i / readings), k: i % readings });
+    return contentOf(
+      {
+        count,
+        series: Uint32Array.from({ length: count }, (_, i) => at(i).s),
+        eventTimeUs: Float64Array.from({ length: count }, (_, i) => 1_767_225_600_000_000 + at(i).k * (7919 * (at(i).s + 1) + 3)),
+        value: Float64Array.from({ length: count }, (_, i) => (at(i).s % 3 === 0 ? Math.sin(i) : i / 10 ** (at(i).s % 7))),
+        text: null,
+        texts: [],
+      },
+      table(seriesCount),
+    );
+  }
+
+  test('more metrics, exponents and rhythms than there may be models still fit', () => {
+    for (const readings of [2, 70]) {
+      const content = motley(600, readings);
+      expectSame(decodeBatch(encodeBatch(content, 'none')), content);
+    }
+  });
+
+  test('one value that is no decimal does not spoil those of the other devices', () => {
+    const { columns, table: fleet } = referenceFleet({ devices: 50, seconds: 5, seed: 1 });
+    const plain = encodeBatch(contentOf(columns, fleet), 'none').length;
+    const spoilt = columns.value.with(100, Math.PI).with(333, 1e-12);
+    expect(encodeBatch(contentOf({ ...columns, value: spoilt }, fleet), 'none').length).toBeLessThan(plain + 200);
+  });
+
+  test('a fleet with a phase per device costs at most a tenth of a byte more', () => {
+    const size = (phases: boolean): number => {
+      const { columns, table: fleet } = referenceFleet({ devices: 250, seconds: 5, seed: 1, phases });
+      return encodeBatch(contentOf(columns, fleet), 'br').length / columns.count;
+    };
+    expect(size(true)).toBeLessThan(size(false) + 0.1);
+  });
+});
+
 describe('sortIntoRuns', () => {
   test('gives what a stable sort by series and time gives', () => {
     fc.assert(

@@ -8,7 +8,7 @@ import { REASON_BYTES_MAX } from './limits.ts';
 import { decodeText, encodeText } from './string-table.ts';
 
 /** By their numbers in the format: append only. */
-export const EXCEPTION_KINDS = ['gap', 'dead_letter', 'quarantined'] as const satisfies readonly ExceptionKind[];
+const EXCEPTION_KINDS = ['gap', 'dead_letter', 'quarantined'] as const satisfies readonly ExceptionKind[];
 
 const FIELDS = 8;
 

@@ -145,6 +145,14 @@ export function readIntegers(reader: ByteReader, what: string, count: number, lo
 
 function unpackTop(bytes: Uint8Array, start: number, out: Float64Array, bits: number, add: number): void {
   const mask = (1 << bits) - 1;
+  if ((bits & (bits - 1)) === 0) {
+    const shift = bits === 1 ? 3 : bits === 2 ? 2 : 1;
+    const within = (1 << shift) - 1;
+    for (let i = 0; i < out.length; i++) {
+      out[i] = (((bytes[start + (i >>> shift)] as number) >>> ((i & within) * bits)) & mask) + add;
+    }
+    return;
+  }
   let position = start;
   let held = 0;
   let heldBits = 0;

@@ -13,7 +13,7 @@ import { malformed, type ByteReader, type ByteWriter } from './bytes.ts';
 import { estimateBits, readIntegers, writeIntegers } from './integer-stream.ts';
 import { COLUMN_DISTANCE_MAX, TIME_MODELS_MAX, TIME_US_MAX } from './limits.ts';
 
-export const TIME_KINDS = ['delta', 'grid', 'dod'] as const;
+const TIME_KINDS = ['delta', 'grid', 'dod'] as const;
 type TimeKind = (typeof TIME_KINDS)[number];
 
 interface TimeModel {

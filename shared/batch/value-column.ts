@@ -13,7 +13,7 @@ import { malformed, type ByteReader, type ByteWriter } from './bytes.ts';
 import { entropyBits, estimateBits, readIntegers, writeIntegers } from './integer-stream.ts';
 import { EXPONENT_MAX, MANTISSA_MAX, VALUE_MODELS_MAX } from './limits.ts';
 
-export const VALUE_KINDS = ['delta', 'plain', 'xor', 'raw', 'absent'] as const;
+const VALUE_KINDS = ['delta', 'plain', 'xor', 'raw', 'absent'] as const;
 type ValueKind = (typeof VALUE_KINDS)[number];
 
 /** A metric has a model of its own from so many runs or readings on: below, the model's own bytes outweigh the gain. */
@@ -61,22 +61,24 @@ export function writeValues(writer: ByteWriter, runOffsets: Uint32Array, value: 
 }
 
 function groupRuns(runOffsets: Uint32Array, value: Float64Array, metricOf: Uint32Array): Group[] {
-  const forms = classify(runOffsets, value, metricOf);
-  const runsOfMetric = new Map<number, { runs: number; readings: number }>();
-  for (let s = 0; s < metricOf.length; s++) {
-    const size = runsOfMetric.get(metricOf[s] as number) ?? { runs: 0, readings: 0 };
-    size.runs += 1;
-    size.readings += (runOffsets[s + 1] as number) - (runOffsets[s] as number);
-    runsOfMetric.set(metricOf[s] as number, size);
-  }
-  const groups = new Map<string, Group>();
+  let metricCount = 0;
+  for (const metric of metricOf) metricCount = Math.max(metricCount, metric + 1);
+  const { formOf, commonOf } = classify(runOffsets, value, metricOf, metricCount);
+  const runsOfMetric = new Uint32Array(metricCount);
+  const readingsOfMetric = new Uint32Array(metricCount);
   for (let s = 0; s < metricOf.length; s++) {
     const metric = metricOf[s] as number;
-    const size = runsOfMetric.get(metric) as { runs: number; readings: number };
-    const exponent = forms[s] as number;
-    const own = size.runs >= OWN_MODEL_RUNS || size.readings >= OWN_MODEL_READINGS;
-    const shared = `shared/${exponent}`;
-    const wanted = own ? `${metric}/${exponent}` : shared;
+    runsOfMetric[metric]! += 1;
+    readingsOfMetric[metric]! += (runOffsets[s + 1] as number) - (runOffsets[s] as number);
+  }
+  const groups = new Map<number, Group>();
+  for (let s = 0; s < metricOf.length; s++) {
+    const metric = metricOf[s] as number;
+    const exponent = formOf[s] as number;
+    const many = (runsOfMetric[metric] as number) >= OWN_MODEL_RUNS || (readingsOfMetric[metric] as number) >= OWN_MODEL_READINGS;
+    const own = many && (exponent < 0 || exponent === commonOf[metric]);
+    const shared = exponent - ABSENT; // 0..17: the keys below 32 are those of no metric
+    const wanted = own ? (metric + 1) * 32 + shared : shared;
     const key = groups.has(wanted) || groups.size < OWN_MODELS_MAX ? wanted : shared;
     let group = groups.get(key);
     if (group === undefined) {
@@ -93,30 +95,42 @@ function groupRuns(runOffsets: Uint32Array, value: Float64Array, metricOf: Uint3
 const BITS = -1;
 const ABSENT = -2;
 
-/**
- * Per run, the exponent under which all its values are decimal, BITS or ABSENT. All runs of a metric take the largest
- * exponent that one of them needs, where they can.
- */
-function classify(runOffsets: Uint32Array, value: Float64Array, metricOf: Uint32Array): Int8Array {
-  const forms = new Int8Array(metricOf.length);
+/** So many of a metric's decimal runs take one exponent; the others, with odd values, do not blow up everyone's steps. */
+const COMMON_EXPONENT_SHARE = 0.9;
+
+interface Forms {
+  /** Per run, the exponent under which all its values are decimal, BITS or ABSENT. */
+  readonly formOf: Int8Array;
+  /** Per metric, the exponent that most of its runs take. */
+  readonly commonOf: Int8Array;
+}
+
+function classify(runOffsets: Uint32Array, value: Float64Array, metricOf: Uint32Array, metricCount: number): Forms {
+  const formOf = new Int8Array(metricOf.length);
   const words = new Uint32Array(value.buffer, value.byteOffset, value.length * 2);
-  const exponentOfMetric = new Map<number, number>();
-  for (let s = 0; s < forms.length; s++) {
+  const runsByExponent = new Uint32Array(metricCount * (EXPONENT_MAX + 1));
+  for (let s = 0; s < formOf.length; s++) {
     const start = runOffsets[s] as number;
     const end = runOffsets[s + 1] as number;
-    const metric = metricOf[s] as number;
-    const common = exponentOfMetric.get(metric) ?? 0;
-    let exponent = decimalExponent(value, start, end, common);
-    if (exponent < 0 && common > 0) exponent = decimalExponent(value, start, end, 0);
-    if (exponent > common) exponentOfMetric.set(metric, exponent);
-    forms[s] = exponent >= 0 ? exponent : isAbsent(words, start, end) ? ABSENT : BITS;
+    const exponent = decimalExponent(value, start, end, 0);
+    formOf[s] = exponent >= 0 ? exponent : isAbsent(words, start, end) ? ABSENT : BITS;
+    if (exponent >= 0) runsByExponent[(metricOf[s] as number) * (EXPONENT_MAX + 1) + exponent]! += 1;
   }
-  for (let s = 0; s < forms.length; s++) {
-    const common = exponentOfMetric.get(metricOf[s] as number) ?? 0;
-    if ((forms[s] as number) < 0 || forms[s] === common) continue;
-    if (decimalExponent(value, runOffsets[s] as number, runOffsets[s + 1] as number, common) === common) forms[s] = common;
+  const commonOf = new Int8Array(metricCount);
+  for (let m = 0; m < metricCount; m++) {
+    const runs = runsByExponent.subarray(m * (EXPONENT_MAX + 1), (m + 1) * (EXPONENT_MAX + 1));
+    let left = runs.reduce((sum, count) => sum + count, 0) * COMMON_EXPONENT_SHARE;
+    for (let exponent = 0; left > 0; exponent++) {
+      left -= runs[exponent] as number;
+      commonOf[m] = exponent;
+    }
   }
-  return forms;
+  for (let s = 0; s < formOf.length; s++) {
+    const common = commonOf[metricOf[s] as number] as number;
+    if ((formOf[s] as number) < 0 || (formOf[s] as number) >= common) continue;
+    if (decimalExponent(value, runOffsets[s] as number, runOffsets[s + 1] as number, common) === common) formOf[s] = common;
+  }
+  return { formOf, commonOf };
 }
 
 /** The smallest exponent from `lowest` on under which all values of a run are decimal; -1 if none is. */

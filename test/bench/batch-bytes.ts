@@ -39,12 +39,12 @@ function asJson({ table, columns }: ReferenceFleet): string {
   return lines.join('\n');
 }
 
-/** One line per device message, as Telegraf writes them. */
-function asLineProtocol({ table, columns }: ReferenceFleet): string {
+/** One line per device message (4 fields), or per reading (1 field). */
+function asLineProtocol({ table, columns }: ReferenceFleet, fieldsPerLine: number): string {
   const lines: string[] = [];
-  for (let i = 0; i < columns.count; i += 4) {
+  for (let i = 0; i < columns.count; i += fieldsPerLine) {
     const fields: string[] = [];
-    for (let m = i; m < i + 4; m++)
+    for (let m = i; m < i + fieldsPerLine; m++)
       fields.push(`${(table[columns.series[m] as number] as (typeof table)[number]).metric}=${columns.value[m]}`);
     const { device } = table[columns.series[i] as number] as (typeof table)[number];
     lines.push(`environment,device=${device} ${fields.join(',')} ${columns.eventTimeUs[i]}000`);
@@ -68,7 +68,6 @@ function report(entry: Case): boolean {
   const fleet = referenceFleet({ ...entry, seed: SEED });
   const { count } = fleet.columns;
   const json = Buffer.from(asJson(fleet));
-  const lineProtocol = Buffer.from(asLineProtocol(fleet));
   const jsonBytes = json.length / count;
   console.log(
     `\n${entry.devices} devices × 4 metrics × ${entry.seconds} s${entry.phases === true ? ', a phase per device (not the reference)' : ''}: ${count} readings`,
@@ -79,7 +78,8 @@ function report(entry: Case): boolean {
     );
   line('JSON', json.length);
   line('JSON, gzip 6', zlib.gzipSync(json).length);
-  line('line protocol, gzip 6', zlib.gzipSync(lineProtocol).length);
+  line('line protocol, gzip 6', zlib.gzipSync(asLineProtocol(fleet, 1)).length, '  one line per reading');
+  line('line protocol, gzip 6', zlib.gzipSync(asLineProtocol(fleet, 4)).length, '  one line per message');
   const runs = sortIntoRuns(fleet.columns, fleet.table);
   const content: BatchContent = {
     sealedUs: REFERENCE_START_US + entry.seconds * 1_000_000,

@@ -52,6 +52,12 @@ function noise(): VectorJson {
     ...frame,
     series: [
       series('motor-1', 'acceleration', times(100, 1250), wave(100)),
+      series(
+        'motor-1',
+        'drift',
+        Array.from({ length: 40 }, (_, i) => T + i * 40_000 + i * i * 777),
+        times(40, 0.5, 0),
+      ),
       series('motor-1', 'noise', times(80, 25_000), steps(80)),
       series('motor-1', 'own_rhythm', times(30, 61_803), times(30, 3)),
       series('motor-1', 'shocks', irregular(40), Array<number>(40).fill(1)),
