@@ -72,12 +72,14 @@ export class DeltaLog {
 
   /** The versions of the entries and classic checkpoints, ascending, from version `from` on. */
   async names(from: number): Promise<LogNames> {
-    const names = { entries: [] as number[], checkpoints: [] as number[] };
+    const names = { entries: [] as number[], entryTimesMs: [] as number[], checkpoints: [] as number[] };
     // The bare number sorts before every name that begins with it.
     const startAfter = this.folder + paddedVersion(from);
-    for await (const { key } of listAll(this.store, this.folder, startAfter)) {
+    for await (const { key, modifiedMs } of listAll(this.store, this.folder, startAfter)) {
       const match = /^(\d{20})(\.json|\.checkpoint\.parquet)$/.exec(key.slice(this.folder.length));
-      if (match !== null) names[match[2] === '.json' ? 'entries' : 'checkpoints'].push(Number(match[1]));
+      if (match === null) continue;
+      names[match[2] === '.json' ? 'entries' : 'checkpoints'].push(Number(match[1]));
+      if (match[2] === '.json') names.entryTimesMs.push(modifiedMs);
     }
     return names;
   }
@@ -148,6 +150,8 @@ export class DeltaLog {
 
 export interface LogNames {
   readonly entries: readonly number[];
+  /** By the store's clock, one for each entry. */
+  readonly entryTimesMs: readonly number[];
   readonly checkpoints: readonly number[];
 }
 

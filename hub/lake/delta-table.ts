@@ -45,6 +45,9 @@ const CATCH_UP_ENTRIES_MAX = 64;
 /** Versions kept for a caller after a call that threw; beyond, listeners only. */
 const UNDELIVERED_MAX = 10_000;
 
+/** Staged paths in doubt; at the limit none is deleted until a version is applied: vacuum takes them. */
+const DOUBTFUL_MAX = 10_000;
+
 const ENGINE_INFO = `sluice-hub/${VERSION}`;
 
 export interface DeltaTableOptions {
@@ -221,7 +224,8 @@ export class DeltaTable {
   async discardStaged(paths: readonly string[]): Promise<void> {
     const { files, tombstones } = this.snapshot;
     for (const path of paths) {
-      const isKept = files.has(path) || tombstones.has(path) || this.#doubtful.has(path);
+      const isInDoubt = this.#doubtful.has(path) || this.#doubtful.size >= DOUBTFUL_MAX;
+      const isKept = files.has(path) || tombstones.has(path) || isInDoubt;
       if (!isKept) await this.log.store.delete(`${this.log.prefix}/${path}`);
     }
   }
@@ -333,12 +337,13 @@ export class DeltaTable {
    */
   async #putEntry(version: number, bytes: Uint8Array, paths: ReadonlySet<string>): Promise<'created' | 'exists'> {
     const key = this.log.entryKey(version);
+    // Until a version has been applied there, whoever's it is: an error anywhere in between leaves the truth open.
+    for (const path of paths) if (this.#doubtful.size < DOUBTFUL_MAX) this.#doubtful.set(path, version);
     for (const [attempt, delayMs] of RETRY_DELAYS_MS.entries()) {
       if (delayMs > 0) await new Promise<void>((resolve) => void this.#clock.after(delayMs, resolve));
       try {
         return await this.log.store.putIfAbsent(key, bytes);
       } catch (error) {
-        for (const path of paths) this.#doubtful.set(path, version);
         if (await this.#isThere(key)) return 'exists';
         // Waiting does not make room or give rights. The store refused, and nothing is there: not committed.
         if (isSluiceError(error, 'ERR_STORE_FULL') || !isSluiceError(error) || !error.kind.retryable) throw error;
@@ -367,6 +372,8 @@ export class DeltaTable {
    */
   async #catchUp(isOurs: ((actions: ActionSet) => boolean) | null): Promise<AppliedVersion | null> {
     let own: AppliedVersion | null = null;
+    const wasStale = this.#isStale();
+    if (wasStale) await this.#checkContinuity();
     for (;;) {
       const before = instant(this.#clock);
       const entries: ActionSet[] = [];
@@ -385,10 +392,21 @@ export class DeltaTable {
         if (isOwn) own = delivered;
       }
       if (entries.length === CATCH_UP_ENTRIES_MAX) continue;
-      if (this.#isStale() && !(await this.#isNewest())) continue;
+      if (wasStale && !(await this.#isNewest())) continue;
       this.#confirmed = before;
       return own;
     }
+  }
+
+  /**
+   * Before an old snapshot takes a version in: do the entries go on from it without a hole, in the order of their times?
+   * A put that was held up for days may have left an entry in the place of one that clean-up deleted.
+   */
+  async #checkContinuity(): Promise<void> {
+    const next = this.version + 1;
+    const { entries, entryTimesMs, checkpoints } = await this.log.names(next);
+    const isOrdered = entries.every((version, index) => version === next + index && entryTimesMs[index] >= (entryTimesMs[index - 1] ?? 0));
+    if (!isOrdered || (entries.length === 0 && checkpoints.length > 0)) throw this.#gap(next);
   }
 
   /** Does the log end here? false: an entry has just come. @throws SluiceError ERR_LAKE_LOG_GAP: clean-up was here */
