@@ -89,6 +89,7 @@ export class LaneLink {
       maxPayload: HUB_FRAME_BYTES_MAX,
       followRedirects: false,
       ...(address.ca === null ? {} : { ca: address.ca }),
+      ...(needsMask(address.url) ? {} : { generateMask: (mask: Buffer) => mask.fill(0) }),
     });
     this.#listen();
     this.#arm();
@@ -304,4 +305,12 @@ export class LaneLink {
     const openMs = this.#welcomedUs === null ? 0 : Math.floor((this.#options.clock.monotonicUs() - this.#welcomedUs) / 1000);
     this.#options.onClosed({ reason, error, retryAfterMs, committedSomething: this.#committedSomething, openMs });
   }
+}
+
+/**
+ * Masking keeps what somebody else chose to send from looking like HTTP to a proxy on the way [RFC 6455, 10.3]. Inside
+ * TLS and on loopback there is none, and a mask of zeros, which ws does not apply, saves both ends 5 ns per byte.
+ */
+function needsMask(url: string): boolean {
+  return !url.startsWith('wss:') && !/^ws:\/\/(127\.\d+\.\d+\.\d+|\[::1\]|localhost)(:|\/)/.test(url);
 }

@@ -316,7 +316,7 @@ export class Uplink {
       lakeId: this.#settings.acceptLakeId ?? journal.lakeId,
       epoch: lane.epoch,
       lane: lane.lane,
-      lanes: [claim, ...claims.filter((other) => other !== known)].slice(0, CLAIMS_MAX),
+      lanes: [claim, ...claims.filter((other) => other !== known && other.assigned > 0)].slice(0, CLAIMS_MAX),
       backlog: journal.backlog(),
       clock: this.#clockState(),
     };

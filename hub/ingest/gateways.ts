@@ -39,6 +39,13 @@ export interface GatewayInfo {
   readonly lanes: readonly GatewayLane[];
 }
 
+/** Picked field by field: a receiver offers them as getters, which a spread does not copy. */
+export interface LanePositions {
+  readonly received: number;
+  readonly committed: number;
+  readonly status: LaneStatus;
+}
+
 interface Entry {
   version: string;
   connections: number;
@@ -92,15 +99,15 @@ export class GatewayRegistry {
     entry.batchesReceived++;
   }
 
-  laneConnected(key: LaneKey, state: { received: number; committed: number; status: LaneStatus }, nowUs: number): void {
+  laneConnected(key: LaneKey, { received, committed, status }: LanePositions, nowUs: number): void {
     const entry = this.#entry(key.gateway, nowUs);
     entry.connections++;
-    entry.lanes.set(laneId(key.epoch, key.lane), { ...state, connected: true });
+    entry.lanes.set(laneId(key.epoch, key.lane), { received, committed, status, connected: true });
   }
 
-  lanePosition(key: LaneKey, state: { received: number; committed: number; status: LaneStatus }): void {
+  lanePosition(key: LaneKey, { received, committed, status }: LanePositions): void {
     const lane = this.#entries.get(key.gateway)?.lanes.get(laneId(key.epoch, key.lane));
-    if (lane !== undefined) Object.assign(lane, state);
+    if (lane !== undefined) Object.assign(lane, { received, committed, status });
   }
 
   /** @param replaced a newer connection of the same lane is there already, so the lane is still connected */

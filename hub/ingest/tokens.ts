@@ -132,7 +132,7 @@ export class TokenRegistry {
   #records = new Map<string, TokenRecord | null>();
   #bySha256 = new Map<string, TokenRecord>();
   #reloading: Promise<void> | null = null;
-  #reloadedUs = -Infinity;
+  #reloadedForUnknownUs = -Infinity;
   #cancelTimer: (() => void) | null = null;
   #stopped = false;
 
@@ -182,7 +182,11 @@ export class TokenRegistry {
   }
 
   async #reloadForUnknown(): Promise<void> {
-    if (this.#reloading === null && this.#clock.monotonicUs() - this.#reloadedUs < this.#settings.unknownReloadMsMin * 1000) return;
+    const nowUs = this.#clock.monotonicUs();
+    if (this.#reloading === null) {
+      if (nowUs - this.#reloadedForUnknownUs < this.#settings.unknownReloadMsMin * 1000) return;
+      this.#reloadedForUnknownUs = nowUs;
+    }
     await this.reload();
   }
 
@@ -194,7 +198,6 @@ export class TokenRegistry {
       })
       .finally(() => {
         this.#reloading = null;
-        this.#reloadedUs = this.#clock.monotonicUs();
       });
     return this.#reloading;
   }
