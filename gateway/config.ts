@@ -13,15 +13,6 @@ export const mqttConfigSchema = z.strictObject({
   port: port.default(1883).describe('Port of MQTT over TCP; 0 takes a free one'),
   wsPort: port.nullable().default(8083).describe('Port of MQTT over WebSocket; null: off'),
   tls: tlsFilesSchema,
-  anonymous: z
-    .boolean()
-    .nullable()
-    .default(null)
-    .describe('Whether clients of this machine may connect without a password; null: while no device has a credential'),
-  restrictTopics: z
-    .boolean()
-    .default(true)
-    .describe('Whether a device may write readings of itself only (device add --any-device lifts it for one)'),
   packetBytesMax: z
     .int()
     .min(1_024)
@@ -39,6 +30,16 @@ export const mqttConfigSchema = z.strictObject({
   topicLevelsMax: z.int().min(1).max(100).default(32).describe('Most levels of a topic'),
 });
 export type MqttConfig = z.infer<typeof mqttConfigSchema>;
+
+export const accessConfigSchema = z.strictObject({
+  anonymous: z
+    .boolean()
+    .nullable()
+    .default(null)
+    .describe('Whether clients of this machine may write without a password; null: while no device has a credential'),
+  restrictTopics: z.boolean().default(true).describe('Whether a device may write readings of itself only (device add --any-device lifts it for one)'),
+});
+export type AccessConfig = z.infer<typeof accessConfigSchema>;
 
 export const httpConfigSchema = z.strictObject({
   host: host.describe('Address that HTTP listens on; other than loopback only with credentials'),
@@ -74,6 +75,7 @@ export const gatewayConfigSchema = z.strictObject({
     .max(256)
     .default([...DEFAULT_TOPIC_RULES])
     .describe('Topic rules, the first match wins; topics that none matches are delivered to subscribers and not stored'),
+  access: accessConfigSchema.prefault({}),
   mqtt: mqttConfigSchema.prefault({}),
   http: httpConfigSchema.prefault({}),
   journal: z

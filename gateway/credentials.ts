@@ -124,6 +124,7 @@ export class Credentials {
   readonly #clock: Clock;
   readonly #onFault: (error: unknown) => void;
   #devices = new Map<string, { hash: Buffer; credential: DeviceCredential }>();
+  #byHash = new Map<string, DeviceCredential>();
   #stamp = '';
   #checkedAtUs = -Infinity;
 
@@ -148,6 +149,14 @@ export class Credentials {
     return known !== undefined && equal ? known.credential : null;
   }
 
+  /** `NAME:SECRET`, or the secret alone: 128 random bits name their owner too, and a look-up by hash tells nothing by its time. */
+  verifyToken(token: string): DeviceCredential | null {
+    const colon = token.indexOf(':');
+    if (colon >= 0) return this.verify(token.slice(0, colon), token.slice(colon + 1));
+    this.#reload();
+    return this.#byHash.get(sha256(token).toString('hex')) ?? null;
+  }
+
   #reload(): void {
     const nowUs = this.#clock.monotonicUs();
     if (nowUs - this.#checkedAtUs < RELOAD_INTERVAL_MS * 1000) return;
@@ -170,6 +179,7 @@ export class Credentials {
     if (stamp === this.#stamp) return;
     const devices = readCredentials(this.#file);
     this.#devices = new Map(devices.map((credential) => [credential.name, { hash: Buffer.from(credential.sha256, 'hex'), credential }]));
+    this.#byHash = new Map(devices.map((credential) => [credential.sha256, credential]));
     this.#stamp = stamp;
   }
 }

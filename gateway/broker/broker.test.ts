@@ -7,7 +7,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { systemClock } from '../../shared/clock.ts';
 import { SluiceError } from '../../shared/errors.ts';
 import { createLogger } from '../../shared/logging.ts';
-import { mqttConfigSchema } from '../config.ts';
+import { Access } from '../access.ts';
+import { accessConfigSchema, mqttConfigSchema } from '../config.ts';
 import { Credentials, addDevice, credentialsPath } from '../credentials.ts';
 import { Decoder } from '../decode/decoder.ts';
 import { DEFAULT_TOPIC_RULES } from '../decode/topic-rules.ts';
@@ -42,12 +43,9 @@ afterEach(async () => {
 async function start(settings: Record<string, unknown> = {}): Promise<Broker> {
   const config = mqttConfigSchema.parse({ port: 0, wsPort: 0, ...settings });
   decoder = new Decoder(DEFAULT_TOPIC_RULES, journal.series);
-  const credentials = new Credentials(credentialsPath(directory), systemClock);
+  const access = new Access(accessConfigSchema.parse({}), new Credentials(credentialsPath(directory), systemClock));
   const broker = await startBroker({
-    config,
-    decoder,
-    journal,
-    credentials,
+    config, decoder, journal, access,
     clock: systemClock,
     counters,
     logger: createLogger('test', 'silent'),

@@ -13,10 +13,10 @@ import { Aedes, type AuthenticateError, type Client } from 'aedes';
 import { WebSocketServer, createWebSocketStream } from 'ws';
 import type { Clock } from '../../shared/clock.ts';
 import { SluiceError } from '../../shared/errors.ts';
-import { isLoopback, listen, readTls } from '../../shared/listen.ts';
+import { listen, readTls } from '../../shared/listen.ts';
 import type { Logger } from '../../shared/logging.ts';
+import { CREDENTIALS_HINT, type Access } from '../access.ts';
 import type { MqttConfig } from '../config.ts';
-import type { Credentials } from '../credentials.ts';
 import type { Decoder } from '../decode/decoder.ts';
 import type { IngestCounters } from '../ingest-counters.ts';
 import type { JournalWriter } from '../journal/journal-api.ts';
@@ -29,7 +29,7 @@ export interface BrokerOptions {
   readonly config: MqttConfig;
   readonly decoder: Decoder;
   readonly journal: JournalWriter;
-  readonly credentials: Credentials;
+  readonly access: Access;
   readonly clock: Clock;
   readonly counters: IngestCounters;
   readonly logger: Logger;
@@ -65,7 +65,6 @@ const TCP_KEEP_ALIVE_MS = 60_000;
 const EARLY_PACKETS_MAX = 1_000;
 const ACK_TURNS = 10;
 const QOS2_IN_FLIGHT_MAX = 4_096;
-const CREDENTIALS_HINT = 'create a credential with `sluice-gateway device add NAME`';
 
 function refuseConnect(returnCode: number, code: 'ERR_BROKER_UNAUTHORIZED' | 'ERR_BROKER_MALFORMED', message: string): AuthenticateError {
   return Object.assign(new SluiceError(code, message), { returnCode });
@@ -128,7 +127,7 @@ class MqttBroker implements Broker {
   }
 
   async start(): Promise<void> {
-    const { config, credentials, journal } = this.#options;
+    const { config, access, journal } = this.#options;
     await this.#aedes.listen();
     const { persistence } = this.#aedes as unknown as { persistence: MemoryPersistence };
     boundPersistence(persistence, journal, (packet) => this.#redelivered.has(packet), this.#sessions);
@@ -139,8 +138,7 @@ class MqttBroker implements Broker {
         server,
         host: config.host,
         port,
-        credentialsConfigured: credentials.size > 0,
-        credentialsHint: CREDENTIALS_HINT,
+        credentialsConfigured: access.configured, credentialsHint: CREDENTIALS_HINT,
         flagName,
         what,
       });
@@ -204,22 +202,17 @@ class MqttBroker implements Broker {
       this.#authenticationsFailed++;
       done(refuseConnect(returnCode, 'ERR_BROKER_UNAUTHORIZED', message), false);
     };
-    const { config, credentials } = this.#options;
+    const { access } = this.#options;
     if (Buffer.byteLength(client.id) > CLIENT_ID_BYTES_MAX) {
       return refuse(
         RETURN_IDENTIFIER_REJECTED,
         `the client id has ${Buffer.byteLength(client.id)} bytes, at most ${CLIENT_ID_BYTES_MAX} are allowed`,
       );
     }
-    const configured = credentials.size > 0;
-    let onlyDevice: string | null = null;
-    if (username !== undefined && username !== null && configured) {
-      const credential = credentials.verify(username, password ?? '');
-      if (credential === null) return refuse(RETURN_BAD_USER_OR_PASSWORD, `user ${username.slice(0, 64)}: wrong name or password`);
-      onlyDevice = credential.anyDevice || !config.restrictTopics ? null : credential.name;
-    } else if (!(config.anonymous ?? !configured) || !isLoopback(remoteAddress(client))) {
-      return refuse(RETURN_NOT_AUTHORIZED, 'anonymous clients are not allowed');
-    }
+    const grant = access.check(remoteAddress(client), username ?? null, password ?? '');
+    if (grant === 'wrong') return refuse(RETURN_BAD_USER_OR_PASSWORD, `user ${username?.slice(0, 64)}: wrong name or password`);
+    if (grant === 'missing') return refuse(RETURN_NOT_AUTHORIZED, 'anonymous clients are not allowed');
+    const { onlyDevice } = grant;
     const other = (this.#aedes as unknown as { clients: Record<string, Client> }).clients[client.id];
     const otherSender = other === undefined ? undefined : this.#senders.get(other);
     if (otherSender !== undefined && otherSender.onlyDevice !== onlyDevice) {
