@@ -5,10 +5,10 @@
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { freePort, median, waitReady } from '../process-tools.ts';
 
 const distDir = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..', '..');
 
@@ -38,19 +38,6 @@ export interface BrokerFigures {
   readonly residentBytesMax: number;
 }
 
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === 'string') throw new Error('no TCP address');
-  return address.port;
-}
-
 function firstLine(child: ChildProcess): Promise<string> {
   return new Promise((resolve, reject) => {
     child.stdout?.once('data', (chunk: Buffer) => resolve(chunk.toString().trim()));
@@ -77,14 +64,7 @@ async function withGateway<T>(use: (port: number, pid: number) => Promise<T>): P
     { stdio: ['ignore', 'inherit', 'inherit'] },
   );
   try {
-    for (let attempt = 0; ; attempt++) {
-      try {
-        if ((await fetch(`http://127.0.0.1:${httpPort}/readyz`)).ok) break;
-      } catch (error) {
-        if (attempt > 200) throw error; // not listening yet
-      }
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    }
+    await waitReady(`http://127.0.0.1:${httpPort}/readyz`);
     return await use(mqttPort, child.pid ?? 0);
   } finally {
     child.kill('SIGKILL');
