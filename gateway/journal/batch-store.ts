@@ -103,13 +103,14 @@ export function settle(sql: Statements, row: BatchRow, position: LanePosition, n
   return { ...replaced, checksum, damaged: true };
 }
 
-/** All lanes with something held, and the current epoch's live lane; drained lanes of older epochs are forgotten. */
+/** All lanes of older epochs with something held, then the current epoch's live lane. */
 export function laneClaims(sql: Statements, currentEpoch: string): LaneClaim[] {
   const claims: LaneClaim[] = [];
   for (const { epoch, lane, assigned } of sql.lanes.all()) {
     const first = sql.laneFirst.get(epoch, lane);
-    if (first !== undefined || epoch === currentEpoch) claims.push({ epoch, lane, base: first?.seq ?? assigned + 1, assigned });
+    if (first !== undefined && epoch !== currentEpoch) claims.push({ epoch, lane, base: first.seq as number, assigned });
   }
-  if (!claims.some((claim) => claim.epoch === currentEpoch && claim.lane === 'live')) claims.push({ epoch: currentEpoch, lane: 'live', base: 1, assigned: 0 });
+  const assigned = sql.lane.get(currentEpoch, 'live')?.assigned ?? 0;
+  claims.push({ epoch: currentEpoch, lane: 'live', base: sql.laneFirst.get(currentEpoch, 'live')?.seq ?? assigned + 1, assigned });
   return claims;
 }

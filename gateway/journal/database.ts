@@ -15,10 +15,10 @@ export type Statement<P extends unknown[], R> = Database.Statement<P, R>;
 
 /** Half of what ext4 writes as its smallest unit; measured best together with fdatasync at 512 to 1,024 (design: flash). */
 export const PAGE_BYTES = 1024;
-/** Checkpoint every 4 MiB of WAL: about a second of full load, and a WAL that fits any card. */
-const WAL_PAGES = 4096;
-/** A WAL that one huge transaction made larger is cut back to twice its usual size. */
-const WAL_BYTES_MAX = 2 * WAL_PAGES * PAGE_BYTES;
+/** Checkpoint every 4 MiB of WAL: about a second of full load, and a WAL that fits any card; less where the buffer is small. */
+const WAL_PAGES_MAX = 4096;
+const WAL_PAGES_MIN = 64;
+const WAL_SHARE = 1 / 16;
 /** Above this a full check would make start-up grow with the backlog; rows and batches have checksums of their own. */
 const QUICK_CHECK_BYTES_MAX = 32 * 1024 * 1024;
 
@@ -90,8 +90,10 @@ export function connect(path: string, options: ConnectOptions): Connection {
     db.pragma(`page_size = ${PAGE_BYTES}`);
     if (db.pragma('journal_mode = WAL', { simple: true }) !== 'wal') throw new SluiceError('ERR_JOURNAL_UNAVAILABLE', `${path}: no write-ahead log here`);
     db.pragma('synchronous = FULL');
-    db.pragma(`wal_autocheckpoint = ${WAL_PAGES}`);
-    db.pragma(`journal_size_limit = ${WAL_BYTES_MAX}`);
+    const walPages = Math.max(WAL_PAGES_MIN, Math.min(WAL_PAGES_MAX, Math.floor(options.pagesMax * WAL_SHARE)));
+    db.pragma(`wal_autocheckpoint = ${walPages}`);
+    // A WAL that one huge transaction made larger is cut back to twice its usual size.
+    db.pragma(`journal_size_limit = ${2 * walPages * PAGE_BYTES}`);
     db.pragma(`max_page_count = ${options.pagesMax}`);
     const version = db.pragma('user_version', { simple: true }) as number;
     if (version > SCHEMA_VERSION) {

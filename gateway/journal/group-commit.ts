@@ -67,7 +67,9 @@ const QUIET_BYTES_MAX = 1024 * 1024;
 
 type Done = (error: Error | null) => void;
 
-/** A callback of a group and the message it waits for (-1: all of the group up to now, for look-ups of redeliveries). */
+/** A callback of a group and the message it waits for; ANY_MESSAGE: a failure of any of them is one for the caller. */
+const ANY_MESSAGE = -1;
+
 interface Waiting {
   readonly message: number;
   readonly done: Done;
@@ -78,6 +80,15 @@ interface Remembered {
   readonly message: number;
   readonly key: RedeliveryKey | null;
   readonly digest: string | null;
+}
+
+interface InFlight {
+  readonly group: Group;
+  readonly waiting: Waiting[];
+  readonly remembered: readonly Remembered[];
+  readonly sentUs: number;
+  readonly arrivalUs: number | null;
+  readonly bytes: number;
 }
 
 export interface GroupCommitStats {
@@ -104,7 +115,7 @@ export class GroupCommit implements JournalWriter {
   #durable = 0;
   #waiting: Waiting[] = [];
   #remembered: Remembered[] = [];
-  #inFlight: { group: Group; waiting: Waiting[]; remembered: Remembered[]; sentUs: number; arrivalUs: number | null; bytes: number } | null = null;
+  #inFlight: InFlight | null = null;
   #spare: GroupArrays | null = allocateGroupArrays();
   #seriesSent = 0;
   #scheduled = false;
@@ -221,8 +232,10 @@ export class GroupCommit implements JournalWriter {
   #whenDurable(group: number | null, whenDurable: Done): boolean {
     if (group === null) return false;
     if (group <= this.#durable) queueMicrotask(() => whenDurable(null));
-    else if (group === this.#number) this.#waiting.push({ message: Math.max(0, this.#open.messages - 1), done: whenDurable });
-    else this.#inFlight?.waiting.push({ message: this.#inFlight.group.messages - 1, done: whenDurable });
+    else if (group === this.#number) {
+      this.#waiting.push({ message: ANY_MESSAGE, done: whenDurable });
+      this.#schedule();
+    } else this.#inFlight?.waiting.push({ message: ANY_MESSAGE, done: whenDurable });
     return true;
   }
 
@@ -290,7 +303,7 @@ export class GroupCommit implements JournalWriter {
   }
 
   #answered({ error, failed, arrays }: CommitOutcome): void {
-    const sent = this.#inFlight as NonNullable<typeof this.#inFlight>;
+    const sent = this.#inFlight as InFlight;
     this.#inFlight = null;
     this.#spare = arrays;
     this.#durable++;
@@ -298,7 +311,10 @@ export class GroupCommit implements JournalWriter {
     this.#counters.commitUs += tookUs;
     this.#counters.commitUsMax = Math.max(this.#counters.commitUsMax, tookUs);
     const failures = new Map(failed.map(({ message, error: cause }) => [message, cause]));
-    const errorOf = (message: number): SluiceError | null => failures.get(message) ?? (error !== null && message >= error.from ? error.error : null);
+    const errorOf = (message: number): SluiceError | null => {
+      if (message === ANY_MESSAGE) return error?.error ?? failed[0]?.error ?? null;
+      return failures.get(message) ?? (error !== null && message >= error.from ? error.error : null);
+    };
     if (failures.size > 0 || error !== null) this.#forgetFailed(sent.remembered, errorOf);
     // The next group starts before the callbacks run: the journal works while the acks are written.
     if (this.#waiting.length > 0 || this.#open.readings >= QUIET_READINGS_MAX || this.#open.bytes >= QUIET_BYTES_MAX || this.#closed) this.#schedule();

@@ -27,7 +27,7 @@ import { SluiceError, errorMessage } from '../../shared/errors.ts';
 import type { ExceptionRecord } from '../../shared/exception.ts';
 import { EVENT_TIME_MIN_US, type Series } from '../../shared/reading.ts';
 import type { LaneClaim, LaneName } from '../../shared/uplink.ts';
-import { seal, type ResolvedException, type SealRow } from '../seal/seal.ts';
+import { sealOrGap, type ResolvedException, type SealRow } from '../seal/seal.ts';
 import { encodeOrGap, batchChecksum, laneClaims, settle } from './batch-store.ts';
 import { diskUse, EVICTIONS_PER_STEP_MAX, evictedRecords, excessBytes, freeBytes, hasRelief, walBytes, type DiskUse } from './buffer-bound.ts';
 import { ByteWriter } from './bytes.ts';
@@ -316,7 +316,7 @@ export class Journal {
       this.#loadTotals(); // the totals claimed that there was something: count again rather than turn in circles
       return false;
     }
-    const sealed = seal({ sealedUs: nowUs, rows: taken.rows, exceptions: taken.exceptions });
+    const sealed = sealOrGap({ sealedUs: nowUs, rows: taken.rows, exceptions: taken.exceptions });
     const next = { ...this.#ids };
     const added = { batches: 0, readings: 0, exceptions: 0, bytes: 0 };
     this.#write(() => {

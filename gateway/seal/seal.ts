@@ -10,6 +10,7 @@
  */
 import type { BatchContent } from '../../shared/batch/batch.ts';
 import { sortIntoRuns } from '../../shared/batch/runs.ts';
+import { errorMessage } from '../../shared/errors.ts';
 import type { ExceptionRecord } from '../../shared/exception.ts';
 import { EVENT_TIME_AHEAD_MAX_US, EVENT_TIME_MIN_US, seriesKey, type ReadingColumns, type Series } from '../../shared/reading.ts';
 import { QuarantineNotes } from './quarantine-notes.ts';
@@ -152,6 +153,23 @@ export function seal(input: SealInput): SealedContent[] {
   }
   if (arrivalFromUs > arrivalToUs) arrivalFromUs = arrivalToUs = input.sealedUs;
   return assemble(gathered, exceptions, { sealedUs: input.sealedUs, arrivalFromUs, arrivalToUs });
+}
+
+/**
+ * `seal`, or for content on which it fails (which is a defect of this program) the gap that this makes: rows that cannot be
+ * sealed must not hold up everything behind them for ever, nor through every restart.
+ */
+export function sealOrGap(input: SealInput): SealedContent[] {
+  try {
+    return seal(input);
+  } catch (error) {
+    const readingCount = input.rows.reduce((sum, row) => sum + row.readings, 0);
+    const arrivals = input.rows.filter(({ offsetUs, readings }) => offsetUs !== null && readings > 0).map(({ arrivalUs, offsetUs }) => (arrivalUs[0] as number) + (offsetUs as number));
+    const fromUs = Math.floor(arrivals.reduce((a, b) => Math.min(a, b), input.sealedUs - 1));
+    const reason = `seal_failed: ${errorMessage(error)}`.slice(0, 256);
+    const record: ExceptionRecord = { kind: 'gap', device: null, metric: null, fromUs, toUs: input.sealedUs, readingCount, reason, payload: null };
+    return seal({ sealedUs: input.sealedUs, rows: [], exceptions: [...input.exceptions, { arrivalUs: fromUs, record }] });
+  }
 }
 
 type Stamps = Pick<BatchContent, 'sealedUs' | 'arrivalFromUs' | 'arrivalToUs'>;
