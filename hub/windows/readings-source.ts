@@ -32,7 +32,7 @@ function texts(column: ParquetColumn | undefined, rowCount: number): TextColumn 
 /**
  * All readings of one file of `readings`, by gateway.
  *
- * @throws SluiceError ERR_STORE_MISSING_FILE, ERR_PARQUET_INVALID
+ * @throws SluiceError ERR_LAKE_FILE_MISSING, ERR_PARQUET_INVALID
  */
 export async function readGatewayRuns(store: ObjectStore, key: string): Promise<GatewayRuns[]> {
   const bytes = await store.get(key);
