@@ -123,7 +123,8 @@ function columnNode(column: ParquetColumn): SchemaNode {
   }
 }
 
-interface Encoder {
+/** A file in the making. */
+export interface Encoder {
   readonly codec: PageCodec;
   readonly scratch: Scratch;
   /** Bodies of byte array pages, beside the page itself. */
@@ -146,8 +147,6 @@ export function createEncoder(compression: Compression): Encoder {
     offset: MAGIC.length,
   };
 }
-
-export type { Encoder };
 
 /** Places a finished chunk behind what the file has so far. */
 export function placeChunk(encoder: Encoder, chunk: ColumnChunk, statistics: ChunkStatistics): ChunkMetadata {
