@@ -194,13 +194,13 @@ describe('lanes', () => {
 describe('the bound', () => {
   test('of drop-oldest evicts unsent batches and says so in one gap with its count and range', () => {
     const clock = new ManualClock(START_US);
-    const journal = openJournal(temporaryDirectory(), { clock, bufferBytesMax: 600 * 1024 });
+    const journal = openJournal(temporaryDirectory(), { clock, bufferBytesMax: 400 * 1024 });
     let written = 0;
     for (let group = 0; group < 60; group++) {
       clock.advance(SECOND_US);
       journal.commit(groupOf([Array.from({ length: 1000 }, () => ({ series: 0, value: 1 / (written++ + 3) }))], clock.monotonicUs()));
       journal.tick();
-      expect(journal.stats().usedBytes).toBeLessThan(600 * 1024);
+      expect(journal.stats().usedBytes).toBeLessThan(400 * 1024);
       expect(journal.state().accepting).toBe(true);
     }
     journal.tick();

@@ -1,0 +1,83 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { ByteWriter } from './bytes.ts';
+import { messageHash } from './message-hash.ts';
+import { REDELIVERY_LIMITS, RedeliveryKeys } from './redelivery.ts';
+
+const index = (): number => 0;
+
+describe('keys', () => {
+  test('are bounded per client: the oldest go first', () => {
+    const keys = new RedeliveryKeys({ ...REDELIVERY_LIMITS, keysPerClientMax: 20 });
+    for (let id = 1; id <= 30; id++) keys.add('a', id, id, 1, index);
+    expect(keys.size).toBe(20);
+    expect(keys.groupOf('a', 10, 10)).toBe(null);
+    expect(keys.groupOf('a', 11, 11)).toBe(1);
+    expect(keys.groupOf('a', 30, 30)).toBe(1);
+  });
+
+  test('are bounded in total: the client that was quiet for longest loses first', () => {
+    const keys = new RedeliveryKeys({ ...REDELIVERY_LIMITS, keysMax: 10 });
+    for (let client = 0; client < 4; client++) for (let id = 0; id < 3; id++) keys.add(`c${client}`, id, id, client + 1, index);
+    expect(keys.size).toBe(10);
+    expect([0, 1, 2].map((id) => keys.groupOf('c0', id, id))).toEqual([null, null, 1]);
+    expect(keys.groupOf('c3', 2, 2)).toBe(4);
+  });
+
+  test('of a reused id: the newest message alone counts', () => {
+    const keys = new RedeliveryKeys();
+    keys.add('a', 1, 100, 1, index);
+    keys.add('a', 1, 200, 2, index);
+    expect(keys.groupOf('a', 1, 100)).toBe(null);
+    expect(keys.groupOf('a', 1, 200)).toBe(2);
+  });
+
+  test('come back out of a snapshot as they were', () => {
+    const operation = fc.oneof(
+      fc.record({ op: fc.constant('add' as const), client: fc.constantFrom('a', 'b', 'c\u00e9'), id: fc.integer({ min: 0, max: 65_535 }), hash: fc.maxSafeNat() }),
+      fc.record({ op: fc.constant('open' as const), client: fc.constantFrom('a', 'b'), id: fc.integer({ min: 1, max: 5 }), hash: fc.constant(0) }),
+      fc.record({ op: fc.constant('release' as const), client: fc.constantFrom('a', 'b'), id: fc.integer({ min: 1, max: 5 }), hash: fc.constant(0) }),
+      fc.record({ op: fc.constant('idempotency' as const), client: fc.string(), id: fc.constant(0), hash: fc.integer({ min: 0, max: 1000 }) }),
+    );
+    fc.assert(
+      fc.property(fc.array(operation, { maxLength: 60 }), (operations) => {
+        const limits = { keysPerClientMax: 16, keysMax: 24, qos2OpenMax: 6, idempotencyKeysMax: 6 };
+        const keys = new RedeliveryKeys(limits);
+        for (const { op, client, id, hash } of operations) {
+          if (op === 'add') keys.add(client, id, hash, 1, index);
+          else if (op === 'open') keys.openQos2(client, id, 1);
+          else if (op === 'release') keys.releaseQos2(client, id);
+          else keys.addIdempotency(client, hash, 1);
+        }
+        const again = new RedeliveryKeys(limits);
+        again.replay(keys.snapshot(new ByteWriter(), 0));
+        expect(again.size).toBe(keys.size);
+        for (const { client, id, hash } of operations) {
+          expect(again.groupOf(client, id, hash) === null).toBe(keys.groupOf(client, id, hash) === null);
+          expect(again.qos2GroupOf(client, id) === null).toBe(keys.qos2GroupOf(client, id) === null);
+          expect(again.idempotencyGroupOf(client, 0) === null).toBe(keys.idempotencyGroupOf(client, 0) === null);
+        }
+      }),
+      { numRuns: 100 },
+    );
+  });
+});
+
+describe('messageHash', () => {
+  test('has 53 bits and changes with every part of the message', () => {
+    const payload = Buffer.from('{"temperature":21.5,"humidity":40}');
+    const seen = new Set<number>();
+    for (let at = 0; at < payload.length; at++) {
+      for (let bit = 0; bit < 8; bit++) {
+        const other = Buffer.from(payload);
+        other[at] = (other[at] as number) ^ (1 << bit);
+        seen.add(messageHash('devices/a/telemetry', other));
+      }
+    }
+    for (let length = 0; length <= payload.length; length++) seen.add(messageHash('devices/a/telemetry', payload.subarray(0, length)));
+    seen.add(messageHash('devices/b/telemetry', payload));
+    expect(seen.size).toBe(payload.length * 8 + payload.length + 1 + 1);
+    for (const hash of seen) expect(Number.isSafeInteger(hash) && hash >= 0).toBe(true);
+    expect(Math.max(...seen)).toBeGreaterThan(2 ** 51);
+  });
+});
