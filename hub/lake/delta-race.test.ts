@@ -145,6 +145,11 @@ class History {
   }
 }
 
+interface Build {
+  readonly adds: AddFile[];
+  readonly txns: TxnMove[];
+}
+
 /** One hub for TURNS_PER_HUB turns, through as many lives as it takes. */
 async function runHub(history: History): Promise<void> {
   for (let turn = 0; turn < TURNS_PER_HUB; turn++) {
@@ -173,7 +178,7 @@ async function live(history: History, life: Life, hasTurn: () => boolean): Promi
     uuid: () => history.uuid(),
     checkpointFormat: jsonCheckpoints,
   });
-  let doubt: { adds: AddFile[]; txns: TxnMove[] } | null = null;
+  let doubt: Build | null = null;
   while (!life.isDead && hasTurn()) {
     const dice = random(20);
     if (dice < 2) await table.checkpoint();
@@ -181,8 +186,8 @@ async function live(history: History, life: Life, hasTurn: () => boolean): Promi
     if (dice < 6) await vacuum(table);
     if (dice === 6) await table.refresh();
     // After a commit in doubt: sometimes the same again, sometimes a new one.
-    const again: { adds: AddFile[]; txns: TxnMove[] } | null = random(2) === 0 ? doubt : null;
-    const { adds, txns } = again ?? (await build(table, random));
+    const again: Build | null = random(2) === 0 ? doubt : null;
+    const { adds, txns }: Build = again ?? (await build(table, random));
     doubt = { adds, txns };
     try {
       const outcome = await table.tryCommit(request(adds, txns));
@@ -200,7 +205,7 @@ async function live(history: History, life: Life, hasTurn: () => boolean): Promi
 }
 
 /** A file with the next seqs of some lanes, as this hub believes them. */
-async function build(table: DeltaTable, random: (below: number) => number): Promise<{ adds: AddFile[]; txns: TxnMove[] }> {
+async function build(table: DeltaTable, random: (below: number) => number): Promise<Build> {
   const txns: TxnMove[] = [];
   const rows: string[] = [];
   for (const appId of LANES) {
