@@ -14,6 +14,7 @@
  * freed again after the next welcome.
  */
 import { readFileSync } from 'node:fs';
+import { z } from 'zod';
 import type { Clock } from '../../shared/clock.ts';
 import { errorMessage, SluiceError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/logging.ts';
@@ -148,7 +149,8 @@ export class Uplink {
     const { clock } = options;
     this.#options = options;
     this.#address = address;
-    this.#settings = uplinkSettingsSchema.parse(options.settings ?? {});
+    // Keys beside ours (the whole `uplink` section of the configuration, say) are not our concern.
+    this.#settings = z.object(uplinkSettingsSchema.shape).parse(options.settings ?? {});
     this.#clockState = options.clockState ?? ((): ClockState => ({ state: 'known', wallUs: clock.nowUs() }));
     options.journal.onSealed(() => this.#onSealed());
     this.#heartbeat();
@@ -254,9 +256,7 @@ export class Uplink {
     }
     if (this.#stopped) return;
     const nowUs = clock.monotonicUs();
-    for (const name of ['live', 'backfill'] as const) {
-      if (!claims.some((claim) => claim.epoch === journal.epoch && claim.lane === name)) claims.push({ epoch: journal.epoch, lane: name, base: 1, assigned: 0 });
-    }
+    if (!claims.some((claim) => claim.epoch === journal.epoch && claim.lane === 'live')) claims.push({ epoch: journal.epoch, lane: 'live', base: 1, assigned: 0 });
     this.#forgetDrained(claims);
     this.#closeIdle(claims, nowUs);
     const primary = this.#laneOf(journal.epoch, 'live');
@@ -270,7 +270,7 @@ export class Uplink {
     }
   }
 
-  /** Something is held; or, of the current backfill, may be: only an offer tells, and an offer needs a connection. */
+  /** Something is held; or a journal that uses its current backfill lane may have something for it, which only an offer tells. */
   #wanted(claim: LaneClaim): boolean {
     if (claim.base <= claim.assigned) return true;
     const { oldestUs } = this.#options.journal.backlog();
@@ -316,7 +316,7 @@ export class Uplink {
       lakeId: this.#settings.acceptLakeId ?? journal.lakeId,
       epoch: lane.epoch,
       lane: lane.lane,
-      lanes: [claim, ...claims.filter((other) => other !== known && other.assigned > 0)].slice(0, CLAIMS_MAX),
+      lanes: [claim, ...claims.filter((other) => other !== known)].slice(0, CLAIMS_MAX),
       backlog: journal.backlog(),
       clock: this.#clockState(),
     };

@@ -74,6 +74,7 @@ export class MemoryJournal implements UplinkJournal {
 
   seal(body: Uint8Array, lane: LaneName = 'live'): void {
     this.unassigned[lane].push(body);
+    this.laneOf(this.epoch, lane);
     for (const callback of this.#callbacks) callback();
   }
 
