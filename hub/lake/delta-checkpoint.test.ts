@@ -63,7 +63,7 @@ describe('checkpoints', () => {
         { appId: 'a', version: 2 ** 52, lastUpdated: 7 },
         { appId: 'b', version: 0, lastUpdated: null },
       ],
-      adds: Array.from({ length: 20_000 }, (_, index) => ({
+      adds: Array.from({ length: 3000 }, (_, index) => ({
         path: `day=2026-11-22/ä #?%${index}.parquet`,
         partitionValues: { day: index % 2 === 0 ? '2026-11-22' : null },
         size: index,
