@@ -1,0 +1,154 @@
+/** What the HTTP layer asks of the query service, and what the service asks of its worker. Plain data: it crosses threads. */
+import type { AggregateFunction } from '../../shared/window/partial.ts';
+import type { AggregateCapture, AggregateFilter, TableCapture } from '../engine-api.ts';
+
+/** Where a page ends: the rows of the next one sort behind it. */
+export interface AggregateCursor {
+  readonly windowStartUs: number;
+  /** groupKeyText of the last row. */
+  readonly group: string;
+}
+
+export interface AggregateQuery extends AggregateFilter {
+  readonly functions: readonly AggregateFunction[];
+  readonly limit: number;
+  readonly after: AggregateCursor | null;
+}
+
+export type WindowStatus = 'final' | 'revised' | 'provisional';
+
+export interface AggregateRow {
+  readonly windowStartUs: number;
+  readonly windowEndUs: number;
+  readonly gateway: string | null;
+  readonly device: string | null;
+  readonly metric: string | null;
+  /** Canonical JSON. */
+  readonly tags: string | null;
+  readonly values: readonly (number | null)[];
+  readonly status: WindowStatus;
+  readonly revision: number;
+  readonly late: number;
+  /** Readings that are known not to be in it: the counts of exceptions of this series (cut to the window's share of their range). */
+  readonly lost: number;
+  /** The number is an estimate: a range was cut, or an exception that overlaps the window names no series or no count. */
+  readonly lostIsEstimate: boolean;
+  /** Closed, and no exception overlaps it. */
+  readonly complete: boolean;
+}
+
+export interface AggregateAnswer {
+  readonly aggregatesVersion: number;
+  readonly readingsVersion: number;
+  readonly rows: readonly AggregateRow[];
+  readonly next: AggregateCursor | null;
+  /** Gateways whose watermark keeps a window of the answer open. */
+  readonly waitingFor: readonly string[];
+  /** false: memory was short, and some received readings show only once they are committed. */
+  readonly overlayComplete: boolean;
+}
+
+export interface ReadingQuery {
+  readonly fromUs: number;
+  readonly toUs: number;
+  readonly gateways: readonly string[] | null;
+  readonly devices: readonly string[] | null;
+  readonly metrics: readonly string[] | null;
+  readonly order: 'asc' | 'desc';
+  readonly limit: number;
+  /** Rows behind this one, in the order asked for. */
+  readonly after: ReadingCursor | null;
+}
+
+/** A total order of readings: time, then the place where the reading came from. */
+export interface ReadingCursor {
+  readonly tsUs: number;
+  readonly gateway: string;
+  readonly device: string;
+  readonly metric: string;
+  readonly tags: string;
+  readonly epoch: string;
+  readonly lane: string;
+  readonly seq: number;
+  /** Rows equal in all of that that the page had already. */
+  readonly skip: number;
+}
+
+export interface ReadingRow {
+  readonly tsUs: number;
+  readonly gateway: string;
+  readonly device: string;
+  readonly metric: string;
+  readonly tags: string | null;
+  readonly value: number | null;
+  readonly text: string | null;
+  readonly epoch: string;
+  readonly lane: string;
+  readonly seq: number;
+  readonly ingestedUs: number;
+}
+
+export interface ReadingAnswer {
+  readonly readingsVersion: number;
+  readonly rows: readonly ReadingRow[];
+  readonly next: ReadingCursor | null;
+}
+
+export interface ExceptionQuery {
+  readonly fromUs: number;
+  readonly toUs: number;
+  readonly gateways: readonly string[] | null;
+  readonly devices: readonly string[] | null;
+  readonly metrics: readonly string[] | null;
+  readonly kinds: readonly string[] | null;
+  readonly limit: number;
+  readonly offset: number;
+}
+
+export interface ExceptionRow {
+  readonly gateway: string;
+  readonly epoch: string;
+  readonly lane: string;
+  readonly seq: number;
+  readonly idx: number;
+  readonly kind: string;
+  readonly device: string | null;
+  readonly metric: string | null;
+  readonly fromUs: number;
+  readonly toUs: number;
+  readonly readingCount: number | null;
+  readonly reason: string;
+  readonly payload: Uint8Array | null;
+  readonly ingestedUs: number;
+}
+
+export interface ExceptionAnswer {
+  readonly exceptionsVersion: number;
+  readonly rows: readonly ExceptionRow[];
+  readonly hasMore: boolean;
+}
+
+/** Series with what the windows know about them, newest first. */
+export interface SeriesRow {
+  readonly gateway: string;
+  readonly device: string;
+  readonly metric: string;
+  readonly tags: string | null;
+  readonly count: number;
+  readonly firstTsUs: number | null;
+  readonly lastTsUs: number | null;
+  readonly lastValue: number | null;
+}
+
+/** Main thread → query worker. */
+export type QueryTask =
+  | { readonly kind: 'aggregates'; readonly query: AggregateQuery; readonly capture: AggregateCapture }
+  | { readonly kind: 'readings'; readonly query: ReadingQuery; readonly capture: TableCapture }
+  | { readonly kind: 'exceptions'; readonly query: ExceptionQuery; readonly capture: TableCapture }
+  | { readonly kind: 'series'; readonly capture: AggregateCapture; readonly rowsMax: number };
+
+export interface QuerySettings {
+  readonly lakeDir: string;
+  readonly memoryBytesMax: number;
+  readonly timeoutMs: number;
+}
