@@ -107,6 +107,14 @@ export function createLedger(state: LedgerState, progress: readonly DeviceProgre
   };
 }
 
+function discard(file: string): void {
+  try {
+    rmSync(file, { force: true });
+  } catch {
+    // What cannot be removed is only litter; the error that led here is the one to report.
+  }
+}
+
 /** @throws SluiceError ERR_SIM_LEDGER_WRITE; the ledger that was there before stays whole. */
 export function writeLedger(file: string, ledger: Ledger): void {
   const temporary = `${file}.${process.pid}.tmp`;
@@ -121,7 +129,7 @@ export function writeLedger(file: string, ledger: Ledger): void {
     }
     renameSync(temporary, file);
   } catch (cause) {
-    rmSync(temporary, { force: true });
+    discard(temporary);
     throw new SluiceError('ERR_SIM_LEDGER_WRITE', `cannot write the ledger ${file}: ${errorMessage(cause)}`, { cause });
   }
 }
