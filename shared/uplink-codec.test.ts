@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { Packr, pack } from 'msgpackr';
 import { describe, expect, test } from 'vitest';
 import { isSluiceError } from './errors.ts';
@@ -59,7 +59,17 @@ describe('uplink codec', () => {
     for (const message of up) expect(decodeGatewayMessage(encodeGatewayMessage(message))).toEqual(message);
     const down: HubMessage[] = [
       position,
-      { type: 'welcome', hubInstance: EPOCH, hubVersion: '1', lakeId: 'abc', gateway: 'g', wireVersions: [1], compressions: ['br'], wallUs: 1, position },
+      {
+        type: 'welcome',
+        hubInstance: EPOCH,
+        hubVersion: '1',
+        lakeId: 'abc',
+        gateway: 'g',
+        wireVersions: [1],
+        compressions: ['br'],
+        wallUs: 1,
+        position,
+      },
       { type: 'refuse', code: 'bad_message', message: 'ünïcode', retryAfterMs: 0 },
     ];
     for (const message of down) expect(decodeHubMessage(encodeHubMessage(message))).toEqual(message);
@@ -72,7 +82,7 @@ describe('uplink codec', () => {
       const decoded = decodeGatewayMessage(frame) as BatchMessage;
       expect(Buffer.compare(decoded.body, body)).toBe(0);
       expect({ ...decoded, body: null }).toEqual({ ...batch(body), body: null });
-      if (length > 0) expect(decoded.body.buffer).toBe(frame.buffer);
+      expect(length === 0 || decoded.body.buffer === frame.buffer).toBe(true);
     }
   });
 
@@ -82,14 +92,11 @@ describe('uplink codec', () => {
   });
 
   test('arbitrary bytes give a typed error, never another one', () => {
-    fc.assert(
-      fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
-        refusal(bytes);
-        const map = Uint8Array.from([0x82, ...bytes]);
-        refusal(map);
-      }),
+    const run = fc.check(
+      fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => refusal(bytes) && refusal(Uint8Array.from([0x82, ...bytes]))),
       { numRuns: 2000 },
     );
+    expect(run.counterexample).toBeNull();
   });
 
   test('every cut and every changed byte of a message gives a message or a typed error', () => {
@@ -120,13 +127,28 @@ describe('uplink codec', () => {
   });
 
   test('a key named __proto__ reaches no prototype', () => {
-    const frame = Buffer.concat([Buffer.from([0x82]), plain.pack('__proto__'), plain.pack({ polluted: 1 }), plain.pack('type'), plain.pack('hello')]);
+    const frame = Buffer.concat([
+      Buffer.from([0x82]),
+      plain.pack('__proto__'),
+      plain.pack({ polluted: 1 }),
+      plain.pack('type'),
+      plain.pack('hello'),
+    ]);
     expect(refusal(frame)).toBe(true);
     expect(({} as { polluted?: number }).polluted).toBeUndefined();
   });
 
   test('wrong types, negative and unsafe numbers are refused', () => {
-    for (const wrong of [{ seq: 0 }, { seq: 1.5 }, { seq: 2 ** 60 }, { seq: '1' }, { generation: -1 }, { body: 'text' }, { body: null }, { readingCount: NaN }]) {
+    for (const wrong of [
+      { seq: 0 },
+      { seq: 1.5 },
+      { seq: 2 ** 60 },
+      { seq: '1' },
+      { generation: -1 },
+      { body: 'text' },
+      { body: null },
+      { readingCount: NaN },
+    ]) {
       expect(refusal(plain.pack({ ...batch(Buffer.from([1])), ...wrong }))).toBe(true);
     }
     const many = Array.from({ length: 1025 }, () => ({ epoch: EPOCH, lane: 'live', base: 1, assigned: 0 }));

@@ -9,8 +9,16 @@ import { WebSocket } from 'ws';
 import type { Clock } from '../../shared/clock.ts';
 import { errorMessage, SluiceError, type ErrorCode } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/logging.ts';
-import { decodeHubMessage, encodeGatewayMessage, HUB_FRAME_BYTES_MAX } from '../../shared/uplink-codec.ts';
-import { UPLINK_SUBPROTOCOL, type Heartbeat, type Hello, type HubMessage, type LaneClaim, type Refuse, type Welcome } from '../../shared/uplink.ts';
+import { decodeHubMessage, encodeGatewayMessage, HUB_FRAME_BYTES_MAX, UPLINK_BODY_BYTES_MAX } from '../../shared/uplink-codec.ts';
+import {
+  UPLINK_SUBPROTOCOL,
+  type Heartbeat,
+  type Hello,
+  type HubMessage,
+  type LaneClaim,
+  type Refuse,
+  type Welcome,
+} from '../../shared/uplink.ts';
 import type { UplinkJournal } from '../journal/journal-api.ts';
 import { LaneSender, type CloseReason, type LaneAction, type LaneSenderState } from './lane-sender.ts';
 import type { UplinkSettings } from './settings.ts';
@@ -146,7 +154,14 @@ export class LaneLink {
     });
     socket.on('error', (cause) => this.#finish('closed', new SluiceError('ERR_UPLINK_CONNECT', errorMessage(cause), { cause }), 0));
     socket.on('close', (code, reason) => {
-      this.#finish('closed', new SluiceError('ERR_UPLINK_CONNECT', `the connection was closed (${code}${reason.length === 0 ? '' : `, ${reason.toString('utf8')}`})`), 0);
+      this.#finish(
+        'closed',
+        new SluiceError(
+          'ERR_UPLINK_CONNECT',
+          `the connection was closed (${code}${reason.length === 0 ? '' : `, ${reason.toString('utf8')}`})`,
+        ),
+        0,
+      );
     });
     this.#schedulePing();
   }
@@ -161,7 +176,11 @@ export class LaneLink {
       const silentMs = Math.floor((clock.monotonicUs() - this.#heardUs) / 1000);
       if (this.#socket.readyState === WebSocket.OPEN) {
         if (silentMs >= settings.silenceMsMax) {
-          this.#finish('stalled', new SluiceError('ERR_UPLINK_STALLED', `nothing heard for ${silentMs} ms, allowed ${settings.silenceMsMax}`), 0);
+          this.#finish(
+            'stalled',
+            new SluiceError('ERR_UPLINK_STALLED', `nothing heard for ${silentMs} ms, allowed ${settings.silenceMsMax}`),
+            0,
+          );
           return;
         }
         this.#socket.ping();
@@ -178,7 +197,11 @@ export class LaneLink {
       if (!isBinary) throw new SluiceError('ERR_UPLINK_MESSAGE', 'a text frame');
       message = decodeHubMessage(data);
     } catch (error) {
-      this.#finish('protocol', error instanceof SluiceError ? error : new SluiceError('ERR_UPLINK_MESSAGE', errorMessage(error), { cause: error }), 0);
+      this.#finish(
+        'protocol',
+        error instanceof SluiceError ? error : new SluiceError('ERR_UPLINK_MESSAGE', errorMessage(error), { cause: error }),
+        0,
+      );
       return;
     }
     if (message.type === 'refuse') this.#onRefuse(message);
@@ -189,7 +212,8 @@ export class LaneLink {
 
   #hold(message: HubMessage): void {
     this.#held?.push(message);
-    if ((this.#held?.length ?? 0) > HELD_MESSAGES_MAX) this.#finish('journal', new SluiceError('ERR_UPLINK_JOURNAL', 'the journal does not answer'), 0);
+    if ((this.#held?.length ?? 0) > HELD_MESSAGES_MAX)
+      this.#finish('journal', new SluiceError('ERR_UPLINK_JOURNAL', 'the journal does not answer'), 0);
   }
 
   #onRefuse({ code, message, retryAfterMs }: Refuse): void {
@@ -202,14 +226,22 @@ export class LaneLink {
     const { journal, settings, logger } = this.#options;
     if (this.#welcomedUs === null && journal.lakeId !== welcome.lakeId) {
       if (journal.lakeId !== null && settings.acceptLakeId !== welcome.lakeId) {
-        this.#finish('wrong_lake', new SluiceError('ERR_UPLINK_WRONG_LAKE', `the hub serves lake ${welcome.lakeId}, pinned is ${journal.lakeId}`), 0);
+        this.#finish(
+          'wrong_lake',
+          new SluiceError('ERR_UPLINK_WRONG_LAKE', `the hub serves lake ${welcome.lakeId}, pinned is ${journal.lakeId}`),
+          0,
+        );
         return;
       }
       this.#held = [];
       try {
         await journal.pinLake(welcome.lakeId);
       } catch (cause) {
-        this.#finish('journal', new SluiceError('ERR_UPLINK_JOURNAL', `the lake id cannot be pinned: ${errorMessage(cause)}`, { cause }), 0);
+        this.#finish(
+          'journal',
+          new SluiceError('ERR_UPLINK_JOURNAL', `the lake id cannot be pinned: ${errorMessage(cause)}`, { cause }),
+          0,
+        );
         return;
       }
       if (this.#closed) return;
@@ -240,7 +272,20 @@ export class LaneLink {
     switch (action.type) {
       case 'send': {
         const { batch, generation } = action;
-        const frame = encodeGatewayMessage({ type: 'batch', seq: batch.seq, generation, readingCount: batch.readingCount, exceptionCount: batch.exceptionCount, body: batch.body });
+        if (batch.body.length > UPLINK_BODY_BYTES_MAX) {
+          // No hub reads it, so sending would only end the connection with a worse message.
+          const detail = `batch ${batch.seq} has ${batch.body.length} bytes, the uplink carries ${UPLINK_BODY_BYTES_MAX}`;
+          this.#finish('journal', new SluiceError('ERR_UPLINK_JOURNAL', detail), 0);
+          return;
+        }
+        const frame = encodeGatewayMessage({
+          type: 'batch',
+          seq: batch.seq,
+          generation,
+          readingCount: batch.readingCount,
+          exceptionCount: batch.exceptionCount,
+          body: batch.body,
+        });
         this.#write(frame);
         onSent(frame.length, this.#sender.state.assigned);
         return;
@@ -253,7 +298,10 @@ export class LaneLink {
         onCommitted(action.seq);
         return;
       case 'rewound':
-        logger.info({ epoch: claim.epoch, lane: claim.lane, afterSeq: action.afterSeq, generation: action.generation }, 'the hub missed a batch; sending again');
+        logger.info(
+          { epoch: claim.epoch, lane: claim.lane, afterSeq: action.afterSeq, generation: action.generation },
+          'the hub missed a batch; sending again',
+        );
         return;
       case 'close':
         this.#finish(action.reason, new SluiceError(CODE_OF_REASON[action.reason] ?? 'ERR_UPLINK_CONNECT', action.detail), 0);

@@ -25,7 +25,17 @@ function position(fields: Partial<Position> = {}): Position {
 }
 
 function welcome(fields: Partial<Position> = {}): Welcome {
-  return { type: 'welcome', hubInstance: HUB, hubVersion: '1', lakeId: 'l', gateway: 'g', wireVersions: [1], compressions: [], wallUs: 0, position: position(fields) };
+  return {
+    type: 'welcome',
+    hubInstance: HUB,
+    hubVersion: '1',
+    lakeId: 'l',
+    gateway: 'g',
+    wireVersions: [1],
+    compressions: [],
+    wallUs: 0,
+    position: position(fields),
+  };
 }
 
 function batch(seq: number, bytes = 100): OfferedBatch {
@@ -56,7 +66,7 @@ function short(actions: LaneAction[]): string[] {
 }
 
 describe('sending', () => {
-  test('asks the journal only after the welcome, from the hub\'s received position on, and frees what is committed', () => {
+  test("asks the journal only after the welcome, from the hub's received position on, and frees what is committed", () => {
     const lane = sender({ base: 3, assigned: 7 });
     expect(lane.sealed(0)).toEqual([]);
     expect(short(lane.welcome(welcome({ received: 5, committed: 4 }), 0))).toEqual(['free 4', 'offer >5 250']);
@@ -95,9 +105,13 @@ describe('sending', () => {
     const admission = { inFlightBytesMax: 1000, backfillBytesPerSecond: 0 };
     expect(short(lane.position(position({ received: 2, committed: 2, admission }), 20 * S))).toEqual(['free 2']);
     expect(lane.deadlineUs()).toBe(Infinity);
-    expect(short(lane.position(position({ received: 2, committed: 2, admission: { ...admission, backfillBytesPerSecond: 1 } }), 21 * S))).toEqual([]);
+    expect(
+      short(lane.position(position({ received: 2, committed: 2, admission: { ...admission, backfillBytesPerSecond: 1 } }), 21 * S)),
+    ).toEqual([]);
     expect(lane.deadlineUs()).toBe(106 * S);
-    expect(short(lane.position(position({ received: 2, committed: 2, admission: { ...admission, backfillBytesPerSecond: 1000 } }), 22 * S))).toEqual(['send 3/0', 'offer >3 900']);
+    expect(
+      short(lane.position(position({ received: 2, committed: 2, admission: { ...admission, backfillBytesPerSecond: 1000 } }), 22 * S)),
+    ).toEqual(['send 3/0', 'offer >3 900']);
   });
 });
 
@@ -137,7 +151,7 @@ describe('giving up', () => {
     expect(short(lane.tick(10 * S))).toEqual(['close no_welcome']);
   });
 
-  test('in flight, nothing committed, nothing heard for the watchdog\'s time; it starts with the first batch in flight', () => {
+  test("in flight, nothing committed, nothing heard for the watchdog's time; it starts with the first batch in flight", () => {
     const lane = sender();
     lane.welcome(welcome(), 0);
     expect(lane.deadlineUs()).toBe(Infinity);
@@ -162,7 +176,9 @@ describe('giving up', () => {
 
   test('on a fork, at the welcome or later, and nothing is freed or offered', () => {
     expect(short(sender({ assigned: 10 }).welcome(welcome({ received: 50, committed: 50 }), 0))).toEqual(['close forked']);
-    expect(short(sender({ assigned: 10 }).welcome(welcome({ received: 10, committed: 10, status: 'forked' }), 0))).toEqual(['close forked']);
+    expect(short(sender({ assigned: 10 }).welcome(welcome({ received: 10, committed: 10, status: 'forked' }), 0))).toEqual([
+      'close forked',
+    ]);
     const lane = sender();
     lane.welcome(welcome(), 0);
     lane.offered(1, [batch(1)], 0);
@@ -171,7 +187,10 @@ describe('giving up', () => {
   });
 
   test('where the hub needs what the journal has freed', () => {
-    expect(short(sender({ base: 5, assigned: 9 }).welcome(welcome({ received: 2, committed: 2 }), 0))).toEqual(['free 2', 'close base_missing']);
+    expect(short(sender({ base: 5, assigned: 9 }).welcome(welcome({ received: 2, committed: 2 }), 0))).toEqual([
+      'free 2',
+      'close base_missing',
+    ]);
     const lane = sender({ assigned: 9 });
     lane.welcome(welcome(), 0);
     expect(short(lane.offered(1, [batch(2)], 0))).toEqual(['close base_missing']);

@@ -102,7 +102,12 @@ export class LaneSender {
   #heardUs = 0;
   #waitUntilUs = 0;
 
-  constructor(claim: { epoch: string; lane: LaneName; base: number; assigned: number }, paced: boolean, settings: LaneSenderSettings, nowUs: number) {
+  constructor(
+    claim: { epoch: string; lane: LaneName; base: number; assigned: number },
+    paced: boolean,
+    settings: LaneSenderSettings,
+    nowUs: number,
+  ) {
     this.#epoch = claim.epoch;
     this.#lane = claim.lane;
     this.#base = claim.base;
@@ -126,7 +131,9 @@ export class LaneSender {
 
   /** Nothing sent that is not committed, nothing ready, and the journal has said that there is nothing more. */
   get idle(): boolean {
-    return this.#phase === 'open' && this.#sentTo === this.#committed && this.#ready.length === 0 && this.#offering === 0 && !this.#mayHaveMore;
+    return (
+      this.#phase === 'open' && this.#sentTo === this.#committed && this.#ready.length === 0 && this.#offering === 0 && !this.#mayHaveMore
+    );
   }
 
   welcome(message: Welcome, nowUs: number): LaneAction[] {
@@ -234,7 +241,8 @@ export class LaneSender {
     if (message.hubInstance !== this.#hubInstance || message.epoch !== this.#epoch || message.lane !== this.#lane) {
       return this.#close('protocol', 'a position of another hub instance or lane');
     }
-    if (message.generation > this.#generation) return this.#close('protocol', `position of generation ${message.generation}, here is ${this.#generation}`);
+    if (message.generation > this.#generation)
+      return this.#close('protocol', `position of generation ${message.generation}, here is ${this.#generation}`);
     this.#heardUs = nowUs;
     const { committed } = message;
     const received = Math.max(message.received, committed);

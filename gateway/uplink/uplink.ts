@@ -108,11 +108,14 @@ function hubAddress(text: string, token: string, caFile: string | null): HubAddr
   try {
     url = new URL(text);
   } catch (cause) {
-    throw new SluiceError('ERR_UPLINK_URL', `${JSON.stringify(text)} is not a URL; give something like https://hub.example:8080`, { cause });
+    throw new SluiceError('ERR_UPLINK_URL', `${JSON.stringify(text)} is not a URL; give something like https://hub.example:8080`, {
+      cause,
+    });
   }
   const scheme = { 'http:': 'ws:', 'https:': 'wss:', 'ws:': 'ws:', 'wss:': 'wss:' }[url.protocol];
   if (scheme === undefined) throw new SluiceError('ERR_UPLINK_URL', `${url.protocol}// cannot be an uplink; http, https, ws and wss can`);
-  if (!/^[\x21-\x7e]+$/.test(token)) throw new SluiceError('ERR_UPLINK_URL', 'the uplink token is empty or has characters that no token has');
+  if (!/^[\x21-\x7e]+$/.test(token))
+    throw new SluiceError('ERR_UPLINK_URL', 'the uplink token is empty or has characters that no token has');
   let ca: Buffer | null = null;
   if (caFile !== null) {
     try {
@@ -163,7 +166,15 @@ export class Uplink {
     const connected = primary?.link?.open ?? false;
     const retryInMs = primary === undefined || primary.link !== null ? null : Math.max(0, Math.ceil((primary.retryUs - nowUs) / 1000));
     return {
-      status: this.#stopped ? 'stopped' : this.#wrongLake ? 'wrong_lake' : connected ? 'connected' : primary?.link !== null ? 'connecting' : 'waiting',
+      status: this.#stopped
+        ? 'stopped'
+        : this.#wrongLake
+          ? 'wrong_lake'
+          : connected
+            ? 'connected'
+            : primary?.link !== null
+              ? 'connecting'
+              : 'waiting',
       connected,
       hubInstance: connected ? (this.#welcome?.hubInstance ?? null) : null,
       hubVersion: this.#welcome?.hubVersion ?? null,
@@ -209,7 +220,12 @@ export class Uplink {
       const link = this.#lanes.get(this.#primaryId())?.link;
       if (link?.open === true) {
         const clockState = this.#clockState();
-        link.heartbeat({ type: 'heartbeat', watermark: clockState.state === 'known' ? journal.watermark() : null, backlog: journal.backlog(), clock: clockState });
+        link.heartbeat({
+          type: 'heartbeat',
+          watermark: clockState.state === 'known' ? journal.watermark() : null,
+          backlog: journal.backlog(),
+          clock: clockState,
+        });
       }
       this.#heartbeat();
     });
@@ -256,7 +272,8 @@ export class Uplink {
     }
     if (this.#stopped) return;
     const nowUs = clock.monotonicUs();
-    if (!claims.some((claim) => claim.epoch === journal.epoch && claim.lane === 'live')) claims.push({ epoch: journal.epoch, lane: 'live', base: 1, assigned: 0 });
+    if (!claims.some((claim) => claim.epoch === journal.epoch && claim.lane === 'live'))
+      claims.push({ epoch: journal.epoch, lane: 'live', base: 1, assigned: 0 });
     this.#forgetDrained(claims);
     this.#closeIdle(claims, nowUs);
     const primary = this.#laneOf(journal.epoch, 'live');
@@ -274,7 +291,9 @@ export class Uplink {
   #wanted(claim: LaneClaim): boolean {
     if (claim.base <= claim.assigned) return true;
     const { oldestUs } = this.#options.journal.backlog();
-    return claim.epoch === this.#options.journal.epoch && oldestUs !== null && this.#options.clock.nowUs() - oldestUs > BACKFILL_AGE_MS * 1000;
+    return (
+      claim.epoch === this.#options.journal.epoch && oldestUs !== null && this.#options.clock.nowUs() - oldestUs > BACKFILL_AGE_MS * 1000
+    );
   }
 
   #forgetDrained(claims: readonly LaneClaim[]): void {
@@ -299,7 +318,19 @@ export class Uplink {
     let lane = this.#lanes.get(id);
     if (lane === undefined) {
       const backoff = new Backoff(this.#settings.backoffMsMin, this.#settings.backoffMsMax, this.#options.random);
-      lane = { epoch, lane: name, backoff, link: null, parked: null, retryUs: 0, assigned: 0, received: null, committed: null, freeTo: 0, freeing: false };
+      lane = {
+        epoch,
+        lane: name,
+        backoff,
+        link: null,
+        parked: null,
+        retryUs: 0,
+        assigned: 0,
+        received: null,
+        committed: null,
+        freeTo: 0,
+        freeing: false,
+      };
       this.#lanes.set(id, lane);
     }
     return lane;
@@ -347,7 +378,16 @@ export class Uplink {
     // After an outage there is a backlog: no reason to wait for the next look.
     const backfill = this.#lanes.get(laneId(this.#options.journal.epoch, 'backfill'));
     if (lane.lane === 'live' && backfill?.backoff.failures === 0) backfill.retryUs = 0;
-    this.#options.logger.info({ epoch: lane.epoch, lane: lane.lane, hubInstance: welcome.hubInstance, received: welcome.position.received, committed: welcome.position.committed }, 'uplink lane open');
+    this.#options.logger.info(
+      {
+        epoch: lane.epoch,
+        lane: lane.lane,
+        hubInstance: welcome.hubInstance,
+        received: welcome.position.received,
+        committed: welcome.position.committed,
+      },
+      'uplink lane open',
+    );
     this.#plan();
   }
 
@@ -409,7 +449,10 @@ export class Uplink {
       lane.parked = 'upgrade_hub';
       lane.retryUs = nowUs;
     } else {
-      logger.warn({ epoch: lane.epoch, lane: lane.lane, reason: closed.reason, error: closed.error?.message, waitMs }, 'uplink lane closed');
+      logger.warn(
+        { epoch: lane.epoch, lane: lane.lane, reason: closed.reason, error: closed.error?.message, waitMs },
+        'uplink lane closed',
+      );
     }
     if (closed.error !== null) this.#failed(closed.error);
     this.#plan();

@@ -21,13 +21,24 @@ const hello: Hello = {
   clock: { state: 'known', wallUs: NOW },
 };
 
-test('lag is the age of the oldest reading by the gateway\'s own clock, however wrong that is', () => {
+test("lag is the age of the oldest reading by the gateway's own clock, however wrong that is", () => {
   const registry = new GatewayRegistry();
   registry.hello('g', hello, NOW);
   const hourUs = 3_600_000_000;
-  const heartbeat: Heartbeat = { type: 'heartbeat', watermark: { us: NOW - hourUs, positions: [] }, backlog: { ...backlog, oldestUs: NOW - hourUs - 5_000_000 }, clock: { state: 'known', wallUs: NOW - hourUs } };
+  const heartbeat: Heartbeat = {
+    type: 'heartbeat',
+    watermark: { us: NOW - hourUs, positions: [] },
+    backlog: { ...backlog, oldestUs: NOW - hourUs - 5_000_000 },
+    clock: { state: 'known', wallUs: NOW - hourUs },
+  };
   registry.heartbeat('g', heartbeat, NOW);
-  expect(registry.get('g', NOW + 2_000_000)).toMatchObject({ version: '1.2.3', clockOffsetUs: -hourUs, lagUs: 7_000_000, claimedWatermarkUs: NOW - hourUs, lastContactUs: NOW });
+  expect(registry.get('g', NOW + 2_000_000)).toMatchObject({
+    version: '1.2.3',
+    clockOffsetUs: -hourUs,
+    lagUs: 7_000_000,
+    claimedWatermarkUs: NOW - hourUs,
+    lastContactUs: NOW,
+  });
 });
 
 test('shows lanes that are connected and lanes that wait at the gateway, and forgets those that it no longer lists', () => {

@@ -25,10 +25,16 @@ describe('a token', () => {
     expect(token).toMatch(/^slc_[A-Za-z0-9_-]{22}$/);
     const stored = Buffer.from((await store.get(`${TOKENS_PREFIX}${record.id}.json`)) ?? []).toString();
     expect(stored).not.toContain(token);
-    expect(JSON.parse(stored)).toEqual({ id: record.id, kind: 'gateway', gateway: 'pump-7', sha256: createHash('sha256').update(token).digest('hex'), createdUs: clock.nowUs() });
+    expect(JSON.parse(stored)).toEqual({
+      id: record.id,
+      kind: 'gateway',
+      gateway: 'pump-7',
+      sha256: createHash('sha256').update(token).digest('hex'),
+      createdUs: clock.nowUs(),
+    });
   });
 
-  test('names a gateway if and only if it is one\'s, with a name that can stand in a path', async () => {
+  test("names a gateway if and only if it is one's, with a name that can stand in a path", async () => {
     const { clock, store } = setUp();
     for (const name of ['', '../x', 'a/b', '.hidden', 'x'.repeat(65), 'ü', null]) {
       await expect(createToken(store, 'gateway', name, clock, randomBytes)).rejects.toMatchObject({ code: 'ERR_TOKEN_GATEWAY_NAME' });
@@ -41,7 +47,8 @@ describe('a token', () => {
     const { clock, store } = setUp();
     const { record } = await createToken(store, 'admin', null, clock, randomBytes);
     expect(await listTokens(store)).toEqual([record]);
-    for (const id of ['0'.repeat(16), '', '../../_delta_log/0']) await expect(revokeToken(store, id)).rejects.toMatchObject({ code: 'ERR_TOKEN_UNKNOWN' });
+    for (const id of ['0'.repeat(16), '', '../../_delta_log/0'])
+      await expect(revokeToken(store, id)).rejects.toMatchObject({ code: 'ERR_TOKEN_UNKNOWN' });
     await revokeToken(store, record.id);
     expect(await listTokens(store)).toEqual([]);
   });
@@ -93,5 +100,6 @@ describe('the registry', () => {
 test('a bearer header is read case-insensitively, and anything else is nobody', () => {
   expect(bearerToken('Bearer abc')).toBe('abc');
   expect(bearerToken('bearer  abc ')).toBe('abc');
-  for (const header of [undefined, '', 'Basic abc', 'Bearer', 'Bearer a b', `Bearer ${'x'.repeat(600)}`]) expect(bearerToken(header)).toBeNull();
+  for (const header of [undefined, '', 'Basic abc', 'Bearer', 'Bearer a b', `Bearer ${'x'.repeat(600)}`])
+    expect(bearerToken(header)).toBeNull();
 });

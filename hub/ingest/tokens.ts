@@ -73,7 +73,10 @@ export async function createToken(
   randomBytes: (count: number) => Uint8Array,
 ): Promise<{ token: string; record: TokenRecord }> {
   if (kind === 'gateway' ? gateway === null || !GATEWAY_ID_PATTERN.test(gateway) : gateway !== null) {
-    throw new SluiceError('ERR_TOKEN_GATEWAY_NAME', `the gateway name ${JSON.stringify(gateway)} does not fit a token of kind ${kind}: letters, digits, '.', '_', '-', at most 64`);
+    throw new SluiceError(
+      'ERR_TOKEN_GATEWAY_NAME',
+      `the gateway name ${JSON.stringify(gateway)} does not fit a token of kind ${kind}: letters, digits, '.', '_', '-', at most 64`,
+    );
   }
   const stored = (await store.list(TOKENS_PREFIX, { limit: TOKENS_MAX })).length;
   if (stored >= TOKENS_MAX) throw new SluiceError('ERR_TOKEN_LIMIT', `the lake has ${stored} tokens, allowed ${TOKENS_MAX}: revoke some`);
@@ -88,7 +91,8 @@ export async function createToken(
 
 /** @throws SluiceError ERR_TOKEN_UNKNOWN, ERR_STORE_* */
 export async function revokeToken(store: TokenStore, id: string): Promise<void> {
-  if (!/^[0-9a-f]{16}$/.test(id) || (await store.get(keyOf(id))) === null) throw new SluiceError('ERR_TOKEN_UNKNOWN', `no token has the id ${JSON.stringify(id.slice(0, 64))}`);
+  if (!/^[0-9a-f]{16}$/.test(id) || (await store.get(keyOf(id))) === null)
+    throw new SluiceError('ERR_TOKEN_UNKNOWN', `no token has the id ${JSON.stringify(id.slice(0, 64))}`);
   await store.delete(keyOf(id));
 }
 
@@ -144,7 +148,12 @@ export class TokenRegistry {
   }
 
   /** @throws SluiceError ERR_STORE_* when the first load fails */
-  static async open(store: TokenStore, clock: Clock, logger: Logger, settings: Partial<TokenRegistrySettings> = {}): Promise<TokenRegistry> {
+  static async open(
+    store: TokenStore,
+    clock: Clock,
+    logger: Logger,
+    settings: Partial<TokenRegistrySettings> = {},
+  ): Promise<TokenRegistry> {
     const registry = new TokenRegistry(store, clock, logger, { ...DEFAULTS, ...settings });
     await registry.#load();
     registry.#schedule();

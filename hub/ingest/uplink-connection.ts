@@ -13,7 +13,17 @@ import type { Clock } from '../../shared/clock.ts';
 import { errorMessage, isSluiceError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/logging.ts';
 import { decodeGatewayMessage, encodeHubMessage } from '../../shared/uplink-codec.ts';
-import type { Admission, BatchMessage, GatewayMessage, Hello, HubMessage, LaneKey, Position, Refuse, Welcome } from '../../shared/uplink.ts';
+import type {
+  Admission,
+  BatchMessage,
+  GatewayMessage,
+  Hello,
+  HubMessage,
+  LaneKey,
+  Position,
+  Refuse,
+  Welcome,
+} from '../../shared/uplink.ts';
 import type { IngestEngine } from '../engine-api.ts';
 import type { GatewayRegistry } from './gateways.ts';
 import { LaneReceiver } from './lane-receiver.ts';
@@ -127,7 +137,10 @@ export class UplinkConnection {
     }
     if (this.#state === 'closed') return;
     if (!paused && nowUs - this.#heardUs > settings.silenceMsMax * 1000) {
-      this.#host.logger.info({ gateway: this.gateway, silentMs: Math.floor((nowUs - this.#heardUs) / 1000) }, 'uplink connection silent, dropped');
+      this.#host.logger.info(
+        { gateway: this.gateway, silentMs: Math.floor((nowUs - this.#heardUs) / 1000) },
+        'uplink connection silent, dropped',
+      );
       this.terminate();
       return;
     }
@@ -143,7 +156,12 @@ export class UplinkConnection {
     if (receiver.received > receiver.committed || receiver.rewind || this.#host.paused) return true;
     const admission = this.#host.admission();
     const sent = this.#sentAdmission;
-    if (sent === null || sent.inFlightBytesMax !== admission.inFlightBytesMax || sent.backfillBytesPerSecond !== admission.backfillBytesPerSecond) return true;
+    if (
+      sent === null ||
+      sent.inFlightBytesMax !== admission.inFlightBytesMax ||
+      sent.backfillBytesPerSecond !== admission.backfillBytesPerSecond
+    )
+      return true;
     return nowUs - this.#positionUs > this.#host.settings.idlePositionIntervalMs * 1000;
   }
 
@@ -193,7 +211,13 @@ export class UplinkConnection {
     }
     const claim = hello.lanes.find((candidate) => candidate.epoch === hello.epoch && candidate.lane === hello.lane);
     if (claim === undefined || claim.base > claim.assigned + 1) {
-      this.refuse('bad_message', claim === undefined ? 'the lane of the connection is not among its lanes' : `base ${claim.base} above assigned ${claim.assigned} + 1`, 1_000);
+      this.refuse(
+        'bad_message',
+        claim === undefined
+          ? 'the lane of the connection is not among its lanes'
+          : `base ${claim.base} above assigned ${claim.assigned} + 1`,
+        1_000,
+      );
       return;
     }
     this.#state = 'opening';
@@ -206,7 +230,10 @@ export class UplinkConnection {
     try {
       receiver = new LaneReceiver(await engine.openLane(key, claim));
     } catch (error) {
-      logger.error({ gateway: this.gateway, epoch: hello.epoch, lane: hello.lane, error: errorMessage(error) }, 'the lane cannot be opened');
+      logger.error(
+        { gateway: this.gateway, epoch: hello.epoch, lane: hello.lane, error: errorMessage(error) },
+        'the lane cannot be opened',
+      );
       this.refuse('unavailable', 'the lake cannot be read now', 5_000);
       return;
     }
@@ -215,7 +242,11 @@ export class UplinkConnection {
     receiver.commit(this.#committedWhileOpening);
     this.#receiver = receiver;
     this.#state = 'open';
-    if (receiver.status === 'forked') logger.error({ gateway: this.gateway, epoch: hello.epoch, lane: hello.lane, assigned: claim.assigned, committed: receiver.committed }, 'a lane has forked: the lake has more than its gateway assigned');
+    if (receiver.status === 'forked')
+      logger.error(
+        { gateway: this.gateway, epoch: hello.epoch, lane: hello.lane, assigned: claim.assigned, committed: receiver.committed },
+        'a lane has forked: the lake has more than its gateway assigned',
+      );
     gateways.laneConnected(key, receiver, clock.nowUs());
     this.#send({
       type: 'welcome',
@@ -263,7 +294,10 @@ export class UplinkConnection {
     }
     if (counts.readingCount !== message.readingCount || counts.exceptionCount !== message.exceptionCount) {
       // The checksummed body decides. Refusing would refuse this seq for ever.
-      logger.error({ ...key, seq: message.seq, declared: message.readingCount, found: counts.readingCount }, 'a batch has other counts than declared');
+      logger.error(
+        { ...key, seq: message.seq, declared: message.readingCount, found: counts.readingCount },
+        'a batch has other counts than declared',
+      );
     }
     const receivedUs = clock.nowUs();
     // A buffer of its own: the frame is a view of the socket's, which must not move to the worker.

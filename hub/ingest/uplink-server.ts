@@ -218,7 +218,10 @@ export class UplinkServer implements ConnectionHost {
     const paused = this.#paused ? pendingBytes > this.settings.pendingBytesMax / 2 : pendingBytes > this.settings.pendingBytesMax;
     if (paused === this.#paused) return;
     this.#paused = paused;
-    this.logger[paused ? 'warn' : 'info']({ pendingBytes, pendingBytesMax: this.settings.pendingBytesMax }, paused ? 'uplinks paused: the lake does not keep up' : 'uplinks resumed');
+    this.logger[paused ? 'warn' : 'info'](
+      { pendingBytes, pendingBytesMax: this.settings.pendingBytesMax },
+      paused ? 'uplinks paused: the lake does not keep up' : 'uplinks resumed',
+    );
     for (const connection of this.#connections) connection.applyPause();
   }
 
@@ -251,7 +254,8 @@ export class UplinkServer implements ConnectionHost {
 
   async #authenticate(request: IncomingMessage): Promise<TokenRecord & { gateway: string }> {
     const refuse = (code: ErrorCode, message: string): SluiceError => new SluiceError(code, message);
-    if ((request.url ?? '').split('?', 1)[0] !== UPLINK_PATH) throw refuse('ERR_HTTP_NOT_FOUND', `WebSockets are served at ${UPLINK_PATH} only`);
+    if ((request.url ?? '').split('?', 1)[0] !== UPLINK_PATH)
+      throw refuse('ERR_HTTP_NOT_FOUND', `WebSockets are served at ${UPLINK_PATH} only`);
     if (this.#stopping) throw refuse('ERR_HTTP_UNAVAILABLE', 'the hub is stopping');
     const protocols = (request.headers['sec-websocket-protocol'] ?? '').split(',').map((name) => name.trim());
     if (!protocols.includes(UPLINK_SUBPROTOCOL)) throw refuse('ERR_HTTP_PARAMETER', `the subprotocol has to be ${UPLINK_SUBPROTOCOL}`);
@@ -276,7 +280,11 @@ export class UplinkServer implements ConnectionHost {
     for (const other of this.#connections) if (other.gateway === token.gateway) ofGateway++;
     this.#connections.add(connection);
     if (ofGateway >= this.settings.connectionsPerGatewayMax) {
-      connection.refuse('too_many_connections', `${ofGateway} connections of this gateway, allowed ${this.settings.connectionsPerGatewayMax}`, 10_000);
+      connection.refuse(
+        'too_many_connections',
+        `${ofGateway} connections of this gateway, allowed ${this.settings.connectionsPerGatewayMax}`,
+        10_000,
+      );
     } else if (this.#stopping) {
       connection.refuse('stopping', 'the hub is stopping', 1_000);
     }

@@ -33,7 +33,17 @@ export function sealedBatch(content: number, size = 200): Uint8Array {
   body.writeUInt32BE(content);
   const timeUs = systemClock.nowUs();
   return writeEnvelope(
-    { wireVersion: 1, compression: 'none', rawBytes: size, readingCount: 10, seriesCount: 1, exceptionCount: 0, sealedUs: timeUs, arrivalFromUs: timeUs, arrivalToUs: timeUs },
+    {
+      wireVersion: 1,
+      compression: 'none',
+      rawBytes: size,
+      readingCount: 10,
+      seriesCount: 1,
+      exceptionCount: 0,
+      sealedUs: timeUs,
+      arrivalFromUs: timeUs,
+      arrivalToUs: timeUs,
+    },
     body,
   );
 }
@@ -100,7 +110,12 @@ export class MemoryJournal implements UplinkJournal {
     await Promise.resolve();
     return this.laneList
       .filter((lane) => lane.held.size > 0 || lane.epoch === this.epoch)
-      .map(({ epoch, lane, assigned, held }) => ({ epoch, lane, base: held.size === 0 ? assigned + 1 : Math.min(...held.keys()), assigned }));
+      .map(({ epoch, lane, assigned, held }) => ({
+        epoch,
+        lane,
+        base: held.size === 0 ? assigned + 1 : Math.min(...held.keys()),
+        assigned,
+      }));
   }
 
   async offer(epoch: string, lane: LaneName, afterSeq: number, bytesMax: number): Promise<OfferedBatch[]> {

@@ -5,7 +5,8 @@
  * At every step: nothing is freed that the lake does not have, and the lake has each batch once, in order. At the end,
  * once the faults stop: everything produced is in the lake and freed.
  */
-import fc from 'fast-check';
+import assert from 'node:assert/strict';
+import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { OfferedBatch } from '../../gateway/journal/journal-api.ts';
 import { LaneSender, type LaneAction } from '../../gateway/uplink/lane-sender.ts';
@@ -74,14 +75,29 @@ class World {
   connect(hubIndex: number): void {
     this.cut();
     const hub = this.hubs[hubIndex] as Hub;
-    const sender = new LaneSender({ epoch: EPOCH, lane: 'live', base: this.freed + 1, assigned: this.assigned }, false, settings, this.nowUs);
+    const sender = new LaneSender(
+      { epoch: EPOCH, lane: 'live', base: this.freed + 1, assigned: this.assigned },
+      false,
+      settings,
+      this.nowUs,
+    );
     const receiver = new LaneReceiver({ committed: this.lake.length, received: this.#receivedOf(hub), status: 'open' });
     const connection: Connection = { sender, receiver, hub, instance: hub.instance, up: [], down: [] };
     this.connection = connection;
     const position = this.#position(connection);
     this.#do(
       sender.welcome(
-        { type: 'welcome', hubInstance: hub.instance, hubVersion: '1', lakeId: 'l', gateway: 'g', wireVersions: [1], compressions: [], wallUs: 0, position },
+        {
+          type: 'welcome',
+          hubInstance: hub.instance,
+          hubVersion: '1',
+          lakeId: 'l',
+          gateway: 'g',
+          wireVersions: [1],
+          compressions: [],
+          wallUs: 0,
+          position,
+        },
         this.nowUs,
       ),
     );
@@ -97,11 +113,11 @@ class World {
     for (const action of actions) {
       if (action.type === 'offer') this.offers.push({ ...action, sender: connection.sender });
       else if (action.type === 'send') {
-        expect(action.batch.seq).toBeLessThanOrEqual(this.assigned);
+        assert.ok(action.batch.seq <= this.assigned);
         connection.up.push({ seq: action.batch.seq, generation: action.generation, content: action.batch.readingCount });
       } else if (action.type === 'free') {
-        expect(action.seq).toBeLessThanOrEqual(this.lake.length);
-        expect(action.seq).toBeLessThanOrEqual(this.assigned);
+        assert.ok(action.seq <= this.lake.length, 'freed what the lake does not have');
+        assert.ok(action.seq <= this.assigned, 'freed what was never assigned');
         this.freed = Math.max(this.freed, action.seq);
       } else if (action.type === 'close') {
         this.closes.push(action.reason);
@@ -125,11 +141,19 @@ class World {
       if (batches.length > 0 && bytes + BATCH_BYTES > offer.bytesMax) break;
       bytes += BATCH_BYTES;
       this.assigned = Math.max(this.assigned, seq);
-      batches.push({ epoch: EPOCH, lane: 'live', seq, readingCount: seq, exceptionCount: 0, arrivalFromUs: 0, body: new Uint8Array(BATCH_BYTES) });
+      batches.push({
+        epoch: EPOCH,
+        lane: 'live',
+        seq,
+        readingCount: seq,
+        exceptionCount: 0,
+        arrivalFromUs: 0,
+        body: new Uint8Array(BATCH_BYTES),
+      });
     }
     const actions = offer.sender.offered(offer.id, batches, this.nowUs);
     if (this.connection?.sender === offer.sender) this.#do(actions);
-    else expect(actions).toEqual([]);
+    else assert.deepEqual(actions, []);
   }
 
   deliverUp(fault: 'none' | 'drop' | 'double' | 'swap'): void {
@@ -181,8 +205,8 @@ class World {
   }
 
   check(): void {
-    expect(this.freed).toBeLessThanOrEqual(this.lake.length);
-    this.lake.forEach((content, index) => expect(content).toBe(index + 1));
+    assert.ok(this.freed <= this.lake.length);
+    this.lake.forEach((content, index) => assert.equal(content, index + 1));
   }
 
   /** No more faults: everybody does what they have to do, in turn. */
@@ -192,12 +216,15 @@ class World {
       while (this.offers.length > 0) this.answerOffer();
       for (let i = 0; i < 4; i++) this.deliverUp('none');
       this.commit(0);
-      while ((this.connection as Connection | null) !== null && (this.connection as Connection).down.length > 0) this.deliverDown(0, 'none');
+      while ((this.connection as Connection | null) !== null && (this.connection as Connection).down.length > 0)
+        this.deliverDown(0, 'none');
       this.advance(1000);
       this.check();
       if (this.lake.length === this.produced && this.freed === this.produced) return;
     }
-    throw new Error(`no progress: produced ${this.produced}, lake ${this.lake.length}, freed ${this.freed}, closes ${this.closes.join(' ')}`);
+    throw new Error(
+      `no progress: produced ${this.produced}, lake ${this.lake.length}, freed ${this.freed}, closes ${this.closes.join(' ')}`,
+    );
   }
 }
 
@@ -207,7 +234,14 @@ const step = fc.oneof(
   { weight: 4, arbitrary: fc.constant((world: World) => world.produce()) },
   { weight: 5, arbitrary: fc.constant((world: World) => world.answerOffer()) },
   { weight: 6, arbitrary: faultUp.map((fault) => (world: World) => world.deliverUp(fault)) },
-  { weight: 5, arbitrary: fc.tuple(fc.nat(5), faultDown).map(([at, fault]) => (world: World) => world.deliverDown(at, fault)) },
+  {
+    weight: 5,
+    arbitrary: fc.tuple(fc.nat(5), faultDown).map(
+      ([at, fault]) =>
+        (world: World) =>
+          world.deliverDown(at, fault),
+    ),
+  },
   { weight: 3, arbitrary: fc.nat(1).map((hub) => (world: World) => world.commit(hub)) },
   { weight: 2, arbitrary: fc.nat(1).map((hub) => (world: World) => world.connect(hub)) },
   { weight: 1, arbitrary: fc.nat(1).map((hub) => (world: World) => world.restartHub(hub)) },
