@@ -2,7 +2,7 @@
  * Exactly once, under everything at once: several hubs over one store, lost, late and doubled answers, crashes at any
  * store operation, clocks that jump by days, checkpoints, log clean-up and vacuum. One seed is one history.
  */
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { isSluiceError, SluiceError } from '../../shared/errors.ts';
 import type { ActionSet, AddFile } from './delta-actions.ts';

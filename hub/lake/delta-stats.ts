@@ -64,7 +64,7 @@ function statsBounds(column: ColumnSpec, { min, max, hasNan }: ColumnStatistics)
 }
 
 function cutText(text: string): string {
-  const characters = [...text.slice(0, 2 * STATS_TEXT_MAX)];
+  const characters = Array.from(text.slice(0, 2 * STATS_TEXT_MAX));
   return characters.slice(0, STATS_TEXT_MAX).join('');
 }
 

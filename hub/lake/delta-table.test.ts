@@ -274,7 +274,9 @@ describe('lost answers', () => {
     const table = await open({ store: client });
     const first = await stage(table);
     isDown = true;
-    await expect(table.tryCommit(request([first], [{ appId: LANE, from: 0, to: 1 }]))).rejects.toThrow();
+    await expect(table.tryCommit(request([first], [{ appId: LANE, from: 0, to: 1 }]))).rejects.toSatisfy(
+      failsWith('ERR_LAKE_COMMIT_UNKNOWN'),
+    );
     isDown = false;
     const second = await stage(table);
     expect(await table.tryCommit(request([second], [{ appId: LANE, from: 0, to: 2 }]))).toMatchObject({ status: 'moved' });

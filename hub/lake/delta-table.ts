@@ -19,15 +19,15 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import type { Clock } from '../../shared/clock.ts';
-import { isSluiceError, SluiceError } from '../../shared/errors.ts';
-import { VERSION } from '../../shared/version.ts';
-import { encodeLogEntry, type ActionSet, type AddFile, type MetaData, type PartitionValues, type RemoveFile } from './delta-actions.ts';
+import { SluiceError } from '../../shared/errors.ts';
+import { encodeLogEntry, type ActionSet, type AddFile, type PartitionValues, type RemoveFile } from './delta-actions.ts';
+import { createTable, ENGINE_INFO, instant, putEntry, type Instant } from './delta-commit.ts';
 import { writeCheckpoint, type CheckpointFormat, type CheckpointResult } from './delta-checkpoint.ts';
 import { DeltaLog, type LakeWarn } from './delta-log.ts';
 import { positionOf, type Replay, type Snapshot } from './delta-snapshot.ts';
 import { parquetCheckpointFormat } from './parquet-checkpoint.ts';
 import type { ObjectStore } from './store.ts';
-import { checkTable, schemaString, type TableSpec } from './table-spec.ts';
+import { checkTable, type TableSpec } from './table-spec.ts';
 import { retentionOf } from './tables.ts';
 
 /** A snapshot so old is confirmed again before a commit counts; far below any log retention. */
@@ -36,19 +36,14 @@ const SNAPSHOT_AGE_MAX_US = 60 * 60 * 1_000_000;
 /** Races lost in a row before a commit gives up; with n hubs that commit all the time it takes about n. */
 const COMMIT_ATTEMPTS_MAX = 100;
 
-/** After a failed put or read-back: at once, then so much later. Three seconds bridge a restart of an object store's front. */
-const RETRY_DELAYS_MS = [0, 50, 200, 800, 2000];
-
 /** Entries read before they are applied together. */
 const CATCH_UP_ENTRIES_MAX = 64;
 
-/** Versions kept for a caller after a call that threw; beyond, listeners only. */
-const UNDELIVERED_MAX = 10_000;
+/** Versions applied and not yet answered. The log of two days at 5 s has 35,000; who is further behind opens again. */
+const UNDELIVERED_MAX = 50_000;
 
 /** Staged paths in doubt; at the limit none is deleted until a version is applied: vacuum takes them. */
 const DOUBTFUL_MAX = 10_000;
-
-const ENGINE_INFO = `sluice-hub/${VERSION}`;
 
 export interface DeltaTableOptions {
   readonly clock: Clock;
@@ -142,7 +137,7 @@ export class DeltaTable {
     const confirmed = instant(options.clock);
     let replay = await log.load();
     if (replay === null) {
-      await createTable(log, spec, options);
+      await createTable(log, spec, { clock: options.clock, hubId: options.hubId, uuid: options.uuid ?? randomUUID });
       replay = await log.load();
       if (replay === null) throw new SluiceError('ERR_LAKE_LOG_GAP', `${prefix}: version 0 is gone right after it was created`);
     }
@@ -265,7 +260,9 @@ export class DeltaTable {
       const header = this.#header(request, txnId);
       const actions = commitActions(request, header.timestampMs);
       const before = instant(this.#clock);
-      if ((await this.#putEntry(version, encodeLogEntry(header, actions), paths)) === 'created') {
+      // Until a version has been applied there, whoever's it is: an error anywhere in between leaves the truth open.
+      for (const path of paths) if (this.#doubtful.size < DOUBTFUL_MAX) this.#doubtful.set(path, version);
+      if ((await putEntry(this.log, this.#clock, version, encodeLogEntry(header, actions))) === 'created') {
         if (this.#isStale()) await this.#proveCommit(version, request);
         this.#confirmed = before;
         const { timestampMs: timestamp, ...info } = header;
@@ -331,41 +328,6 @@ export class DeltaTable {
   }
 
   /**
-   * Puts the entry, through lost answers: the same bytes at the same version may be put any number of times.
-   *
-   * @returns 'created', or 'exists': an entry can be read there, perhaps ours
-   */
-  async #putEntry(version: number, bytes: Uint8Array, paths: ReadonlySet<string>): Promise<'created' | 'exists'> {
-    const key = this.log.entryKey(version);
-    // Until a version has been applied there, whoever's it is: an error anywhere in between leaves the truth open.
-    for (const path of paths) if (this.#doubtful.size < DOUBTFUL_MAX) this.#doubtful.set(path, version);
-    for (const [attempt, delayMs] of RETRY_DELAYS_MS.entries()) {
-      if (delayMs > 0) await new Promise<void>((resolve) => void this.#clock.after(delayMs, resolve));
-      try {
-        return await this.log.store.putIfAbsent(key, bytes);
-      } catch (error) {
-        if (await this.#isThere(key)) return 'exists';
-        // Waiting does not make room or give rights. The store refused, and nothing is there: not committed.
-        if (isSluiceError(error, 'ERR_STORE_FULL') || !isSluiceError(error) || !error.kind.retryable) throw error;
-        if (attempt === RETRY_DELAYS_MS.length - 1) {
-          throw new SluiceError('ERR_LAKE_COMMIT_UNKNOWN', `${key}: ${RETRY_DELAYS_MS.length} attempts gave no answer`, { cause: error });
-        }
-      }
-    }
-    throw new assert.AssertionError({ message: 'unreachable' });
-  }
-
-  /** May answer false for what is there, when the store does not answer: the put is tried again then. */
-  async #isThere(key: string): Promise<boolean> {
-    try {
-      return (await this.log.store.get(key)) !== null;
-    } catch (error) {
-      if (!isSluiceError(error)) throw error;
-      return false;
-    }
-  }
-
-  /**
    * Reads and applies the entries behind the current version until there is none.
    *
    * @returns the one that `isOurs` recognised
@@ -375,6 +337,12 @@ export class DeltaTable {
     const wasStale = this.#isStale();
     if (wasStale) await this.#checkContinuity();
     for (;;) {
+      if (this.#undelivered.length >= UNDELIVERED_MAX) {
+        throw new SluiceError(
+          'ERR_LAKE_LOG_GAP',
+          `${this.log.prefix} is ${this.#undelivered.length} versions behind, at most ${UNDELIVERED_MAX} are caught up with`,
+        );
+      }
       const before = instant(this.#clock);
       const entries: ActionSet[] = [];
       while (entries.length < CATCH_UP_ENTRIES_MAX) {
@@ -438,8 +406,6 @@ export class DeltaTable {
     this.#replay.apply(applied.version, applied.actions);
     const delivered = { ...applied, timestampMs: this.#replay.timestampMs };
     for (const [path, version] of this.#doubtful) if (version <= applied.version) this.#doubtful.delete(path);
-    // Bounded: who ignores answers (a caller of listeners only, whose calls all throw) loses the oldest.
-    if (this.#undelivered.length >= UNDELIVERED_MAX) this.#undelivered.shift();
     this.#undelivered.push(delivered);
     for (const listener of this.#listeners) listener(delivered);
     return delivered;
@@ -478,49 +444,7 @@ export interface StagedFile {
   readonly modificationMs: number;
 }
 
-interface Instant {
-  readonly wallUs: number;
-  readonly wallMs: number;
-  readonly monotonicUs: number;
-}
-
-function instant(clock: Clock): Instant {
-  const wallUs = clock.nowUs();
-  return { wallUs, wallMs: Math.floor(wallUs / 1000), monotonicUs: clock.monotonicUs() };
-}
-
 function commitActions(request: CommitRequest, timestampMs: number): Omit<ActionSet, 'commitInfo'> {
   const txns = request.txns.map(({ appId, to }) => ({ appId, version: to, lastUpdated: timestampMs }));
   return { protocol: null, metaData: null, txns, adds: request.adds, removes: request.removes };
-}
-
-/** Version 0. Whether ours or another's stands in the end, one does. */
-async function createTable(log: DeltaLog, spec: TableSpec, options: DeltaTableOptions): Promise<void> {
-  const uuid = options.uuid ?? randomUUID;
-  const timestampMs = instant(options.clock).wallMs;
-  const metaData: MetaData = {
-    id: uuid(),
-    name: spec.name,
-    description: null,
-    schemaString: schemaString(spec),
-    partitionColumns: spec.partitionColumns,
-    configuration: spec.configuration,
-    createdTime: timestampMs,
-  };
-  const protocol = { minReaderVersion: 1, minWriterVersion: 2 };
-  const header = {
-    timestampMs,
-    operation: 'CREATE TABLE',
-    operationParameters: {},
-    engineInfo: ENGINE_INFO,
-    txnId: uuid(),
-    hubId: options.hubId,
-  };
-  const bytes = encodeLogEntry(header, { protocol, metaData, txns: [], adds: [], removes: [] });
-  try {
-    await log.store.putIfAbsent(log.entryKey(0), bytes);
-  } catch (error) {
-    // A lost answer is none: what counts is whether a version 0 can be read.
-    if ((await log.store.get(log.entryKey(0))) === null) throw error;
-  }
 }

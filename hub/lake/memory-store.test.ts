@@ -21,7 +21,7 @@ describe('MemoryStore faults', () => {
     const store = new MemoryStore(systemClock);
     const broken = store.client(() => 'fail-before');
     await store.put('k', new Uint8Array(3));
-    await expect(broken.get('k')).rejects.toThrow();
+    await expect(broken.get('k')).rejects.toSatisfy((error) => isSluiceError(error, 'ERR_STORE_IO'));
     expect((await store.client().get('k'))?.length).toBe(3);
   });
 });
