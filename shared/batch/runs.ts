@@ -61,7 +61,7 @@ function rankSeries(table: readonly Series[], counts: Uint32Array): { seriesTabl
   return { seriesTable, rankOf };
 }
 
-/** Sorts the runs that are not in ascending time already; a sort of indexes by time is stable by the index itself. */
+/** Sorts the runs that are not in ascending time already (the sort of typed arrays is stable). */
 function sortByTime(order: Uint32Array, runOffsets: Uint32Array, eventTimeUs: Float64Array): void {
   for (let s = 0; s + 1 < runOffsets.length; s++) {
     const start = runOffsets[s] as number;
@@ -70,7 +70,7 @@ function sortByTime(order: Uint32Array, runOffsets: Uint32Array, eventTimeUs: Fl
     for (let i = start + 1; i < end && ascending; i++) {
       ascending = (eventTimeUs[order[i - 1] as number] as number) <= (eventTimeUs[order[i] as number] as number);
     }
-    if (!ascending) order.subarray(start, end).sort((a, b) => (eventTimeUs[a] as number) - (eventTimeUs[b] as number) || a - b);
+    if (!ascending) order.subarray(start, end).sort((a, b) => (eventTimeUs[a] as number) - (eventTimeUs[b] as number));
   }
 }
 

@@ -270,8 +270,7 @@ function layOut(references: Float64Array, counts: Float64Array, readingCount: nu
     if (distance === 0) columnStarts[column] = offset;
     columnOf[s] = column;
     offset += counts[column] as number;
-    if (offset > readingCount) throw malformed(`runs have more than the ${readingCount} readings of the envelope`);
-    runOffsets[s + 1] = offset;
+    runOffsets[s + 1] = offset; // wraps around only where the sum is refused below
   }
   if (offset !== readingCount) throw malformed(`runs have ${offset} readings, the envelope says ${readingCount}`);
   if (columns !== counts.length) throw malformed(`${columns} time columns are used, ${counts.length} are there`);
