@@ -20,16 +20,9 @@ import {
   type Welcome,
 } from '../../shared/uplink.ts';
 import type { UplinkJournal } from '../journal/journal-api.ts';
+import type { HubAddress } from './hub-address.ts';
 import { LaneSender, type CloseReason, type LaneAction, type LaneSenderState } from './lane-sender.ts';
 import type { UplinkSettings } from './settings.ts';
-
-export interface HubAddress {
-  /** ws:// or wss://, with UPLINK_PATH. */
-  readonly url: string;
-  readonly token: string;
-  /** PEM of the only authorities that are trusted; null: those of the system. */
-  readonly ca: Buffer | null;
-}
 
 export interface LinkClosed {
   readonly reason: CloseReason | 'drained' | 'wrong_lake' | 'refused' | 'unauthorized' | 'stopped';
@@ -49,10 +42,10 @@ export interface LaneLinkOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly settings: UplinkSettings;
-  onWelcome(welcome: Welcome): void;
-  onCommitted(seq: number): void;
-  onSent(bytes: number, assigned: number): void;
-  onClosed(closed: LinkClosed): void;
+  readonly onWelcome: (welcome: Welcome) => void;
+  readonly onCommitted: (seq: number) => void;
+  readonly onSent: (bytes: number, assigned: number) => void;
+  readonly onClosed: (closed: LinkClosed) => void;
 }
 
 const CODE_OF_REASON: Partial<Record<CloseReason, ErrorCode>> = {

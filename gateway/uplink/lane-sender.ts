@@ -212,7 +212,7 @@ export class LaneSender {
         return this.#startedUs + this.#settings.handshakeTimeoutMs * 1000;
       case 'waiting':
         return this.#waitUntilUs;
-      case 'open': {
+      default: {
         const paced = this.#ready.length > 0 && this.#hasRoom() ? this.#paceUs() : Infinity;
         return Math.min(paced, this.#sentTo > this.#committed ? this.#stalledUs() : Infinity);
       }
@@ -272,12 +272,12 @@ export class LaneSender {
     if (received > this.#received) {
       this.#received = received;
       this.#rewindsWithoutProgress = 0;
-      while (this.#inFlight.length > 0 && (this.#inFlight[0] as { seq: number }).seq <= received) {
-        this.#inFlightBytes -= (this.#inFlight.shift() as { bytes: number }).bytes;
+      while ((this.#inFlight[0]?.seq ?? Infinity) <= received) {
+        this.#inFlightBytes -= this.#inFlight.shift()?.bytes ?? 0;
       }
       // After a rewind the hub may turn out to have had more: those need not go twice.
       this.#sentTo = Math.max(this.#sentTo, received);
-      while (this.#ready.length > 0 && (this.#ready[0] as OfferedBatch).seq <= received) this.#ready.shift();
+      while ((this.#ready[0]?.seq ?? Infinity) <= received) this.#ready.shift();
     }
     return actions;
   }
@@ -337,7 +337,7 @@ export class LaneSender {
     if (!this.#paced) return true;
     if (this.#admission.backfillBytesPerSecond === 0 || nowUs < this.#paceUs()) return false;
     this.#pacedUs = nowUs;
-    this.#pacedBytes = (this.#ready[0] as OfferedBatch).body.length;
+    this.#pacedBytes = this.#ready[0].body.length;
     return true;
   }
 }

@@ -13,18 +13,19 @@
  * Crash: nothing is kept here. What was sent and not committed is in the journal; what was committed and not yet freed is
  * freed again after the next welcome.
  */
-import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import type { Clock } from '../../shared/clock.ts';
 import { errorMessage, SluiceError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/logging.ts';
-import { UPLINK_PATH, type ClockState, type Hello, type LaneClaim, type LaneName, type Welcome } from '../../shared/uplink.ts';
+import type { ClockState, Hello, LaneClaim, LaneName, Welcome } from '../../shared/uplink.ts';
 import { VERSION } from '../../shared/version.ts';
 import { WIRE_VERSION } from '../../shared/batch/batch.ts';
 import type { UplinkJournal } from '../journal/journal-api.ts';
 import { Backoff } from './backoff.ts';
-import { LaneLink, type HubAddress, type LinkClosed } from './lane-link.ts';
+import { hubAddress, type HubAddress } from './hub-address.ts';
+import { LaneLink, type LinkClosed } from './lane-link.ts';
 import { uplinkSettingsSchema, type UplinkSettings } from './settings.ts';
+import { laneState, type UplinkState } from './uplink-state.ts';
 
 export interface UplinkOptions {
   /** http(s):// or ws(s):// address of the hub; a path is a prefix of UPLINK_PATH. */
@@ -40,36 +41,6 @@ export interface UplinkOptions {
   readonly settings?: Partial<UplinkSettings>;
   /** Whether the gateway's wall clock is known to be right. Default: it is. */
   readonly clockState?: () => ClockState;
-}
-
-export interface UplinkLaneState {
-  readonly epoch: string;
-  readonly lane: LaneName;
-  readonly state: 'connecting' | 'open' | 'upgrade_hub' | 'forked' | 'waiting';
-  readonly assigned: number;
-  readonly received: number | null;
-  readonly committed: number | null;
-  readonly inFlightBytes: number;
-  readonly retryInMs: number | null;
-}
-
-export interface UplinkState {
-  readonly status: 'connecting' | 'connected' | 'waiting' | 'wrong_lake' | 'stopped';
-  readonly connected: boolean;
-  readonly hubInstance: string | null;
-  readonly hubVersion: string | null;
-  /** The name that the token has at the hub. */
-  readonly gateway: string | null;
-  readonly lakeId: string | null;
-  readonly lanes: readonly UplinkLaneState[];
-  readonly lastError: { readonly code: string; readonly message: string; readonly atUs: number } | null;
-  readonly reconnectsTotal: number;
-  readonly bytesSentTotal: number;
-  readonly batchesSentTotal: number;
-  /** Wall clock, µs, when a committed position last moved. */
-  readonly lastCommittedUs: number | null;
-  /** Until the live lane tries again; null while it is connected or connecting. */
-  readonly retryInMs: number | null;
 }
 
 interface Lane {
@@ -101,31 +72,6 @@ const CLAIMS_MAX = 1_024;
 /** @throws SluiceError ERR_UPLINK_URL */
 export function startUplink(options: UplinkOptions): Uplink {
   return new Uplink(options, hubAddress(options.url, options.token, options.caFile));
-}
-
-function hubAddress(text: string, token: string, caFile: string | null): HubAddress {
-  let url: URL;
-  try {
-    url = new URL(text);
-  } catch (cause) {
-    throw new SluiceError('ERR_UPLINK_URL', `${JSON.stringify(text)} is not a URL; give something like https://hub.example:8080`, {
-      cause,
-    });
-  }
-  const scheme = { 'http:': 'ws:', 'https:': 'wss:', 'ws:': 'ws:', 'wss:': 'wss:' }[url.protocol];
-  if (scheme === undefined) throw new SluiceError('ERR_UPLINK_URL', `${url.protocol}// cannot be an uplink; http, https, ws and wss can`);
-  if (!/^[\x21-\x7e]+$/.test(token))
-    throw new SluiceError('ERR_UPLINK_URL', 'the uplink token is empty or has characters that no token has');
-  let ca: Buffer | null = null;
-  if (caFile !== null) {
-    try {
-      ca = readFileSync(caFile);
-    } catch (cause) {
-      throw new SluiceError('ERR_UPLINK_URL', `the CA file ${caFile} cannot be read: ${errorMessage(cause)}`, { cause });
-    }
-    if (scheme === 'ws:') throw new SluiceError('ERR_UPLINK_URL', `a CA file is given, but ${text} is not encrypted`);
-  }
-  return { url: `${scheme}//${url.host}${url.pathname.replace(/\/+$/, '')}${UPLINK_PATH}`, token, ca };
 }
 
 export class Uplink {
@@ -486,20 +432,4 @@ export class Uplink {
 
 function laneId(epoch: string, lane: LaneName): string {
   return `${epoch}/${lane}`;
-}
-
-function laneState(lane: Lane, nowUs: number): UplinkLaneState {
-  const now = lane.link?.state;
-  const open = lane.link?.open === true;
-  const connectedState = now?.phase === 'waiting' ? 'upgrade_hub' : open ? 'open' : 'connecting';
-  return {
-    epoch: lane.epoch,
-    lane: lane.lane,
-    state: lane.link === null ? (lane.parked ?? 'waiting') : connectedState,
-    assigned: Math.max(now?.assigned ?? 0, lane.assigned),
-    received: open ? (now?.received ?? null) : lane.received,
-    committed: open ? (now?.committed ?? null) : lane.committed,
-    inFlightBytes: now?.inFlightBytes ?? 0,
-    retryInMs: lane.link === null ? Math.max(0, Math.ceil((lane.retryUs - nowUs) / 1000)) : null,
-  };
 }

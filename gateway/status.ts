@@ -1,0 +1,120 @@
+/** What the gateway tells about itself: one document for `/v1/status`, the page and the metrics. */
+import type { Clock } from '../shared/clock.ts';
+import { VERSION } from '../shared/version.ts';
+import type { Broker, BrokerStats } from './broker/broker.ts';
+import type { Decoder } from './decode/decoder.ts';
+import type { IngestCounters } from './ingest-counters.ts';
+import type { JournalClient } from './journal/journal-client.ts';
+import type { Uplink, UplinkState } from './uplink/uplink-state.ts';
+
+export interface StatusSources {
+  readonly clock: Clock;
+  readonly startedUs: number;
+  readonly seriesMax: number;
+  readonly counters: IngestCounters;
+  readonly decoder: Decoder;
+  readonly journal: JournalClient;
+  readonly broker: Broker;
+  /** null: buffer only. */
+  readonly uplink: Uplink | null;
+}
+
+export type JournalFigures = Awaited<ReturnType<JournalClient['stats']>>;
+
+/** Everything that can be measured, read at one time. */
+export interface GatewayFigures {
+  readonly nowUs: number;
+  readonly journal: JournalFigures;
+  readonly broker: BrokerStats;
+  readonly uplink: UplinkState | null;
+}
+
+export async function readFigures(sources: StatusSources): Promise<GatewayFigures> {
+  const journal = await sources.journal.stats();
+  return { nowUs: sources.clock.nowUs(), journal, broker: sources.broker.stats(), uplink: sources.uplink?.state() ?? null };
+}
+
+/** `GET /v1/status`. Times are µs since the epoch, sizes bytes. */
+export async function statusDocument(sources: StatusSources): Promise<Record<string, unknown>> {
+  const { nowUs, journal, broker, uplink } = await readFigures(sources);
+  const claims = await sources.journal.lanes();
+  const backlog = sources.journal.backlog();
+  const { counters } = sources;
+  return {
+    version: VERSION,
+    time_us: nowUs,
+    uptime_seconds: Math.round((nowUs - sources.startedUs) / 1e6),
+    epoch: sources.journal.epoch,
+    lake_id: sources.journal.lakeId,
+    clock: { state: sources.journal.clockKnown ? 'known' : 'unknown', wall_us: nowUs },
+    backlog: { readings: backlog.readings, bytes: backlog.bytes, exceptions: backlog.exceptions, oldest_us: backlog.oldestUs },
+    exceptions: {
+      waiting: backlog.exceptions,
+      losses: journal.journal.losses,
+    },
+    lanes: claims.map((claim) => {
+      const state = uplink?.lanes.find((lane) => lane.epoch === claim.epoch && lane.lane === claim.lane);
+      return {
+        epoch: claim.epoch,
+        lane: claim.lane,
+        state: state?.state ?? 'waiting',
+        base: claim.base,
+        assigned: claim.assigned,
+        received: state?.received ?? null,
+        committed: state?.committed ?? null,
+        in_flight_bytes: state?.inFlightBytes ?? 0,
+      };
+    }),
+    uplink: uplink === null ? null : uplinkDocument(uplink),
+    journal: {
+      accepting: sources.journal.accepting,
+      used_bytes: journal.journal.usedBytes,
+      allowed_bytes: journal.journal.allowedBytes,
+      unsealed_readings: journal.journal.journalReadings,
+      batches: journal.journal.batches,
+      commits: journal.journal.commits,
+      commit_ms_mean: journal.journal.commits === 0 ? null : journal.journal.commitUs / journal.journal.commits / 1000,
+      commit_ms_max: journal.journal.commitUsMax / 1000,
+    },
+    series: { count: journal.writer.series, max: sources.seriesMax },
+    ingest: {
+      messages: counters.messages,
+      readings: counters.readings,
+      dead_letters: counters.deadLetters,
+      problems: counters.problems,
+      unmatched: counters.unmatched,
+      redeliveries: counters.redeliveries,
+      refused: counters.refused,
+    },
+    unmatched_topics: sources.decoder.unmatched.list().map((topic) => ({
+      suggested_match: topic.suggestedMatch,
+      example: topic.example,
+      messages: topic.messageCount,
+    })),
+    broker: {
+      connections: broker.connections,
+      connections_refused: broker.connectionsRefused,
+      authentications_failed: broker.authenticationsFailed,
+      connection_errors: broker.connectionErrors,
+      acks_pending: broker.acksPending,
+      subscriber_messages_dropped: broker.queueDropped,
+      retained_dropped: broker.retainedDropped,
+    },
+  };
+}
+
+function uplinkDocument(state: UplinkState): Record<string, unknown> {
+  return {
+    status: state.status,
+    gateway: state.gateway,
+    hub_instance: state.hubInstance,
+    hub_version: state.hubVersion,
+    last_committed_us: state.lastCommittedUs,
+    last_error:
+      state.lastError === null ? null : { code: state.lastError.code, message: state.lastError.message, at_us: state.lastError.atUs },
+    reconnects: state.reconnectsTotal,
+    bytes_sent: state.bytesSentTotal,
+    batches_sent: state.batchesSentTotal,
+    retry_in_ms: state.retryInMs,
+  };
+}
