@@ -37,7 +37,10 @@ export const accessConfigSchema = z.strictObject({
     .nullable()
     .default(null)
     .describe('Whether clients of this machine may write without a password; null: while no device has a credential'),
-  restrictTopics: z.boolean().default(true).describe('Whether a device may write readings of itself only (device add --any-device lifts it for one)'),
+  restrictTopics: z
+    .boolean()
+    .default(true)
+    .describe('Whether a device may write readings of itself only (device add --any-device lifts it for one)'),
 });
 export type AccessConfig = z.infer<typeof accessConfigSchema>;
 

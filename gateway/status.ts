@@ -5,7 +5,8 @@ import type { Broker, BrokerStats } from './broker/broker.ts';
 import type { Decoder } from './decode/decoder.ts';
 import type { IngestCounters } from './ingest-counters.ts';
 import type { JournalClient } from './journal/journal-client.ts';
-import type { Uplink, UplinkState } from './uplink/uplink-state.ts';
+import type { Uplink } from './uplink/uplink.ts';
+import type { UplinkState } from './uplink/uplink-state.ts';
 
 export interface StatusSources {
   readonly clock: Clock;

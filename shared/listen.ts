@@ -26,8 +26,8 @@ export interface TlsPair {
  * @returns null where no TLS is configured
  * @throws SluiceError ERR_CONFIG_FILE
  */
-export function readTls(files: TlsFiles): TlsPair | null {
-  if (files.cert === null || files.key === null) return null;
+export function readTls(files: TlsFiles | null): TlsPair | null {
+  if (files === null || files.cert === null || files.key === null) return null;
   const read = (what: string, file: string): Buffer => {
     try {
       return readFileSync(file);

@@ -45,7 +45,10 @@ async function start(settings: Record<string, unknown> = {}): Promise<Broker> {
   decoder = new Decoder(DEFAULT_TOPIC_RULES, journal.series);
   const access = new Access(accessConfigSchema.parse({}), new Credentials(credentialsPath(directory), systemClock));
   const broker = await startBroker({
-    config, decoder, journal, access,
+    config,
+    decoder,
+    journal,
+    access,
     clock: systemClock,
     counters,
     logger: createLogger('test', 'silent'),

@@ -4,6 +4,7 @@
  * Readings become durable in PublishGate before anything is acknowledged; the rest is as aedes has it (subscriptions,
  * retained messages, sessions in memory). All bounds of a connection are set here.
  */
+import type { EventEmitter } from 'node:events';
 import { createServer as createHttpServer, type IncomingMessage } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import { createServer as createTcpServer, type AddressInfo, type Server, type Socket } from 'node:net';
@@ -123,7 +124,8 @@ class MqttBroker implements Broker {
     };
     this.#aedes.on('clientError', failed);
     this.#aedes.on('connectionError', failed);
-    this.#aedes.on('error', (error: Error) => options.logger.error({ err: error }, 'MQTT broker error'));
+    // Its types leave out the one event that would end the process if nobody listened.
+    (this.#aedes as EventEmitter).on('error', (error: Error) => options.logger.error({ err: error }, 'MQTT broker error'));
   }
 
   async start(): Promise<void> {
@@ -138,7 +140,8 @@ class MqttBroker implements Broker {
         server,
         host: config.host,
         port,
-        credentialsConfigured: access.configured, credentialsHint: CREDENTIALS_HINT,
+        credentialsConfigured: access.configured,
+        credentialsHint: CREDENTIALS_HINT,
         flagName,
         what,
       });
@@ -149,8 +152,8 @@ class MqttBroker implements Broker {
         socket.setKeepAlive(true, TCP_KEEP_ALIVE_MS);
         this.#handle(socket);
       };
-      const tcp = tls === null ? createTcpServer(accept) : createTlsServer({ ...tls, minVersion: 'TLSv1.2' }, accept);
-      tcp.on('tlsClientError', () => this.#connectionErrors++);
+      const tcp: Server = tls === null ? createTcpServer(accept) : createTlsServer({ ...tls, minVersion: 'TLSv1.2' }, accept);
+      tcp.on('tlsClientError', () => void this.#connectionErrors++);
       this.address = await bind(tcp, config.port, '--mqtt-port', 'MQTT');
       if (config.wsPort === null) return;
       const http =

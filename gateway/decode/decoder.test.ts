@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { Packr } from 'msgpackr';
 import { describe, expect, test } from 'vitest';
 import { BoundedSeriesRegistry } from '../journal/registry.ts';
-import { DEFAULT_DEVICE_TAGS, Decoder } from './decoder.ts';
+import { Decoder, lineDocument } from './decoder.ts';
 import { CollectingSink, type CollectedReading } from './test-sink.ts';
 import { DEFAULT_TOPIC_RULES, topicRuleSchema, type PayloadFormat } from './topic-rules.ts';
 
@@ -325,16 +325,26 @@ describe('line protocol', () => {
   ] as const)('precision %s', (precision, digits) => {
     const registry = new BoundedSeriesRegistry();
     const sink = new CollectingSink(registry);
-    new Decoder([], registry).decodeDocument(
-      Buffer.from(`m,host=d1 a=1 ${digits}`),
-      { format: 'influx', device: null, precision, deviceTags: DEFAULT_DEVICE_TAGS },
-      sink,
-      { arrivalUs: 0, onlyDevice: null },
-    );
+    const lines = lineDocument(Buffer.from(`m,host=d1 a=1 ${digits}`), null, precision);
+    new Decoder([], registry).decodeLineSlice(lines, 10, sink, { arrivalUs: 0, onlyDevice: null });
     const us = sink.readings[0]?.us as number;
     expect(Math.abs(us - 1_700_000_000_000_000)).toBeLessThan(3_600_000_000);
     if (precision !== 'h' && precision !== 'm') expect(us).toBe(1_700_000_000_000_000);
   });
+});
+
+test('a request in line protocol is read slice by slice, its lines numbered through', () => {
+  const registry = new BoundedSeriesRegistry();
+  const sink = new CollectingSink(registry);
+  const decoder = new Decoder([], registry);
+  const lines = lineDocument(Buffer.from('m,host=a v=1\nm,host=a v="x\ny"\nbad\nm,host=a v=2\nbad\n'), null, 'ns');
+  const problems: string[] = [];
+  while (lines.more)
+    problems.push(
+      ...decoder.decodeLineSlice(lines, 2, sink, { arrivalUs: 0, onlyDevice: null }).problems.map((problem) => problem.message.slice(0, 6)),
+    );
+  expect(sink.readings.map((row) => row.value ?? row.text)).toEqual([1, 'x\ny', 2]);
+  expect(problems).toEqual(['line 4', 'line 6']);
 });
 
 describe('MessagePack', () => {

@@ -10,12 +10,12 @@
  */
 import { isUtf8 } from 'node:buffer';
 import { SluiceError, errorMessage, isSluiceError } from '../../shared/errors.ts';
-import type { ExceptionRecord } from '../../shared/exception.ts';
+import { EXCEPTION_PAYLOAD_BYTES_MAX, type ExceptionRecord } from '../../shared/exception.ts';
 import type { ReadingSink, SeriesRegistry } from '../journal/journal-api.ts';
 import { EventTimeReader } from './event-time.ts';
 import { decodeShapes } from './json-shapes.ts';
 import { parseJson } from './json-text.ts';
-import { decodeLines, type LinePrecision, type LineSeries } from './line-protocol.ts';
+import { decodeLines, type LineCursor, type LinePrecision, type LineSeries } from './line-protocol.ts';
 import { parseMsgpack } from './msgpack.ts';
 import { checkedTags } from './names.ts';
 import { ReadingWriter, cutPayload, reasonOf, type DecodeResult } from './reading-writer.ts';
@@ -47,12 +47,25 @@ export interface TopicPlan {
 
 /** What a request says about its body. */
 export interface DocumentOptions {
-  readonly format: 'json' | 'senml' | 'msgpack' | 'influx';
+  readonly format: 'json' | 'senml' | 'msgpack';
   /** null: the body names the device. */
   readonly device: string | null;
-  /** Line protocol only. */
+}
+
+/** A request in line protocol, read slice by slice. */
+export interface LineDocument {
+  readonly text: string;
+  /** null: each line names its device. */
+  readonly device: string | null;
   readonly precision: LinePrecision;
-  readonly deviceTags: readonly string[];
+  readonly cursor: LineCursor;
+  more: boolean;
+  known: TwoGenerationCache<string, LineSeries> | null;
+}
+
+/** @throws SluiceError ERR_DECODE_SYNTAX: not UTF-8 */
+export function lineDocument(body: Buffer, device: string | null, precision: LinePrecision): LineDocument {
+  return { text: textOf(body), device, precision, cursor: { at: 0, line: 0 }, more: true, known: null };
 }
 
 export interface DecodeArguments {
@@ -116,28 +129,41 @@ export class Decoder {
       writer.permit(document.device);
       scope = this.#scopes.scope(document.device, '');
     }
-    if (document.format === 'influx') {
-      const known =
-        scope === null && document.deviceTags === DEFAULT_DEVICE_TAGS
-          ? this.#requestLines
-          : new TwoGenerationCache<string, LineSeries>(REQUEST_LINES_MAX);
-      decodeLines({ writer, scopes: this.#scopes, scope, deviceTags: document.deviceTags, known, time: document.precision }, textOf(body));
-    } else {
-      const value = document.format === 'msgpack' ? parseMsgpack(body) : parseJson(body);
-      const context: ShapeContext = {
-        writer,
-        scopes: this.#scopes,
-        scope,
-        metric: null,
-        time: new EventTimeReader('auto'),
-        timeKeys: DOCUMENT_TIME_KEYS,
-        deviceKey: 'device',
-      };
-      if (document.format === 'senml') decodeSenml(context, asPack(value));
-      else decodeShapes(context, value);
-    }
+    const value = document.format === 'msgpack' ? parseMsgpack(body) : parseJson(body);
+    const context: ShapeContext = {
+      writer,
+      scopes: this.#scopes,
+      scope,
+      metric: null,
+      time: new EventTimeReader('auto'),
+      timeKeys: DOCUMENT_TIME_KEYS,
+      deviceKey: 'device',
+    };
+    if (document.format === 'senml') decodeSenml(context, asPack(value));
+    else decodeShapes(context, value);
     this.#forgetPlans();
     return writer.finish(body);
+  }
+
+  /**
+   * Reads some lines of a request in line protocol; the caller calls again while `lines.more` says so, other work between.
+   * Faults as `decode`.
+   */
+  decodeLineSlice(lines: LineDocument, linesMax: number, sink: ReadingSink, options: DecodeArguments): DecodeResult {
+    const writer = this.#writer;
+    writer.begin(sink, options.arrivalUs, options.onlyDevice);
+    if (lines.device !== null) writer.permit(lines.device);
+    const scope = lines.device === null ? null : this.#scopes.scope(lines.device, '');
+    const known = scope === null ? this.#requestLines : (lines.known ??= new TwoGenerationCache(REQUEST_LINES_MAX));
+    const from = lines.cursor.at;
+    lines.more = decodeLines(
+      { writer, scopes: this.#scopes, scope, deviceTags: DEFAULT_DEVICE_TAGS, known, time: lines.precision },
+      lines.text,
+      lines.cursor,
+      linesMax,
+    );
+    this.#forgetPlans();
+    return writer.finish(Buffer.from(lines.text.slice(from, from + EXCEPTION_PAYLOAD_BYTES_MAX)));
   }
 
   /** Instead of a message of which nothing can be used. */
@@ -191,7 +217,7 @@ export class Decoder {
         return decodeShapes(context, parseMsgpack(payload));
       case 'influx':
         plan.lines ??= new TwoGenerationCache(TOPIC_LINES_MAX);
-        return decodeLines(
+        decodeLines(
           {
             writer: context.writer,
             scopes: context.scopes,
@@ -202,6 +228,7 @@ export class Decoder {
           },
           textOf(payload),
         );
+        return;
       case 'number':
         return decodeBare(context, payload, false);
       case 'text':
@@ -225,7 +252,7 @@ export class Decoder {
   }
 }
 
-export const DEFAULT_DEVICE_TAGS: readonly string[] = ['device', 'host'];
+const DEFAULT_DEVICE_TAGS: readonly string[] = ['device', 'host'];
 
 function textOf(payload: Buffer): string {
   const text = payload.toString('utf8');

@@ -55,23 +55,45 @@ const INT64_MAX = 2n ** 63n - 1n;
 const INT64_MIN = -(2n ** 63n);
 const UINT64_MAX = 2n ** 64n - 1n;
 
-/** Reads all lines; a faulty one becomes a problem with its number (from 0) as entry. */
-export function decodeLines(context: LineContext, text: string): void {
-  const reader = new LineReader(context, text);
-  while (reader.line());
+/** Where to go on in a text of lines. */
+export interface LineCursor {
+  at: number;
+  /** Number of the line at `at`, from 0. */
+  line: number;
+}
+
+/**
+ * Reads at most `linesMax` lines from the cursor on and moves it; a faulty line becomes a problem with its number as entry.
+ *
+ * @returns false once there are no more lines
+ */
+export function decodeLines(context: LineContext, text: string, cursor: LineCursor = { at: 0, line: 0 }, linesMax = Infinity): boolean {
+  const reader = new LineReader(context, text, cursor);
+  for (let count = 0; count < linesMax; count++) if (!reader.line()) return false;
+  reader.save();
+  return true;
 }
 
 class LineReader {
   readonly #context: LineContext;
   readonly #text: string;
-  #at = 0;
-  #lineNumber = 0;
+  readonly #cursor: LineCursor;
+  #at: number;
+  #lineNumber: number;
   readonly #keys: string[] = [];
   readonly #values: (number | boolean | string | bigint)[] = [];
 
-  constructor(context: LineContext, text: string) {
+  constructor(context: LineContext, text: string, cursor: LineCursor) {
     this.#context = context;
     this.#text = text;
+    this.#cursor = cursor;
+    this.#at = cursor.at;
+    this.#lineNumber = cursor.line;
+  }
+
+  save(): void {
+    this.#cursor.at = this.#at;
+    this.#cursor.line = this.#lineNumber;
   }
 
   /** Takes the next line; false at the end. */

@@ -1,0 +1,137 @@
+/** The whole gateway on one screen: what feeds what, the order of starting and of stopping. */
+import { readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import path from 'node:path';
+import type { Clock } from '../shared/clock.ts';
+import { SluiceError, errorMessage } from '../shared/errors.ts';
+import type { Logger } from '../shared/logging.ts';
+import { Access } from './access.ts';
+import { startBroker, type Broker } from './broker/broker.ts';
+import type { GatewayConfig } from './config.ts';
+import { Credentials, credentialsPath } from './credentials.ts';
+import { Decoder } from './decode/decoder.ts';
+import { Ingest } from './http/ingest.ts';
+import { startHttp, type HttpServer } from './http/server.ts';
+import { createIngestCounters } from './ingest-counters.ts';
+import { JournalClient } from './journal/journal-client.ts';
+import { createGatewayMetrics } from './metrics.ts';
+import { startHostMetrics } from './sources/host-metrics.ts';
+import { statusDocument, type StatusSources } from './status.ts';
+import { startUplink, type Uplink } from './uplink/uplink.ts';
+
+export interface GatewayOptions {
+  readonly config: GatewayConfig;
+  readonly clock: Clock;
+  /** Uniform in [0, 1). */
+  readonly random: () => number;
+  readonly logger: Logger;
+  /** The journal's thread is gone: nothing can be acknowledged any more. */
+  readonly onFatal: (error: Error) => void;
+}
+
+export interface Gateway {
+  readonly broker: Broker;
+  readonly http: HttpServer;
+  readonly journal: JournalClient;
+  /** null: buffer only. */
+  readonly uplink: Uplink | null;
+  /** Takes nothing more, makes durable and seals what is there, leaves. */
+  stop(): Promise<void>;
+}
+
+/** @throws SluiceError ERR_LISTEN_*, ERR_JOURNAL_*, ERR_CREDENTIALS_FILE, ERR_UPLINK_URL, ERR_CONFIG_* */
+export async function startGateway({ config, clock, random, logger, onFatal }: GatewayOptions): Promise<Gateway> {
+  const credentials = new Credentials(credentialsPath(config.dataDir), clock, (error) => logger.error({ err: error }, 'credentials file'));
+  const access = new Access(config.access, credentials);
+  const token = uplinkToken(config.uplink);
+  const journal = await JournalClient.open({
+    ...config.journal,
+    directory: path.join(config.dataDir, 'journal'),
+    clock,
+    seriesMax: config.seriesMax,
+    onTrouble: (error) => logger.warn({ err: error }, 'journal'),
+    onFatal,
+  });
+  const stopped: (() => Promise<void> | void)[] = [() => closeJournal(journal, logger)];
+  const stop = async (): Promise<void> => {
+    for (const part of stopped.splice(0).reverse()) await part();
+  };
+  try {
+    const { writer } = journal;
+    const counters = createIngestCounters();
+    const decoder = new Decoder(config.topics, writer.series);
+    const deadlineMs = config.shutdownDeadlineMs / 2;
+    const { url, token: _token, tokenFile: _tokenFile, caFile, ...settings } = config.uplink;
+    const clockState = (): { state: 'known' | 'unknown'; wallUs: number } => ({
+      state: journal.clockKnown ? 'known' : 'unknown',
+      wallUs: clock.nowUs(),
+    });
+    const uplink =
+      url === null
+        ? null
+        : startUplink({ url, token, caFile, journal, clock, random, logger: logger.child({ part: 'uplink' }), settings, clockState });
+    stopped.push(() => uplink?.stop(deadlineMs));
+    const broker = await startBroker({
+      config: config.mqtt,
+      decoder,
+      journal: writer,
+      access,
+      clock,
+      counters,
+      logger: logger.child({ part: 'broker' }),
+    });
+    stopped.push(() => broker.stop(deadlineMs));
+    const sources: StatusSources = {
+      clock,
+      startedUs: clock.nowUs(),
+      seriesMax: config.seriesMax,
+      counters,
+      decoder,
+      journal,
+      broker,
+      uplink,
+    };
+    const metrics = createGatewayMetrics(sources);
+    stopped.push(() => metrics.close());
+    const http = await startHttp({
+      config: config.http,
+      access,
+      ingest: new Ingest({ decoder, journal: writer, clock, counters }),
+      logger: logger.child({ part: 'http' }),
+      status: () => statusDocument(sources),
+      metrics: () => metrics.scrape(),
+      notReady: () => (journal.accepting ? null : 'the buffer is full: nothing is taken'),
+    });
+    stopped.push(() => http.stop(deadlineMs));
+    const { enabled, intervalMs, device } = config.hostMetrics;
+    if (enabled) {
+      const host = startHostMetrics({ device: device ?? hostname(), intervalMs, dataDir: config.dataDir, clock, journal: writer, logger });
+      stopped.push(() => host.stop());
+    }
+    return { broker, http, journal, uplink, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+/** A seal makes the next start's work; without it nothing would be lost. */
+async function closeJournal(journal: JournalClient, logger: Logger): Promise<void> {
+  await journal.seal().catch((error: unknown) => logger.warn({ err: error }, 'the last seal failed; the next start seals'));
+  await journal.close();
+}
+
+function uplinkToken({ url, token, tokenFile }: GatewayConfig['uplink']): string {
+  if (url === null) return '';
+  if (token !== null) return token;
+  if (tokenFile === null)
+    throw new SluiceError(
+      'ERR_CONFIG_INVALID',
+      'uplink.url is set, but neither uplink.tokenFile nor uplink.token; `sluice-hub token create --gateway NAME` makes one',
+    );
+  try {
+    return readFileSync(tokenFile, 'utf8').trim();
+  } catch (cause) {
+    throw new SluiceError('ERR_CONFIG_FILE', `cannot read the token file ${tokenFile}: ${errorMessage(cause)}`, { cause });
+  }
+}

@@ -1,0 +1,152 @@
+/**
+ * `POST /v1/readings` and the Influx write API into the journal: answered after the group commit.
+ *
+ * A request of which nothing can be used is refused as a whole and leaves nothing behind: its sender was told. Where some
+ * of it can, that is kept, what cannot is an exception, and both are told.
+ */
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { Clock } from '../../shared/clock.ts';
+import { SluiceError } from '../../shared/errors.ts';
+import { lineDocument, type Decoder, type DocumentOptions } from '../decode/decoder.ts';
+import type { LinePrecision } from '../decode/line-protocol.ts';
+import type { DecodeProblem, DecodeResult } from '../decode/reading-writer.ts';
+import type { IngestCounters } from '../ingest-counters.ts';
+import type { JournalWriter, ReadingSink } from '../journal/journal-api.ts';
+
+/** About 2 ms of decoding: the thread that owns the sockets does nothing longer. */
+const LINES_PER_SLICE = 1_000;
+const IDEMPOTENCY_KEY_CHARS_MAX = 255;
+
+export interface IngestAnswer {
+  readonly accepted: number;
+  readonly rejectedCount: number;
+  /** The first of them. */
+  readonly rejected: readonly DecodeProblem[];
+  /** The request was taken before, under the same Idempotency-Key. */
+  readonly replayed: boolean;
+}
+
+/** Nothing of the request was taken. */
+export class RejectedError extends SluiceError {
+  readonly problems: readonly DecodeProblem[];
+  readonly problemCount: number;
+
+  constructor(result: DecodeResult) {
+    const first = result.problems[0] as DecodeProblem;
+    super(first.code, result.problemCount === 1 ? first.message : `${first.message} (and ${result.problemCount - 1} more)`);
+    this.problems = result.problems;
+    this.problemCount = result.problemCount;
+  }
+}
+
+export interface IngestOptions {
+  readonly decoder: Decoder;
+  readonly journal: JournalWriter;
+  readonly clock: Clock;
+  readonly counters: IngestCounters;
+}
+
+export interface IngestRequest {
+  readonly body: Buffer;
+  readonly onlyDevice: string | null;
+}
+
+export class Ingest {
+  readonly #options: IngestOptions;
+
+  constructor(options: IngestOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * @param idempotencyKey already told apart by credential; null: none
+   * @throws SluiceError ERR_DECODE_*, ERR_JOURNAL_*, ERR_BROKER_FORBIDDEN; RejectedError
+   */
+  async document(request: IngestRequest, document: DocumentOptions, idempotencyKey: string | null): Promise<IngestAnswer> {
+    const { decoder, journal, clock, counters } = this.#options;
+    if (idempotencyKey !== null) {
+      if (idempotencyKey.length > IDEMPOTENCY_KEY_CHARS_MAX + 130)
+        throw new SluiceError('ERR_HTTP_PARAMETER', `the Idempotency-Key has more than ${IDEMPOTENCY_KEY_CHARS_MAX} characters`);
+      const known = await this.#taken(idempotencyKey, journal);
+      if (known) {
+        counters.redeliveries++;
+        return { accepted: 0, rejectedCount: 0, rejected: [], replayed: true };
+      }
+    }
+    counters.messages++;
+    counters.payloadBytes += request.body.length;
+    const options = { arrivalUs: clock.nowUs(), onlyDevice: request.onlyDevice };
+    const result = await this.#store((sink) => decoder.decodeDocument(request.body, document, sink, options), idempotencyKey);
+    return { accepted: result.readingCount, rejectedCount: result.problemCount, rejected: result.problems, replayed: false };
+  }
+
+  /** Line protocol, slice by slice: what a slice brought stays even if a later one fails, as with InfluxDB. */
+  async lines(request: IngestRequest, device: string | null, precision: LinePrecision): Promise<IngestAnswer> {
+    const { decoder, clock, counters } = this.#options;
+    const lines = lineDocument(request.body, device, precision);
+    counters.messages++;
+    counters.payloadBytes += request.body.length;
+    const stored: Promise<DecodeResult>[] = [];
+    const rejected: DecodeProblem[] = [];
+    let rejectedCount = 0;
+    try {
+      while (lines.more) {
+        const from = lines.cursor.at;
+        const options = { arrivalUs: clock.nowUs(), onlyDevice: request.onlyDevice };
+        const slice = this.#store((sink) => decoder.decodeLineSlice(lines, LINES_PER_SLICE, sink, options), null).catch(
+          (error: unknown) => {
+            if (!(error instanceof RejectedError)) throw error;
+            rejected.push(...error.problems);
+            rejectedCount += error.problemCount;
+            return { readingCount: 0, problemCount: 0, problems: [] };
+          },
+        );
+        slice.catch(() => undefined); // awaited below; an earlier failure must not leave this one unhandled
+        stored.push(slice);
+        // A journal that takes nothing has not even decoded: its refusal comes with the answer.
+        if (lines.more) await (lines.cursor.at === from ? slice : nextTurn());
+      }
+    } catch (error) {
+      await Promise.allSettled(stored);
+      throw error;
+    }
+    const results = await Promise.all(stored);
+    let accepted = 0;
+    for (const result of results) {
+      accepted += result.readingCount;
+      rejectedCount += result.problemCount;
+      rejected.push(...result.problems);
+    }
+    rejected.sort((a, b) => a.entry - b.entry);
+    return { accepted, rejectedCount, rejected, replayed: false };
+  }
+
+  #store(decode: (sink: ReadingSink) => DecodeResult, idempotencyKey: string | null): Promise<DecodeResult> {
+    const { journal, counters } = this.#options;
+    return new Promise((resolve, reject) => {
+      let result: DecodeResult | null = null;
+      const take = (sink: ReadingSink): void => {
+        result = decode(sink);
+        if (result.readingCount === 0 && result.problemCount > 0) throw new RejectedError(result);
+      };
+      const done = (error: Error | null): void => {
+        if (error !== null || result === null) {
+          counters.refused++;
+          reject(error ?? new SluiceError('ERR_JOURNAL_UNAVAILABLE', 'the journal took nothing'));
+          return;
+        }
+        counters.readings += result.readingCount;
+        counters.problems += result.problemCount;
+        resolve(result);
+      };
+      journal.message(take, { redelivery: null, idempotencyKey, done });
+    });
+  }
+
+  #taken(key: string, journal: JournalWriter): Promise<boolean> {
+    return new Promise((resolve, reject) => {
+      const known = journal.isIdempotent(key, (error) => (error === null ? resolve(true) : reject(error)));
+      if (!known) resolve(false);
+    });
+  }
+}
