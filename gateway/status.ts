@@ -7,7 +7,6 @@ import type { IngestCounters } from './ingest-counters.ts';
 import type { JournalClient } from './journal/journal-client.ts';
 import type { Uplink } from './uplink/uplink.ts';
 import type { UplinkState } from './uplink/uplink-state.ts';
-import type { UplinkState } from './uplink/uplink-state.ts';
 
 export interface StatusSources {
   readonly clock: Clock;
