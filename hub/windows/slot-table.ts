@@ -210,7 +210,6 @@ export class SlotTable {
     if (free !== 0) {
       const base = free - 1;
       this.#free[sizeClass] = this.#arena[base * 2];
-      this.#arena[base * 2] = 0;
       return base;
     }
     const base = this.#arenaUsed;
