@@ -236,13 +236,8 @@ export class Fleet {
 
   #send(progress: DeviceProgress): void {
     const { device, link } = progress;
-    while (
-      link !== null &&
-      !this.#closed &&
-      progress.nextToSend < progress.nextDue &&
-      progress.inFlight < this.#options.inFlightMessagesMax &&
-      link.ready
-    ) {
+    if (link === null) return;
+    while (!this.#closed && progress.nextToSend < progress.nextDue && progress.inFlight < this.#options.inFlightMessagesMax && link.ready) {
       const messageIndex = progress.nextToSend++;
       const readings = device.readings(messageIndex);
       const payload = device.payload(messageIndex);

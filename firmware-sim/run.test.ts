@@ -97,17 +97,9 @@ describe('a run against a real broker', () => {
     expect(result.summary.messagesInDoubt).toBe(0);
     const received = receivedMessages();
     expect([...new Set(received)].sort()).toEqual(acknowledgedMessages(result).sort());
-    const seen = new Set<string>();
-    let again = 0;
-    broker.received.forEach(({ dup }, index) => {
-      const message = received[index] as string;
-      if (seen.has(message)) {
-        again++;
-        expect(dup).toBe(true);
-      }
-      seen.add(message);
-    });
-    expect(again).toBeGreaterThan(0);
+    const again = broker.received.filter((_, index) => received.indexOf(received[index] as string) < index);
+    expect(again.length).toBeGreaterThan(0);
+    expect(again.filter(({ dup }) => !dup)).toEqual([]);
     expect(result.summary.reconnects).toBeGreaterThanOrEqual(12);
   });
 
@@ -151,6 +143,7 @@ describe('a run against a real broker', () => {
       const ledger = JSON.parse(readFileSync(settings.ledger, 'utf8')) as ReturnType<typeof readLedger>;
       const received = new Set(receivedMessages());
       const known = new Set<string>();
+      const acknowledged: string[] = [];
       const devices = createDevices(ledger.fleet);
       for (const entry of ledger.devices) {
         const device = devices[entry.index] as (typeof devices)[number];
@@ -158,10 +151,11 @@ describe('a run against a real broker', () => {
         for (let index = 0; index < entry.sent || device.dueMs(index) < (ledger.horizonMs as number); index++) {
           const message = `${device.topic} ${device.payload(index).toString('hex')}`;
           known.add(message);
-          if (acked.has(index)) expect(received.has(message)).toBe(true);
+          if (acked.has(index)) acknowledged.push(message);
         }
       }
-      for (const message of received) expect(known.has(message)).toBe(true);
+      expect([...received].filter((message) => !known.has(message))).toEqual([]);
+      expect(acknowledged.filter((message) => !received.has(message))).toEqual([]);
       looks += received.size;
     }
     expect(looks).toBeGreaterThan(0);

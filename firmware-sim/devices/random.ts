@@ -33,8 +33,8 @@ export function integerAt(count: number, seed: number, ...place: readonly number
 
 /** Octave j turns every 2^j steps; 12 octaves wander for 4,096 steps before they come around. */
 const WALK_OCTAVES = 12;
-/** 2^(j/2), written out because Math.pow may differ in the last bit between engines. */
-const OCTAVE_WEIGHT = [1, 1.41421356, 2, 2.82842712, 4, 5.65685425, 8, 11.3137085, 16, 22.627417, 32, 45.254834] as const;
+/** 2^(j/2) by exact doublings, because Math.pow may differ in the last bit between engines. */
+const OCTAVE_WEIGHT = [1, 2, 4, 8, 16, 32].flatMap((weight) => [weight, weight * Math.SQRT2]);
 
 /**
  * Place `step` of a random walk with steps of about 1, around 0: noise of falling frequency and growing weight, summed.

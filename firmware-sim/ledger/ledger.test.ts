@@ -2,7 +2,6 @@ import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { isSluiceError } from '../../shared/errors.ts';
 import { createDevices } from '../devices/device.ts';
 import { FLEET_DEFAULTS, type FleetSpec } from '../devices/fleet-spec.ts';
 import { DeviceProgress } from '../fleet.ts';
@@ -78,12 +77,7 @@ describe('a ledger', () => {
   ])('that is none is refused: %s', (_what, text) => {
     const file = path.join(directory, 'ledger.json');
     writeFileSync(file, text);
-    try {
-      readLedger(file);
-      expect.unreachable();
-    } catch (error) {
-      expect(isSluiceError(error, 'ERR_SIM_LEDGER_READ')).toBe(true);
-    }
+    expect(() => readLedger(file)).toThrow(expect.objectContaining({ code: 'ERR_SIM_LEDGER_READ' }));
   });
 });
 

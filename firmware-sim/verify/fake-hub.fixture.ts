@@ -43,13 +43,15 @@ function firstActions(): object[] {
   ];
 }
 
+let instance: DuckDBInstance | null = null; // one per test file: starting it takes longer than using it
+
 /** Writes the tables `readings` (a file per commit and day) and `exceptions` below the directory. */
 export async function writeFakeLake(
   lakeDir: string,
   commits: readonly (readonly FakeRow[])[],
   exceptions: readonly FakeException[],
 ): Promise<void> {
-  const instance = await DuckDBInstance.create(':memory:');
+  instance ??= await DuckDBInstance.create(':memory:');
   const connection = await instance.connect();
   const copy = async (file: string, columns: string, rows: readonly object[]): Promise<void> => {
     mkdirSync(path.dirname(file), { recursive: true });
@@ -105,7 +107,6 @@ export async function writeFakeLake(
     }
   } finally {
     connection.closeSync();
-    instance.closeSync();
   }
 }
 
@@ -114,17 +115,15 @@ function partialOf(row: FakeRow): WindowPartial {
   const one = new Map(value === 0 ? [] : [[bucketOf(value), 1]]);
   return {
     ...EMPTY_PARTIAL,
-    ...{
-      n: 1,
-      mean: value,
-      sumValue: value,
-      minValue: value,
-      maxValue: value,
-      firstValue: value,
-      firstTsUs: row.eventTimeUs,
-      lastValue: value,
-      lastTsUs: row.eventTimeUs,
-    },
+    n: 1,
+    mean: value,
+    sumValue: value,
+    minValue: value,
+    maxValue: value,
+    firstValue: value,
+    firstTsUs: row.eventTimeUs,
+    lastValue: value,
+    lastTsUs: row.eventTimeUs,
     histPos: value > 0 ? one : new Map(),
     histNeg: value < 0 ? one : new Map(),
     histZero: value === 0 ? 1 : 0,
@@ -167,7 +166,7 @@ export interface FakeHub {
   readonly server: Server;
 }
 
-const PAGE_ROWS = 7; // small, so that cursors are followed
+const PAGE_ROWS = 13; // small, so that cursors are followed
 
 /** @param change what the hub says instead of the right row; null: it leaves the row out */
 export async function startFakeHub(

@@ -169,7 +169,7 @@ export class LakeReader {
 
   async #readAll<T>(files: readonly TableFile[], known: Map<string, T>, read: (file: TableFile) => Promise<T>): Promise<T[]> {
     const current = new Set(files.map((file) => file.path));
-    for (const file of [...known.keys()]) if (!current.has(file)) known.delete(file);
+    for (const file of known.keys()) if (!current.has(file)) known.delete(file);
     const contents: T[] = [];
     for (const file of files) {
       let content = known.get(file.path);
