@@ -37,6 +37,12 @@ export const ERRORS = {
   ERR_TOKEN_UNKNOWN: { retryable: false, httpStatus: 404, summary: 'No token has this id.' },
   ERR_TOKEN_LIMIT: { retryable: false, httpStatus: 409, summary: 'The lake has as many tokens as are allowed.' },
   ERR_LAKE_FILE_MISSING: { retryable: false, httpStatus: 500, summary: 'A data file that the log names is not in the store.' },
+  // queries
+  ERR_QUERY_TIMEOUT: { retryable: false, httpStatus: 504, summary: 'The query took longer than it may.' },
+  ERR_QUERY_MEMORY: { retryable: false, httpStatus: 422, summary: 'The query needs more memory than it may have.' },
+  ERR_QUERY_TOO_LARGE: { retryable: false, httpStatus: 422, summary: 'The answer would be merged from more partial results than are allowed.' },
+  ERR_QUERY_FILE_GONE: { retryable: true, httpStatus: 503, summary: 'A data file was deleted between planning and reading the query.' },
+  ERR_QUERY_FAILED: { retryable: false, httpStatus: 500, summary: 'The query engine failed; the message has its words.' },
   // demo
   ERR_DEMO_CHILD: { retryable: true, httpStatus: 500, summary: 'A process of the demo ended or did not become ready.' },
   // http

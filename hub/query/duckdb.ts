@@ -1,0 +1,124 @@
+/**
+ * DuckDB as a reader of the lake's Parquet files, and of nothing else: the home of its package.
+ *
+ * In memory, external access off but for the lake's directory, no extensions, configuration locked, memory and threads
+ * bounded. Every statement is written by this hub with bound values; a statement that takes too long is interrupted.
+ */
+import { DuckDBInstance, type DuckDBConnection, type DuckDBValue } from '@duckdb/node-api';
+import { SluiceError, errorMessage } from '../../shared/errors.ts';
+import type { LakeFile } from '../engine-api.ts';
+import type { QuerySettings } from './query-api.ts';
+
+export type SqlParameter = string | number;
+
+/** Columns of a result by name; NULL is null, lists are arrays. */
+export type ResultColumns = ReadonlyMap<string, readonly unknown[]>;
+
+/** Two threads: the machine that this is sized for has that many cores, and one belongs to ingest. */
+const THREADS = 2;
+
+export class LakeReader {
+  readonly #connection: DuckDBConnection;
+  readonly #timeoutMs: number;
+
+  private constructor(connection: DuckDBConnection, timeoutMs: number) {
+    this.#connection = connection;
+    this.#timeoutMs = timeoutMs;
+  }
+
+  static async open(settings: QuerySettings): Promise<LakeReader> {
+    const instance = await DuckDBInstance.create(':memory:', {
+      threads: String(THREADS),
+      memory_limit: `${Math.floor(settings.memoryBytesMax / 1_000_000)}MB`,
+      autoinstall_known_extensions: 'false',
+      autoload_known_extensions: 'false',
+      // An answer must fit into memory: spilling would write to disks that belong to the lake.
+      temp_directory: '',
+    });
+    const connection = await instance.connect();
+    await connection.run("SET TimeZone = 'UTC'");
+    await connection.run(`SET allowed_directories = [${quote(settings.lakeDir.endsWith('/') ? settings.lakeDir : `${settings.lakeDir}/`)}]`);
+    await connection.run('SET enable_external_access = false');
+    await connection.run('SET lock_configuration = true');
+    return new LakeReader(connection, settings.timeoutMs);
+  }
+
+  /**
+   * @throws SluiceError ERR_QUERY_TIMEOUT, ERR_QUERY_FILE_GONE (vacuum or compaction was faster), ERR_QUERY_MEMORY, ERR_QUERY_FAILED
+   */
+  async query(sql: string, parameters: readonly SqlParameter[]): Promise<ResultColumns> {
+    let timedOut = false;
+    const timer = setTimeout(() => {
+      timedOut = true;
+      this.#connection.interrupt();
+    }, this.#timeoutMs);
+    try {
+      const reader = await this.#connection.runAndReadAll(sql, [...parameters] as DuckDBValue[]);
+      const names = reader.columnNames();
+      const columns = reader.getColumns();
+      return new Map(names.map((name, index) => [name, (columns[index] ?? []).map(plain)]));
+    } catch (cause) {
+      throw translate(cause, timedOut, this.#timeoutMs);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
+
+function translate(cause: unknown, timedOut: boolean, timeoutMs: number): SluiceError {
+  const message = errorMessage(cause);
+  if (timedOut) return new SluiceError('ERR_QUERY_TIMEOUT', `the query took longer than ${timeoutMs} ms; ask for a shorter range or fewer series`, { cause });
+  if (/No such file|No files found|Cannot open file/i.test(message)) return new SluiceError('ERR_QUERY_FILE_GONE', message, { cause });
+  if (/Out of Memory/i.test(message)) return new SluiceError('ERR_QUERY_MEMORY', 'the query needs more memory than is allowed; ask for a shorter range or fewer series', { cause });
+  return new SluiceError('ERR_QUERY_FAILED', message, { cause });
+}
+
+/** A list comes as an object that has its items. */
+function plain(value: DuckDBValue): unknown {
+  if (typeof value === 'object' && value !== null && 'items' in value) return value.items;
+  if (typeof value === 'object' && value !== null && 'bytes' in value) return value.bytes;
+  return value;
+}
+
+export function quote(text: string): string {
+  return `'${text.replaceAll("'", "''")}'`;
+}
+
+/** The rows of Parquet files; columns that an older file lacks are null. */
+export function readParquet(files: readonly LakeFile[]): string {
+  return `read_parquet([${files.map((file) => quote(file.path)).join(', ')}], union_by_name = true, hive_partitioning = false)`;
+}
+
+/** A TIMESTAMPTZ literal, exact to the µs. */
+export function timestamp(us: number): string {
+  const clamped = Math.min(Math.max(us, -62_135_596_800_000_000), 253_402_300_799_999_999); // years 1 to 9999
+  const seconds = Math.floor(clamped / 1_000_000);
+  const text = new Date(seconds * 1000).toISOString().slice(0, 19).replace('T', ' ');
+  return `TIMESTAMPTZ '${text}.${String(clamped - seconds * 1_000_000).padStart(6, '0')}+00'`;
+}
+
+/** Conditions and their bound values under construction. */
+export class Where {
+  readonly parameters: SqlParameter[] = [];
+  readonly #conditions: string[] = [];
+
+  and(condition: string): this {
+    this.#conditions.push(condition);
+    return this;
+  }
+
+  bind(value: SqlParameter): string {
+    this.parameters.push(value);
+    return `$${this.parameters.length}`;
+  }
+
+  /** null: no condition. */
+  oneOf(column: string, names: readonly string[] | null): this {
+    if (names === null) return this;
+    return this.and(names.length === 0 ? 'false' : `${column} IN (${names.map((name) => this.bind(name)).join(', ')})`);
+  }
+
+  toString(): string {
+    return this.#conditions.length === 0 ? 'true' : this.#conditions.join(' AND ');
+  }
+}

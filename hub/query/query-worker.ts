@@ -1,0 +1,108 @@
+/** The thread of the queries: DuckDB's rows and an engine's capture become answers here, away from the sockets. */
+import { parentPort, workerData } from 'node:worker_threads';
+import { errorMessage, isSluiceError, SluiceError, type ErrorCode } from '../../shared/errors.ts';
+import { groupKeyText, partialRows, type PartialRow } from '../../shared/window/partial-columns.ts';
+import type { AggregateCapture } from '../engine-api.ts';
+import { answerAggregates } from './answer.ts';
+import { LakeReader } from './duckdb.ts';
+import type { ExceptionAnswer, QuerySettings, QueryTask, ReadingAnswer, ReadingCursor, ReadingQuery, ReadingRow, SeriesRow } from './query-api.ts';
+import { computedPartials, lakeExceptionRows, lakeExceptions, lakePartials, lakeReadings, lakeSeries } from './statements.ts';
+
+/** Partials that one answer may be merged from: about 1 GB of objects at most. */
+const PARTIALS_MAX = 1_000_000;
+/** Exceptions that one answer is joined with; beyond it `lost` is an underestimate of what is an estimate anyway. */
+const EXCEPTIONS_MAX = 100_000;
+
+export interface QueryRequest {
+  readonly id: number;
+  readonly task: QueryTask;
+}
+
+export type QueryReply =
+  | { readonly id: number; readonly ok: true; readonly value: unknown }
+  | { readonly id: number; readonly ok: false; readonly code: ErrorCode | null; readonly message: string };
+
+const port = parentPort;
+if (port === null) throw new Error('query-worker runs as a worker thread');
+const reader = await LakeReader.open(workerData as QuerySettings);
+
+async function run(task: QueryTask): Promise<unknown> {
+  if (task.kind === 'aggregates') {
+    const { query, capture } = task;
+    const read = capture.definition.persisted ? lakePartials : computedPartials;
+    const rows = await read(reader, capture, query, PARTIALS_MAX);
+    if (rows.length > PARTIALS_MAX) {
+      throw new SluiceError('ERR_QUERY_TOO_LARGE', `the range holds more than ${PARTIALS_MAX} partial results: ask for a shorter range, fewer series or a coarser window`);
+    }
+    const toUs = query.toUs + capture.definition.sizeMs * 1000;
+    return answerAggregates(query, capture, rows, await lakeExceptions(reader, capture.exceptionFiles, query.fromUs, toUs, EXCEPTIONS_MAX));
+  }
+  if (task.kind === 'readings') {
+    const rows = await lakeReadings(reader, task.capture.files, task.query);
+    const page = rows.slice(0, task.query.limit);
+    const answer: ReadingAnswer = { readingsVersion: task.capture.version, rows: page, next: rows.length > page.length ? readingCursor(page, task.query) : null };
+    return answer;
+  }
+  if (task.kind === 'exceptions') {
+    const rows = await lakeExceptionRows(reader, task.capture.files, task.query);
+    const answer: ExceptionAnswer = { exceptionsVersion: task.capture.version, rows: rows.slice(0, task.query.limit), hasMore: rows.length > task.query.limit };
+    return answer;
+  }
+  return seriesOf(task.capture, await lakeSeries(reader, task.capture, task.rowsMax), task.rowsMax);
+}
+
+/** Where the page ends; rows that are equal in every part of the order are counted, so that the next page skips them. */
+function readingCursor(page: readonly ReadingRow[], query: ReadingQuery): ReadingCursor | null {
+  const last = page.at(-1);
+  if (last === undefined) return null;
+  const { tsUs, gateway, device, metric, epoch, lane, seq } = last;
+  const place = { tsUs, gateway, device, metric, tags: last.tags ?? '', epoch, lane, seq };
+  const isSamePlace = (row: { tsUs: number; gateway: string; device: string; metric: string; tags: string | null; epoch: string; lane: string; seq: number }): boolean =>
+    row.tsUs === tsUs && row.gateway === gateway && row.device === device && row.metric === metric && (row.tags ?? '') === place.tags && row.epoch === epoch && row.lane === lane && row.seq === seq;
+  const skip = page.filter(isSamePlace).length + (query.after !== null && isSamePlace(query.after) ? query.after.skip : 0);
+  return { ...place, skip };
+}
+
+function seriesOf(capture: AggregateCapture, lakeRows: readonly PartialRow[], rowsMax: number): { rows: SeriesRow[]; truncated: boolean } {
+  const series = new Map<string, SeriesRow>();
+  const add = ({ group, partial }: PartialRow): void => {
+    const key = groupKeyText(group);
+    const known = series.get(key);
+    const isNewer = known?.lastTsUs == null || partial.lastTsUs > known.lastTsUs;
+    series.set(key, {
+      gateway: group.gateway ?? '',
+      device: group.device ?? '',
+      metric: group.metric ?? '',
+      tags: group.tags,
+      count: (known?.count ?? 0) + partial.n,
+      firstTsUs: least(known?.firstTsUs ?? null, partial.firstTsUs),
+      lastTsUs: isNewer ? finite(partial.lastTsUs) : known.lastTsUs,
+      lastValue: isNewer ? finite(partial.lastValue) : known.lastValue,
+    });
+  };
+  for (const row of lakeRows) add(row);
+  for (const columns of capture.tail) for (const row of partialRows(columns)) add(row);
+  const rows = [...series.values()].sort((a, b) => (b.lastTsUs ?? 0) - (a.lastTsUs ?? 0));
+  return { rows: rows.slice(0, rowsMax), truncated: rows.length > rowsMax };
+}
+
+function finite(value: number): number | null {
+  return Number.isFinite(value) ? value : null;
+}
+
+function least(a: number | null, b: number): number | null {
+  if (a === null) return finite(b);
+  return Number.isFinite(b) ? Math.min(a, b) : a;
+}
+
+async function answer({ id, task }: QueryRequest): Promise<QueryReply> {
+  try {
+    return { id, ok: true, value: await run(task) };
+  } catch (error) {
+    return { id, ok: false, code: isSluiceError(error) ? error.code : null, message: errorMessage(error) };
+  }
+}
+
+port.on('message', (request: QueryRequest) => {
+  void answer(request).then((reply) => port.postMessage(reply));
+});
