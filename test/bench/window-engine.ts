@@ -25,7 +25,7 @@ interface Batch {
 const T0 = Date.UTC(2026, 0, 1) * 1000;
 const SERIES_PER_GATEWAY = 1000;
 const WINDOW_US = 60_000_000;
-const ROUNDS = 7;
+const ROUNDS = 5;
 
 /** mulberry32: repeatable, good enough to draw values. */
 function random(seed: number): () => number {
