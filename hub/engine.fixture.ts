@@ -38,6 +38,7 @@ export function engineSettings(lakeDir: string, changes: Partial<EngineSettings>
 }
 
 export interface TestHub {
+  readonly definitions: EngineSettings['definitions'];
   readonly engine: Engine;
   readonly lake: Lake;
   /** Positions in the order in which they were published. */
@@ -68,7 +69,7 @@ export async function startHub(lakeDir: string, changes: Partial<EngineSettings>
       waiters.add(check);
       check();
     });
-  return { engine, lake, committed, waitCommitted };
+  return { definitions: settings.definitions, engine, lake, committed, waitCommitted };
 }
 
 export function temporaryLake(): { directory: string; remove(): void } {

@@ -35,8 +35,8 @@ export async function lakePartials(reader: LakeReader, capture: AggregateCapture
   return partialRowsOf(await reader.query(sql, where.parameters));
 }
 
-/** Bucket of |value|, as shared/window/histogram.ts defines it (±1 at a boundary: another engine's logarithm). */
-const BUCKET = `(ceil(log2(abs(value)) * ${2 ** HISTOGRAM_SCALE}) - 1)::INT`;
+/** Bucket of |value| (DuckDB evaluates it before a FILTER, and refuses log2(0)), as shared/window/histogram.ts defines it (±1 at a boundary: another engine's logarithm). */
+const BUCKET = `CASE WHEN value <> 0 AND isfinite(value) THEN (ceil(log2(abs(value)) * ${2 ** HISTOGRAM_SCALE}) - 1)::INT END`;
 
 /** Partials of a live-only definition, computed from the files of `readings`. */
 export async function computedPartials(reader: LakeReader, capture: AggregateCapture, filter: AggregateFilter, rowsMax: number): Promise<PartialRow[]> {

@@ -1,0 +1,162 @@
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { DEFAULT_FUNCTIONS } from '../../shared/window/partial.ts';
+import { laneAppId } from '../../shared/uplink.ts';
+import type { ExceptionRecord } from '../../shared/exception.ts';
+import { batchOf, EPOCH, laneOf, startHub, temporaryLake, type TestHub } from '../engine.fixture.ts';
+import type { QueryEngine } from '../engine-api.ts';
+import { LakeReader } from './duckdb.ts';
+import type { AggregateQuery } from './query-api.ts';
+import { QueryService } from './query-service.ts';
+
+const START_US = Date.UTC(2026, 10, 22, 12) * 1000;
+
+let lake: ReturnType<typeof temporaryLake>;
+let hub: TestHub;
+let query: QueryService;
+beforeEach(async () => {
+  lake = temporaryLake();
+  await open();
+});
+afterEach(async () => {
+  await query.stop();
+  await hub.engine.stop();
+  lake.remove();
+});
+
+async function open(): Promise<void> {
+  hub = await startHub(lake.directory);
+  const { engine } = hub;
+  const queryEngine: QueryEngine = {
+    definitions: hub.definitions,
+    captureAggregates: async (filter) => engine.captureAggregates(filter),
+    captureTable: async (table, range) => engine.captureTable(table, range),
+    status: async () => engine.status(),
+  };
+  query = await QueryService.start({ engine: queryEngine, lakeDir: lake.directory, memoryBytesMax: 256_000_000, timeoutMs: 10_000 });
+}
+
+function aggregates(changes: Partial<AggregateQuery> = {}): AggregateQuery {
+  return { window: '1m', fromUs: START_US, toUs: START_US + 3_600_000_000, gateways: null, devices: null, metrics: null, functions: DEFAULT_FUNCTIONS, limit: 1_000, after: null, ...changes };
+}
+
+const lane = laneOf('gw-1');
+
+async function commit(seq: number, count: number, exceptions: readonly ExceptionRecord[] = []): Promise<void> {
+  await hub.engine.openLane(lane, { epoch: EPOCH, lane: 'live', base: 1, assigned: seq });
+  hub.engine.submit(lane, batchOf(seq, START_US + (seq - 1) * 60_000_000, count, seq * 100, exceptions));
+  await hub.waitCommitted(laneAppId(lane), seq);
+}
+
+test.each(['1m', '1h', '10s', '1m_by_metric'])('%s answers the same from overlay, tail, lake and after a restart', async (window) => {
+  await hub.engine.openLane(lane, { epoch: EPOCH, lane: 'live', base: 1, assigned: 2 });
+  hub.engine.submit(lane, batchOf(1, START_US, 90, -20));
+  const overlay = await query.aggregates(aggregates({ window }));
+  await hub.waitCommitted(laneAppId(lane), 1);
+  const tail = await query.aggregates(aggregates({ window }));
+  expect(tail.rows).toEqual(overlay.rows);
+  expect(overlay.rows.length).toBe({ '1m': 2, '1h': 1, '10s': 9, '1m_by_metric': 2 }[window]);
+  await query.stop();
+  await hub.engine.stop();
+  await open();
+  const restarted = await query.aggregates(aggregates({ window }));
+  for (const [index, row] of restarted.rows.entries()) {
+    expect(row).toMatchObject({ ...overlay.rows[index], values: expect.anything() });
+    row.values.forEach((value, place) => expect(value).toBeCloseTo(overlay.rows[index].values[place] as number, 9));
+  }
+});
+
+test('a page ends with a cursor, and the pages together are the whole answer', async () => {
+  await commit(1, 200);
+  const whole = await query.aggregates(aggregates({ window: '10s' }));
+  expect(whole.rows.length).toBe(20);
+  const paged = [];
+  let after: AggregateQuery['after'] = null;
+  do {
+    const page: Awaited<ReturnType<QueryService['aggregates']>> = await query.aggregates(aggregates({ window: '10s', limit: 7, after }));
+    paged.push(...page.rows);
+    after = page.next;
+  } while (after !== null);
+  expect(paged).toEqual(whole.rows);
+});
+
+test('a window is provisional until the watermark passes it, then final, and says who keeps it open', async () => {
+  await commit(1, 60);
+  const open = await query.aggregates(aggregates());
+  expect(open.rows).toMatchObject([{ status: 'provisional', complete: false }]);
+  expect(open.waitingFor).toEqual(['gw-1']);
+  hub.engine.assertWatermark('gw-1', { us: START_US + 60_000_000, positions: [{ epoch: EPOCH, lane: 'live', seq: 1 }] });
+  const closed = await query.aggregates(aggregates());
+  expect(closed.rows).toMatchObject([{ status: 'final', complete: true, revision: 0, late: 0 }]);
+  expect(closed.waitingFor).toEqual([]);
+});
+
+test('an exception shows as lost in the windows that it overlaps, pending or committed, and they are not complete', async () => {
+  const gap: ExceptionRecord = {
+    kind: 'gap',
+    device: 'pump-1',
+    metric: 'temperature',
+    fromUs: START_US + 30_000_000,
+    toUs: START_US + 90_000_000,
+    readingCount: 60,
+    reason: 'buffer_full',
+    payload: null,
+  };
+  await hub.engine.openLane(lane, { epoch: EPOCH, lane: 'live', base: 1, assigned: 1 });
+  hub.engine.submit(lane, batchOf(1, START_US, 120, 0, [gap]));
+  const expected = [
+    { lost: 30, lostIsEstimate: true },
+    { lost: 30, lostIsEstimate: true },
+  ];
+  expect((await query.aggregates(aggregates())).rows).toMatchObject(expected);
+  await hub.waitCommitted(laneAppId(lane), 1);
+  expect((await query.aggregates(aggregates())).rows).toMatchObject(expected);
+  expect((await query.exceptions({ fromUs: 0, toUs: START_US * 2, gateways: null, devices: null, metrics: null, kinds: null, limit: 10, offset: 0 })).rows).toMatchObject([
+    { gateway: 'gw-1', kind: 'gap', device: 'pump-1', readingCount: 60, reason: 'buffer_full', seq: 1, idx: 0 },
+  ]);
+});
+
+test('raw readings come in order, page by page without gap or repetition', async () => {
+  await commit(1, 50);
+  await commit(2, 50);
+  for (const order of ['asc', 'desc'] as const) {
+    const values: (number | null)[] = [];
+    let after = null;
+    do {
+      const page: Awaited<ReturnType<QueryService['readings']>> = await query.readings({
+        fromUs: START_US,
+        toUs: START_US + 3_600_000_000,
+        gateways: null,
+        devices: ['pump-1'],
+        metrics: null,
+        order,
+        limit: 13,
+        after,
+      });
+      values.push(...page.rows.map((row) => row.value));
+      after = page.next;
+    } while (after !== null);
+    const expected = [...Array.from({ length: 50 }, (_, index) => 100 + index), ...Array.from({ length: 50 }, (_, index) => 200 + index)];
+    expect(values).toEqual(order === 'asc' ? expected : expected.reverse());
+  }
+});
+
+test('series are listed with their newest value and count, from lake and tail', async () => {
+  await commit(1, 10);
+  await hub.engine.stop();
+  await query.stop();
+  await open();
+  await commit(2, 10);
+  expect(await query.series()).toMatchObject({ rows: [{ gateway: 'gw-1', device: 'pump-1', metric: 'temperature', count: 20, lastValue: 209 }], truncated: false });
+});
+
+test('the query engine reads the lake and nothing else', async () => {
+  const reader = await LakeReader.open({ lakeDir: lake.directory, memoryBytesMax: 100_000_000, timeoutMs: 5_000 });
+  await expect(reader.query("SELECT * FROM read_csv('/etc/passwd')", [])).rejects.toMatchObject({ code: 'ERR_QUERY_FAILED' });
+  await expect(reader.query('SET enable_external_access = true', [])).rejects.toMatchObject({ code: 'ERR_QUERY_FAILED' });
+});
+
+test('a query that takes too long is interrupted, and the next one runs', async () => {
+  const reader = await LakeReader.open({ lakeDir: lake.directory, memoryBytesMax: 100_000_000, timeoutMs: 100 });
+  await expect(reader.query('SELECT count(*) FROM range(10000000000) a, range(1000) b', [])).rejects.toMatchObject({ code: 'ERR_QUERY_TIMEOUT' });
+  expect((await reader.query('SELECT 1 AS one', [])).get('one')).toEqual([1]);
+});
