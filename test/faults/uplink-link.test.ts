@@ -1,11 +1,12 @@
-import { WebSocket } from 'ws';
+import type { AddressInfo } from 'node:net';
+import { WebSocket, WebSocketServer } from 'ws';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { listTokens, revokeToken, createToken } from '../../hub/ingest/tokens.ts';
 import type { GatewayInfo } from '../../hub/ingest/gateways.ts';
 import { systemClock } from '../../shared/clock.ts';
 import { SluiceError } from '../../shared/errors.ts';
 import { inspectBatch } from '../../shared/batch/decode.ts';
-import { decodeHubMessage, encodeGatewayMessage } from '../../shared/uplink-codec.ts';
+import { decodeGatewayMessage, decodeHubMessage, encodeGatewayMessage, encodeHubMessage } from '../../shared/uplink-codec.ts';
 import { laneAppId, UPLINK_PATH, UPLINK_SUBPROTOCOL, type Hello, type HubMessage, type LaneName } from '../../shared/uplink.ts';
 import { Bench, newId, ofVersion, sealedBatch, until } from './uplink-parts.ts';
 
@@ -122,6 +123,7 @@ describe('an uplink over a good network', () => {
     // Positions go on while nothing is read, so the watchdog of 250 ms sees a slow hub, not a dead one.
     await new Promise((resolve) => setTimeout(resolve, 400));
     expect(uplink.state()).toMatchObject({ connected: true, reconnectsTotal: 0 });
+    expect(hub.engine.pendingBytes).toBeLessThan(400_000);
     hub.engine.held = false;
     await until(() => bench.journal.empty, 'all freed');
     expect(laneContents(bench.journal.epoch)).toEqual(range(1, 100));
@@ -272,6 +274,54 @@ describe('who may connect, and to what', () => {
     await until(() => bench.journal.empty, 'freed');
     expect(bench.journal.lakeId).toBe('lake-1');
     expect(accepting.state().status).toBe('connected');
+  });
+
+  test('a hub that does not compare lakes is compared by the gateway', async () => {
+    const server = new WebSocketServer({ port: 0, host: '127.0.0.1' });
+    const seen: string[] = [];
+    server.on('connection', (socket) => {
+      socket.on('message', (data: Buffer) => {
+        const message = decodeGatewayMessage(data);
+        seen.push(message.type);
+        if (message.type !== 'hello') return;
+        const { epoch, lane } = message;
+        const admission = { inFlightBytesMax: 1_000_000, backfillBytesPerSecond: 0 };
+        const hubInstance = newId();
+        const position = {
+          type: 'position',
+          hubInstance,
+          epoch,
+          lane,
+          generation: 0,
+          received: 0,
+          committed: 0,
+          status: 'open',
+          rewind: false,
+          admission,
+        } as const;
+        socket.send(
+          encodeHubMessage({
+            type: 'welcome',
+            hubInstance,
+            hubVersion: '1',
+            lakeId: 'lake-9',
+            gateway: 'g',
+            wireVersions: [1],
+            compressions: [],
+            wallUs: 1,
+            position,
+          }),
+        );
+      });
+    });
+    await new Promise((resolve) => server.once('listening', resolve));
+    bench.journal.lakeId = 'lake-1';
+    bench.journal.seal(sealedBatch(1));
+    const uplink = bench.uplink((server.address() as AddressInfo).port, 'slc_AAAAAAAAAAAAAAAAAAAAAA');
+    await until(() => uplink.state().status === 'wrong_lake', 'wrong lake');
+    expect(seen).toEqual(['hello']);
+    expect(bench.journal).toMatchObject({ lakeId: 'lake-1', empty: false });
+    server.close();
   });
 
   test('frames that are too large, text, garbage, or out of turn end the connection and nothing else', async () => {
