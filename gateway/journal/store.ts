@@ -6,9 +6,10 @@ import { existsSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { SluiceError } from '../../shared/errors.ts';
 import type { ExceptionRecord } from '../../shared/exception.ts';
-import { asSluiceError, connect, failureKind, type Connection } from './database.ts';
+import { asSluiceError, connect, failureKind, PAGE_BYTES, type Connection } from './database.ts';
 import { DATABASE_NAME, finishSalvage, pendingSalvages, quarantine, salvage, type SalvageReport } from './salvage.ts';
 import { prepareStatements } from './statements.ts';
+import { isWalDamaged } from './wal-check.ts';
 
 export interface StoreOptions {
   readonly directory: string;
@@ -28,8 +29,10 @@ export interface Store {
 export function openStore(options: StoreOptions): Store {
   const { directory, nowUs, pagesMax } = options;
   const file = path.join(directory, DATABASE_NAME);
-  // Without its database a WAL is half of a crash while moving aside; SQLite would take it for the new file's.
-  const damaged = options.damaged || (!existsSync(file) && existsSync(`${file}-wal`));
+  // A WAL without a database, or with one of no bytes, is half of a crash while moving aside, or damage: SQLite would delete it.
+  const damaged = options.damaged || ((statSync(file, { throwIfNoEntry: false })?.size ?? 0) === 0 && existsSync(`${file}-wal`));
+  // Before SQLite opens it: the first thing that a new connection does is to forget what it cannot read.
+  const walDamaged = !damaged && isWalDamaged(`${file}-wal`, PAGE_BYTES);
   let db: Connection | null = null;
   if (!damaged) {
     try {
@@ -50,7 +53,9 @@ export function openStore(options: StoreOptions): Store {
       throw asSluiceError(error);
     }
   }
-  return { db, gaps: takeUpSalvages(db, options) };
+  const gaps = takeUpSalvages(db, options);
+  if (walDamaged) gaps.push(gapBehind(db, nowUs));
+  return { db, gaps };
 }
 
 function isNotDamage(error: unknown): boolean {
@@ -81,6 +86,13 @@ function takeUpSalvages(db: Connection, { directory, nowUs }: StoreOptions): Exc
     finishSalvage(folder);
   }
   return gaps;
+}
+
+/** Groups behind the damage in a WAL arrived after everything that was kept. */
+function gapBehind(db: Connection, nowUs: number): ExceptionRecord {
+  const latest = db.prepare<[], { us: number }>('SELECT max((SELECT coalesce(max(arrival_to_us), 0) FROM batch), (SELECT coalesce(max(wall_us), 0) FROM opening)) AS us').get();
+  const fromUs = Math.min(latest?.us ?? 0, nowUs - 1);
+  return { kind: 'gap', device: null, metric: null, fromUs, toUs: nowUs, readingCount: null, reason: 'journal_corrupt: wal', payload: null };
 }
 
 /** How many readings the damage took cannot be known; when they arrived: after the oldest that were there, or the file's birth. */
