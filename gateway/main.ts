@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 /** `sluice-gateway`: arguments, environment, signals and exit codes; everything else is in gateway.ts. */
 import { systemClock } from '../shared/clock.ts';
-import { Command, createProgram, runCli, withConfig } from '../shared/cli.ts';
+import type { Command } from '../shared/cli.ts';
+import { createProgram, runCli, withConfig } from '../shared/cli.ts';
 import { createLogger } from '../shared/logging.ts';
 import { gatewayConfigSchema, type GatewayConfig } from './config.ts';
 import { addDevice, credentialsPath, listDevices, removeDevice } from './credentials.ts';

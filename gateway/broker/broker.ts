@@ -5,7 +5,7 @@
  * retained messages, sessions in memory). All bounds of a connection are set here.
  */
 import type { EventEmitter } from 'node:events';
-import { createServer as createHttpServer, type IncomingMessage } from 'node:http';
+import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import { createServer as createTcpServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
@@ -250,7 +250,7 @@ class MqttBroker implements Broker {
   }
 }
 
-function answerUpgradeRequired(_request: IncomingMessage, response: import('node:http').ServerResponse): void {
+function answerUpgradeRequired(_request: IncomingMessage, response: ServerResponse): void {
   response
     .writeHead(426, { 'content-type': 'text/plain', upgrade: 'websocket' })
     .end('MQTT over WebSocket: connect with the subprotocol mqtt\n');

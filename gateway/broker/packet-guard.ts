@@ -35,7 +35,7 @@ export class PacketGuard {
         this.#lengthBytes = 0;
         this.#length = 0;
       } else {
-        const fault = this.#lengthByte(chunk[at++] as number);
+        const fault = this.#lengthByte(chunk[at++]);
         if (fault !== null) return fault;
       }
     }

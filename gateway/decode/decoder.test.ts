@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { Packr } from 'msgpackr';
 import { describe, expect, test } from 'vitest';
+import { SluiceError } from '../../shared/errors.ts';
 import { BoundedSeriesRegistry } from '../journal/registry.ts';
 import { Decoder, lineDocument } from './decoder.ts';
 import { CollectingSink, type CollectedReading } from './test-sink.ts';
@@ -38,6 +39,16 @@ function decode(
 
 function reading(metric: string, value: number | null, us: number | null = null, more: Partial<CollectedReading> = {}): CollectedReading {
   return { device: 'd1', metric, tags: '', us, value, text: null, ...more };
+}
+
+/** The code of what is thrown, '' for nothing. */
+function faultOf(attempt: () => unknown): string {
+  try {
+    attempt();
+    return '';
+  } catch (error) {
+    return error instanceof SluiceError ? error.code : String(error);
+  }
 }
 
 const TELEMETRY = 'devices/d1/telemetry';
@@ -202,11 +213,7 @@ describe('faults of a whole message', () => {
       `{"a":${'9'.repeat(900_000)}}`,
     ]) {
       for (const topic of [TELEMETRY, 'devices/d1/m', 'influx/x']) {
-        try {
-          decode(topic, hostile);
-        } catch (error) {
-          expect(error).toMatchObject({ code: expect.stringMatching(/^ERR_DECODE_/) });
-        }
+        expect(faultOf(() => decode(topic, hostile))).toMatch(/^$|^ERR_DECODE_/);
       }
     }
     expect(performance.now() - startedMs).toBeLessThan(3000);
@@ -329,7 +336,7 @@ describe('line protocol', () => {
     new Decoder([], registry).decodeLineSlice(lines, 10, sink, { arrivalUs: 0, onlyDevice: null });
     const us = sink.readings[0]?.us as number;
     expect(Math.abs(us - 1_700_000_000_000_000)).toBeLessThan(3_600_000_000);
-    if (precision !== 'h' && precision !== 'm') expect(us).toBe(1_700_000_000_000_000);
+    expect(us % 3_600_000_000 === 0 || us === 1_700_000_000_000_000 || precision === 'm').toBe(true);
   });
 });
 
@@ -367,11 +374,7 @@ describe('MessagePack', () => {
         fc.dictionary(
           fc
             .string({ minLength: 1, maxLength: 20 })
-            .filter(
-              (key) =>
-                !['ts', 'time', 'timestamp', 'values', '__proto__'].includes(key) &&
-                !/[\u0000-\u001f\u007f-\u009f]|\p{Surrogate}/u.test(key),
-            ),
+            .filter((key) => !['ts', 'time', 'timestamp', 'values', '__proto__'].includes(key) && !/\p{Control}|\p{Surrogate}/u.test(key)),
           fc.double({ noNaN: true, noDefaultInfinity: true }),
         ),
         (fields) => {
@@ -397,15 +400,12 @@ test('random bytes give readings, exceptions or a typed error, for every format'
   );
   fc.assert(
     fc.property(bytes, fc.constantFrom(...formats), fc.constantFrom(TELEMETRY, 'devices/d1/m', 'any/x'), (payload, format, topic) => {
-      try {
-        const { readings } = decode(topic, Buffer.from(payload), { format });
-        for (const row of readings) {
-          expect(row.value === null || Number.isFinite(row.value)).toBe(true);
-          expect(row.value !== null || row.text !== null).toBe(true);
-          expect(row.us === null || Number.isSafeInteger(row.us)).toBe(true);
-        }
-      } catch (error) {
-        expect((error as { code?: string }).code).toMatch(/^ERR_DECODE_/);
+      let readings: CollectedReading[] = [];
+      expect(faultOf(() => ({ readings } = decode(topic, Buffer.from(payload), { format })))).toMatch(/^$|^ERR_DECODE_/);
+      for (const row of readings) {
+        expect(row.value === null || Number.isFinite(row.value)).toBe(true);
+        expect(row.value !== null || row.text !== null).toBe(true);
+        expect(row.us === null || Number.isSafeInteger(row.us)).toBe(true);
       }
     }),
     { numRuns: 3000 },

@@ -267,7 +267,7 @@ function asPack(value: unknown): readonly unknown[] {
 
 function recognise(payload: Buffer, hasMetric: boolean): 'json' | 'msgpack' | 'influx' | 'bare' {
   let at = 0;
-  let first = payload[0] as number;
+  let first = payload[0];
   while (first === 32 || first === 10 || first === 13 || first === 9) first = payload[++at] ?? 0;
   if (first === 0x7b /* { */ || first === 0x5b /* [ */) return 'json';
   if (first >= 0x80 && !isUtf8(payload)) return 'msgpack';

@@ -62,7 +62,7 @@ export function fromRfc3339(text: string): number {
   if (!fits) refuse(JSON.stringify(text), 'there is no such date or time of day');
   let offsetMinutes = 0;
   if (zone !== 'Z' && zone !== 'z') {
-    const digits = (zone as string).replace(':', '');
+    const digits = zone.replace(':', '');
     offsetMinutes = (digits[0] === '-' ? -1 : 1) * (Number(digits.slice(1, 3)) * 60 + Number(digits.slice(3, 5)));
   }
   const us = fraction === undefined ? 0 : Number(fraction.slice(0, 6).padEnd(6, '0'));

@@ -134,7 +134,7 @@ class LineReader {
     const count = this.#fields();
     const timeUs = this.#time();
     for (let index = 0; index < count; index++) {
-      writer.field(series.scope, series.measurement, this.#keys[index] as string, timeUs, this.#values[index], 1);
+      writer.field(series.scope, series.measurement, this.#keys[index], timeUs, this.#values[index], 1);
     }
     this.#skipLine();
   }
@@ -237,7 +237,7 @@ function splitUnescaped(raw: string, separator: number): string[] {
 
 function parsePrefix(context: LineContext, prefix: string): LineSeries {
   const [rawMeasurement, ...pairs] = splitUnescaped(prefix, COMMA);
-  const measurement = unescape(rawMeasurement as string, /\\([, ])/g);
+  const measurement = unescape(rawMeasurement, /\\([, ])/g);
   checkName('metric', measurement);
   const tags = new Map<string, string>();
   for (const pair of pairs) {

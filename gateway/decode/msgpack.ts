@@ -35,7 +35,7 @@ class MsgpackReader {
   }
 
   value(depth: number): unknown {
-    const tag = this.#bytes[this.#take(1)] as number;
+    const tag = this.#bytes[this.#take(1)];
     if (tag < 0x80) return tag;
     if (tag < 0x90) return this.#map(tag & 0x0f, depth);
     if (tag < 0xa0) return this.#array(tag & 0x0f, depth);

@@ -3,7 +3,7 @@ import { NAME_BYTES_MAX, canonicalTags } from '../../shared/reading.ts';
 import { TAGS_BYTES_MAX } from './limits.ts';
 
 // C0, DEL and C1 controls break terminals, CSV and logs; lone surrogates have no UTF-8.
-const UNUSABLE = /[\u0000-\u001f\u007f-\u009f]|\p{Surrogate}/u;
+const UNUSABLE = /\p{Control}|\p{Surrogate}/u;
 
 /** null, or why the name of a device, metric or tag cannot be used. */
 export function nameFault(name: string): string | null {
@@ -30,7 +30,7 @@ export function checkName(what: 'device' | 'metric' | 'tag', name: string): void
 export function checkedTags(tags: Readonly<Record<string, string>>): string {
   for (const key of Object.keys(tags)) {
     checkName('tag', key);
-    checkName('tag', tags[key] as string);
+    checkName('tag', tags[key]);
   }
   const canonical = canonicalTags(tags);
   const bytes = Buffer.byteLength(canonical);

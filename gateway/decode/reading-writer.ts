@@ -186,7 +186,7 @@ export class ReadingWriter {
     const problems = this.#problems ?? NO_PROBLEMS;
     // The payload stands once, with the first problem: 16 copies of it would help nobody.
     for (let index = 0; index < problems.length; index++)
-      sink.exception(exceptionOf(problems[index] as DecodeProblem, index === 0 ? cutPayload(payload) : null));
+      sink.exception(exceptionOf(problems[index], index === 0 ? cutPayload(payload) : null));
     const further = this.#problemCount - problems.length;
     if (further > 0) {
       const summary: ExceptionRecord = {

@@ -89,7 +89,7 @@ function matchLevels(rule: TopicRule, pattern: readonly string[], levels: readon
   let metric: string | null = null;
   const tags: Record<string, string> = {};
   for (let index = 0; index < pattern.length; index++) {
-    const wanted = pattern[index] as string;
+    const wanted = pattern[index];
     if (wanted === '#') return { rule, device, metric, tags }; // also matches the parent level [MQTT-4.7.1-2]
     const level = levels[index];
     if (level === undefined) return null;
@@ -116,7 +116,7 @@ export function suggestMatch(topic: string): string {
   const last = levels.length - 1;
   const fixed = (level: string): string => (IDENTITY_LEVEL.test(level) || !LEVEL.test(level) ? '+' : level);
   if (last === 0) return fixed(topic);
-  const wholeMessage = TELEMETRY_LEVEL.test(levels[last] as string);
+  const wholeMessage = TELEMETRY_LEVEL.test(levels[last]);
   return levels
     .map((level, index) => (index === last ? (wholeMessage ? level : '{metric}') : index === last - 1 ? '{device}' : fixed(level)))
     .join('/');

@@ -86,7 +86,7 @@ async function receive(incoming: IncomingMessage, bytesMax: number, grown: (tota
     if (cause instanceof SluiceError) throw cause;
     throw new SluiceError('ERR_HTTP_PARAMETER', `the body is cut after ${total} bytes: ${errorMessage(cause)}`, { cause });
   }
-  return chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks);
+  return chunks.length === 1 ? chunks[0] : Buffer.concat(chunks);
 }
 
 async function decode(received: Buffer, encoding: string, bytesMax: number, take: (bytes: number) => void): Promise<Buffer> {

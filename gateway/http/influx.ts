@@ -4,7 +4,7 @@
  * A body with faulty lines is answered 400 after its good lines are durable, as InfluxDB does ("partial write"): Telegraf
  * drops the faulty ones and goes on.
  */
-import { SluiceError, errorMessage } from '../../shared/errors.ts';
+import { SluiceError } from '../../shared/errors.ts';
 import { problemOf } from '../../shared/problem.ts';
 import { VERSION } from '../../shared/version.ts';
 import type { LinePrecision } from '../decode/line-protocol.ts';
@@ -54,8 +54,9 @@ export function influxError(error: unknown): Response {
 
 export function influxAnswer(result: IngestAnswer): Response {
   if (result.rejectedCount === 0) return new Response(null, { status: 204, headers: INFLUX_HEADERS });
-  const shown = result.rejected.slice(0, 16).map((problem) => errorMessage(problem.message));
+  const shown = result.rejected.slice(0, 16).map((problem) => problem.message);
   const more = result.rejectedCount > shown.length ? `; and ${result.rejectedCount - shown.length} more` : '';
   const what = result.accepted === 0 ? 'unable to parse' : 'partial write: unable to parse';
-  return answer(400, `${what}: ${shown.join('; ')}${more} dropped=${result.rejectedCount}`);
+  const forbidden = result.accepted === 0 && result.rejected.every((problem) => problem.code === 'ERR_BROKER_FORBIDDEN');
+  return answer(forbidden ? 403 : 400, `${what}: ${shown.join('; ')}${more} dropped=${result.rejectedCount}`);
 }

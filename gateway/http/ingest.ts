@@ -32,7 +32,7 @@ export class RejectedError extends SluiceError {
   readonly problemCount: number;
 
   constructor(result: DecodeResult) {
-    const first = result.problems[0] as DecodeProblem;
+    const first = result.problems[0];
     super(first.code, result.problemCount === 1 ? first.message : `${first.message} (and ${result.problemCount - 1} more)`);
     this.problems = result.problems;
     this.problemCount = result.problemCount;

@@ -4,7 +4,7 @@
  * Bounded: requests at a time, bytes of bodies at a time, time for headers and bodies. Reading status and metrics is free
  * for this machine; from elsewhere it takes a credential, as writing does.
  */
-import { createServer as createHttpServer, type IncomingMessage, type Server } from 'node:http';
+import { createServer as createHttpServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { getRequestListener, type HttpBindings } from '@hono/node-server';
@@ -229,7 +229,7 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
     keepAliveTimeout: KEEP_ALIVE_MS,
     maxHeaderSize: 16_384,
   };
-  const handle = (incoming: IncomingMessage, outgoing: import('node:http').ServerResponse): void => void listener(incoming, outgoing);
+  const handle = (incoming: IncomingMessage, outgoing: ServerResponse): void => void listener(incoming, outgoing);
   const server: Server =
     tls === null ? createHttpServer(limits, handle) : createHttpsServer({ ...limits, ...tls, minVersion: 'TLSv1.2' }, handle);
   const address = await listen({

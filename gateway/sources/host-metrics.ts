@@ -55,13 +55,13 @@ export function parseCpu(stat: string): { busy: number; all: number } | null {
   const fields = /^cpu\s+(.+)$/m.exec(stat)?.[1]?.trim().split(/\s+/).map(Number);
   if (fields === undefined || fields.length < 5) return null;
   const all = fields.slice(0, 8).reduce((sum, ticks) => sum + ticks, 0); // guest time is part of user time
-  const idle = (fields[3] as number) + (fields[4] as number);
+  const idle = fields[3] + fields[4];
   return { busy: all - idle, all };
 }
 
 export function parseMemory(meminfo: string): Map<string, number> {
   const bytes = new Map<string, number>();
-  for (const match of meminfo.matchAll(/^(\w+):\s+(\d+) kB$/gm)) bytes.set(match[1] as string, Number(match[2]) * 1024);
+  for (const match of meminfo.matchAll(/^(\w+):\s+(\d+) kB$/gm)) bytes.set(match[1], Number(match[2]) * 1024);
   return bytes;
 }
 
@@ -70,8 +70,8 @@ export function parseNetwork(dev: string): { received: number; sent: number } {
   let received = 0;
   let sent = 0;
   for (const match of dev.matchAll(/^\s*([^\s:]+):\s*(.+)$/gm)) {
-    if (INTERNAL_INTERFACE.test(match[1] as string)) continue;
-    const fields = (match[2] as string).trim().split(/\s+/).map(Number);
+    if (INTERNAL_INTERFACE.test(match[1])) continue;
+    const fields = match[2].trim().split(/\s+/).map(Number);
     received += fields[0] ?? 0;
     sent += fields[8] ?? 0;
   }
@@ -106,7 +106,7 @@ class HostSampler {
   #load(values: Map<string, number>): void {
     const load = read(`${this.#root}/proc/loadavg`)?.split(' ').map(Number);
     if (load === undefined) return;
-    for (const [index, minutes] of [1, 5, 15].entries()) values.set(`load.${minutes}m`, load[index] as number);
+    for (const [index, minutes] of [1, 5, 15].entries()) values.set(`load.${minutes}m`, load[index]);
     const uptime = Number(read(`${this.#root}/proc/uptime`)?.split(' ')[0]);
     values.set('uptime.seconds', uptime);
   }
