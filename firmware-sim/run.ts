@@ -17,7 +17,7 @@ const RECONNECT_MS_MIN = 200;
 const RECONNECT_MS_SPREAD = 300;
 const CONNECT_TIMEOUT_MS = 5000;
 /** The horizon is so many ledger intervals ahead: a slow disk may delay one write without stopping the fleet. */
-const HORIZON_INTERVALS = 3;
+const HORIZON_INTERVALS = 5;
 
 export interface RunOptions {
   readonly config: SimConfig;
@@ -76,12 +76,12 @@ export async function runFleet({ config, clock, stop, output }: RunOptions): Pro
     return createLedger({ fleet: spec, urls, complete, writtenMs: nowMs, endMs: ended, horizonMs }, fleet.progress);
   };
   // The ledger goes to the disk before the horizon is raised: never the other way round.
-  const saveLedger = (): void => {
+  const saveLedger = async (): Promise<void> => {
     const horizonMs = Math.max(startMs, clock.nowUs() / 1000) + HORIZON_INTERVALS * config.ledgerIntervalMs;
-    writeLedger(config.ledger, ledgerNow(false, horizonMs));
+    await writeLedger(config.ledger, ledgerNow(false, horizonMs));
     fleet.raiseHorizon(horizonMs);
   };
-  saveLedger();
+  await saveLedger();
 
   const meter = new SelfLimitMeter();
   const progress = new ProgressLine({ fleet, output, startMs, endMs, clock, troubles });
@@ -90,30 +90,33 @@ export async function runFleet({ config, clock, stop, output }: RunOptions): Pro
   progress.start();
   stop.addEventListener('abort', () => fleet.stop(), { once: true });
   if (stop.aborted) fleet.stop();
+  let saving: Promise<void> | null = null;
   let failed: (error: unknown) => void = () => {};
   const ledgerFailure = new Promise<never>((_, reject) => {
     failed = reject;
   });
   // This interval also keeps the process alive while every socket is refused.
-  const saving = setInterval(() => {
-    try {
-      saveLedger();
-    } catch (error) {
-      failed(error);
-    }
+  const saveTimer = setInterval(() => {
+    saving ??= saveLedger()
+      .catch(failed)
+      .finally(() => {
+        saving = null;
+      });
   }, config.ledgerIntervalMs);
   try {
     const drained = await Promise.race([fleet.finished(config.drainTimeout * 1000), ledgerFailure]);
     meter.stop();
+    clearInterval(saveTimer);
+    await saving; // or it would be renamed over the last one
     await fleet.close();
     const ledger = ledgerNow(true, null);
-    writeLedger(config.ledger, ledger);
+    await writeLedger(config.ledger, ledger);
     return {
       ledger,
       summary: runSummary({ fleet, ledger, drained, selfLimit: meter.measure(), troubles, elapsedMs: clock.nowUs() / 1000 - startMs }),
     };
   } finally {
-    clearInterval(saving);
+    clearInterval(saveTimer);
     progress.stop();
     await fleet.close();
   }

@@ -40,9 +40,9 @@ beforeEach(() => {
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
 describe('a ledger', () => {
-  test('comes back from its file as it was, and leaves no temporary file', () => {
+  test('comes back from its file as it was, and leaves no temporary file', async () => {
     const file = path.join(directory, 'deeper', 'ledger.json');
-    writeLedger(file, ledger());
+    await writeLedger(file, ledger());
     expect(readLedger(file)).toEqual(ledger());
     expect(readdirSync(path.dirname(file))).toEqual(['ledger.json']);
   });
@@ -60,11 +60,11 @@ describe('a ledger', () => {
     expect(ledger().totals).toMatchObject({ messagesSent: 80, messagesAcked: 72 });
   });
 
-  test('that cannot be written is a typed error', () => {
+  test('that cannot be written is a typed error', async () => {
     writeFileSync(path.join(directory, 'file'), '');
-    expect(() => writeLedger(path.join(directory, 'file', 'ledger.json'), ledger())).toThrow(
-      expect.objectContaining({ code: 'ERR_SIM_LEDGER_WRITE' }),
-    );
+    await expect(writeLedger(path.join(directory, 'file', 'ledger.json'), ledger())).rejects.toMatchObject({
+      code: 'ERR_SIM_LEDGER_WRITE',
+    });
   });
 
   test.each([

@@ -14,7 +14,8 @@
  * `horizonMs`, which is all that may have been sent, because the fleet sends nothing due later before the next ledger is
  * on the disk.
  */
-import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { SluiceError, errorMessage } from '../../shared/errors.ts';
@@ -107,29 +108,21 @@ export function createLedger(state: LedgerState, progress: readonly DeviceProgre
   };
 }
 
-function discard(file: string): void {
-  try {
-    rmSync(file, { force: true });
-  } catch {
-    // What cannot be removed is only litter; the error that led here is the one to report.
-  }
-}
-
-/** @throws SluiceError ERR_SIM_LEDGER_WRITE; the ledger that was there before stays whole. */
-export function writeLedger(file: string, ledger: Ledger): void {
+/**
+ * Durable when it resolves. Asynchronous because an fsync can take seconds on a busy disk, and a fleet that stands still
+ * meanwhile would measure the disk of the simulator.
+ *
+ * @throws SluiceError ERR_SIM_LEDGER_WRITE; the ledger that was there before stays whole.
+ */
+export async function writeLedger(file: string, ledger: Ledger): Promise<void> {
   const temporary = `${file}.${process.pid}.tmp`;
   try {
-    mkdirSync(path.dirname(path.resolve(file)), { recursive: true });
-    const descriptor = openSync(temporary, 'w');
-    try {
-      writeSync(descriptor, `${JSON.stringify(ledger)}\n`);
-      fsyncSync(descriptor);
-    } finally {
-      closeSync(descriptor);
-    }
-    renameSync(temporary, file);
+    await mkdir(path.dirname(path.resolve(file)), { recursive: true });
+    await writeFile(temporary, `${JSON.stringify(ledger)}\n`, { flush: true });
+    await rename(temporary, file);
   } catch (cause) {
-    discard(temporary);
+    // What cannot be removed is only litter; the error that led here is the one to report.
+    await rm(temporary, { force: true }).catch(() => {});
     throw new SluiceError('ERR_SIM_LEDGER_WRITE', `cannot write the ledger ${file}: ${errorMessage(cause)}`, { cause });
   }
 }

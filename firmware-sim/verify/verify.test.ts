@@ -20,7 +20,7 @@ let directory: string;
 let hub: FakeHub | null = null;
 let options: Omit<VerifyOptions, 'hubUrl'>;
 
-beforeEach(() => {
+beforeEach(async () => {
   directory = mkdtempSync(path.join(tmpdir(), 'sluice-verify-'));
   options = {
     ledgerFile: path.join(directory, 'ledger.json'),
@@ -30,7 +30,7 @@ beforeEach(() => {
     otherRuns: false,
     onProgress: () => {},
   };
-  writeLedger(options.ledgerFile, sceneLedger());
+  await writeLedger(options.ledgerFile, sceneLedger());
 });
 
 afterEach(() => {
@@ -39,9 +39,9 @@ afterEach(() => {
 });
 
 /** Verifies a real lake of Parquet files and a hub that are right but for what `plant` does to them. */
-async function verifyScene(plant: (scene: Scene) => void): Promise<VerifyReport> {
+async function verifyScene(plant: (scene: Scene) => unknown): Promise<VerifyReport> {
   const scene: Scene = { rows: sceneRows(), exceptions: [], hubRows: null, change: (row) => row };
-  plant(scene);
+  await plant(scene);
   const half = Math.floor(scene.rows.length / 2);
   await writeFakeLake(options.lakeDir, [scene.rows.slice(0, half), scene.rows.slice(half)], scene.exceptions);
   hub = await startFakeHub(() => scene.hubRows ?? scene.rows, scene.change);
@@ -112,7 +112,7 @@ describe('verify', () => {
     expect(report.lake.exceptions).toEqual({ gap: 1 });
   });
 
-  test.each<[string, (scene: Scene) => void, string]>([
+  test.each<[string, (scene: Scene) => unknown, string]>([
     ['an empty lake', (scene) => (scene.rows = []), 'no reading of the ledger is in the lake'],
     ['a hub that answers nothing', (scene) => (scene.hubRows = []), 'the hub answered no window'],
     ['a ledger without readings', () => writeLedger(options.ledgerFile, sceneLedger(0)), 'the ledger has no readings'],
