@@ -142,7 +142,7 @@ export class ByteReader {
   }
 
   byte(): number {
-    return this.bytes[this.take(1)] as number;
+    return this.bytes[this.take(1)];
   }
 
   /** An integer in any MessagePack form, in [lowest, highest] (safe integers both). */

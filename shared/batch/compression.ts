@@ -35,12 +35,14 @@ interface ZlibWithZstd {
   readonly constants: { readonly ZSTD_c_compressionLevel?: number };
 }
 
+// oxlint-disable-next-line typescript/no-unsafe-type-assertion -- every member is looked for before it is used
 const builtin = zlib as unknown as ZlibWithZstd;
 const binding = builtin.zstdCompressSync === undefined ? await loadBinding() : null;
 
 async function loadBinding(): Promise<ZstdBinding | null> {
   try {
     const module = (await import('@cloudpss/zstd/napi')) as { _NapiBindings: ZstdBinding };
+    // oxlint-disable-next-line no-underscore-dangle -- the package's only way to its synchronous streams
     return module._NapiBindings;
   } catch {
     return null; // optional: without it, or without a binary for this machine, batches are compressed with brotli
@@ -80,7 +82,7 @@ export function zstdCompressSync(bytes: Uint8Array, level: number): Uint8Array {
   const parts: Buffer[] = [];
   stream.data(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength), (part) => parts.push(part));
   stream.end((part) => parts.push(part));
-  return parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts);
+  return parts.length === 1 ? parts[0] : Buffer.concat(parts);
 }
 
 const compressors = new Map<number, ZstdStream>();
@@ -144,19 +146,19 @@ function walkZstdFrame(bytes: Uint8Array): number[] {
   const damaged = (what: string): SluiceError => malformed(`zstd frame: ${what}`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (bytes.length < 9 || view.getUint32(0, true) !== 0xfd2fb528) throw damaged('no magic number');
-  const descriptor = bytes[4] as number;
+  const descriptor = bytes[4];
   const singleSegment = (descriptor & 0x20) !== 0;
   if ((descriptor & 0x03) !== 0 || (descriptor & 0x08) !== 0) throw damaged(`descriptor ${descriptor}`);
-  const sizeBytes = [singleSegment ? 1 : 0, 2, 4, 8][descriptor >>> 6] as number;
+  const sizeBytes = [singleSegment ? 1 : 0, 2, 4, 8][descriptor >>> 6];
   let offset = 5 + (singleSegment ? 0 : 1) + sizeBytes;
   if (!singleSegment) {
-    const base = 2 ** (10 + ((bytes[5] as number) >>> 3));
-    if (base + (base / 8) * ((bytes[5] as number) & 7) > ZSTD_WINDOW_BYTES_MAX) throw damaged('window above 8 MiB');
+    const base = 2 ** (10 + (bytes[5] >>> 3));
+    if (base + (base / 8) * (bytes[5] & 7) > ZSTD_WINDOW_BYTES_MAX) throw damaged('window above 8 MiB');
   }
   const ends: number[] = [];
   for (let last = false; !last;) {
     if (offset + 3 > bytes.length) throw damaged('ends inside a block header');
-    const header = (bytes[offset] as number) | ((bytes[offset + 1] as number) << 8) | ((bytes[offset + 2] as number) << 16);
+    const header = bytes[offset] | (bytes[offset + 1] << 8) | (bytes[offset + 2] << 16);
     last = (header & 1) === 1;
     offset += 3 + (((header >>> 1) & 3) === 1 ? 1 : header >>> 3);
     ends.push(last && (descriptor & 0x04) !== 0 ? offset + 4 : offset);

@@ -63,12 +63,12 @@ function checkRuns(runs: SeriesRuns): void {
   if (runOffsets.length !== runCount + 1 || runOffsets[0] !== 0 || runOffsets[runCount] !== count)
     throw badContent('run offsets do not fit the series');
   for (let s = 0; s < runCount; s++) {
-    const start = runOffsets[s] as number;
-    const end = runOffsets[s + 1] as number;
+    const start = runOffsets[s];
+    const end = runOffsets[s + 1];
     if (end <= start) throw badContent(`run ${s} is empty`);
     let previous = -TIME_US_MAX;
     for (let i = start; i < end; i++) {
-      const timeUs = eventTimeUs[i] as number;
+      const timeUs = eventTimeUs[i];
       if (!(timeUs >= previous && timeUs <= TIME_US_MAX) || !Number.isInteger(timeUs))
         throw badContent(`event time ${timeUs} in run ${s} is below the one before or out of range`);
       previous = timeUs;

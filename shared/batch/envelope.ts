@@ -70,7 +70,7 @@ export function readEnvelope(bytes: Uint8Array): Envelope {
   if (checksumAt <= MAGIC.length) throw new SluiceError('ERR_BATCH_TRUNCATED', `batch: ${bytes.length} bytes are too few`);
   const stored = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).getUint32(checksumAt);
   const actual = zlib.crc32(bytes.subarray(0, checksumAt));
-  const wireVersion = bytes[MAGIC.length] as number;
+  const wireVersion = bytes[MAGIC.length];
   if (stored === actual && wireVersion !== WIRE_VERSION) {
     throw new SluiceError('ERR_BATCH_VERSION', `batch: wire version ${wireVersion}, this program knows ${WIRE_VERSION}`);
   }
@@ -93,7 +93,7 @@ function readFields(bytes: Uint8Array): Envelope {
   const reader = new ByteReader(bytes, MAGIC.length + 1, 'ERR_BATCH_TRUNCATED');
   const fields = reader.arrayHeader('envelope');
   if (fields !== FIELDS) throw malformed(`the envelope has ${fields} fields, not ${FIELDS}`);
-  const compression = COMPRESSIONS[reader.integer('compression', 0, COMPRESSIONS.length - 1)] as Compression;
+  const compression = COMPRESSIONS[reader.integer('compression', 0, COMPRESSIONS.length - 1)];
   const rawBytes = bounded(reader, 'raw bytes', RAW_BYTES_MAX);
   const readingCount = bounded(reader, 'readings', READINGS_MAX);
   const seriesCount = bounded(reader, 'series', SERIES_MAX);

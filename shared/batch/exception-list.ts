@@ -52,7 +52,7 @@ export function readExceptions(reader: ByteReader, count: number): ExceptionReco
   for (let i = 0; i < count; i++) {
     const fields = reader.arrayHeader('exception');
     if (fields !== FIELDS) throw malformed(`an exception has ${fields} fields, not ${FIELDS}`);
-    const kind = EXCEPTION_KINDS[reader.integer('kind of an exception', 0, EXCEPTION_KINDS.length - 1)] as ExceptionKind;
+    const kind = EXCEPTION_KINDS[reader.integer('kind of an exception', 0, EXCEPTION_KINDS.length - 1)];
     const device = readOptionalName(reader, 'device of an exception');
     const metric = readOptionalName(reader, 'metric of an exception');
     const fromUs = reader.integer('fromUs of an exception', -Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER);

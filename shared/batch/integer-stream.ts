@@ -30,10 +30,10 @@ function bitWidth(range: number): number {
 export function writeIntegers(writer: ByteWriter, values: ArrayLike<number>): void {
   const count = values.length;
   if (count === 0) return;
-  let minimum = values[0] as number;
+  let minimum = values[0];
   let maximum = minimum;
   for (let i = 1; i < count; i++) {
-    const value = values[i] as number;
+    const value = values[i];
     if (value < minimum) minimum = value;
     else if (value > maximum) maximum = value;
   }
@@ -54,8 +54,8 @@ export function writeIntegers(writer: ByteWriter, values: ArrayLike<number>): vo
   const { bytes, offset } = writer.reserve(planes * count + Math.ceil((bits * count) / 8));
   for (let plane = 0; plane < planes; plane++) {
     const start = offset + plane * count;
-    if (plane < 4) for (let i = 0; i < count; i++) bytes[start + i] = ((values[i] as number) - minimum) >>> (8 * plane);
-    else for (let i = 0; i < count; i++) bytes[start + i] = ((values[i] as number) - minimum) / 2 ** (8 * plane);
+    if (plane < 4) for (let i = 0; i < count; i++) bytes[start + i] = (values[i] - minimum) >>> (8 * plane);
+    else for (let i = 0; i < count; i++) bytes[start + i] = (values[i] - minimum) / 2 ** (8 * plane);
   }
   if (bits > 0) packTop(bytes, offset + planes * count, values, minimum, planes, bits);
 }
@@ -66,7 +66,7 @@ function packTop(bytes: Uint8Array, start: number, values: ArrayLike<number>, mi
   let held = 0;
   let heldBits = 0;
   for (let i = 0; i < values.length; i++) {
-    held |= (((values[i] as number) - minimum) / divisor) << heldBits;
+    held |= ((values[i] - minimum) / divisor) << heldBits;
     heldBits += bits;
     if (heldBits >= 8) {
       bytes[position++] = held;
@@ -81,7 +81,7 @@ function packTop(bytes: Uint8Array, start: number, values: ArrayLike<number>, mi
 function topEntropy(values: ArrayLike<number>, minimum: number, planes: number): number {
   const counts = new Uint32Array(128);
   const divisor = 2 ** (8 * planes);
-  for (let i = 0; i < values.length; i++) counts[(((values[i] as number) - minimum) / divisor) | 0]! += 1;
+  for (let i = 0; i < values.length; i++) counts[((values[i] - minimum) / divisor) | 0] += 1;
   return entropyBits(counts, values.length) / values.length;
 }
 
@@ -100,11 +100,11 @@ export function estimateBits(values: ArrayLike<number>): number {
   const counts = new Uint32Array(256 + 64);
   let extra = 0;
   for (let i = 0; i < values.length; i++) {
-    const value = values[i] as number;
-    if (value < 255) counts[value]! += 1;
+    const value = values[i];
+    if (value < 255) counts[value] += 1;
     else {
       const width = bitWidth(value);
-      counts[255 + width]! += 1;
+      counts[255 + width] += 1;
       extra += width - 1;
     }
   }
@@ -133,12 +133,11 @@ export function readIntegers(reader: ByteReader, what: string, count: number, lo
   for (let plane = planes - 1; plane >= 0; plane--) {
     const from = start + plane * count;
     const add = plane === 0 ? minimum : 0;
-    for (let i = 0; i < count; i++) out[i] = (out[i] as number) * 256 + (bytes[from + i] as number) + add;
+    for (let i = 0; i < count; i++) out[i] = out[i] * 256 + bytes[from + i] + add;
   }
   if (minimum + (2 ** width - 1) > highest) {
     // Beyond 2^53 the sum is rounded, but then it is above `highest` all the same.
-    for (let i = 0; i < count; i++)
-      if ((out[i] as number) > highest) throw malformed(`${what} is ${out[i]}, allowed is ${lowest}..${highest}`);
+    for (let i = 0; i < count; i++) if (out[i] > highest) throw malformed(`${what} is ${out[i]}, allowed is ${lowest}..${highest}`);
   }
   return out;
 }
@@ -149,7 +148,7 @@ function unpackTop(bytes: Uint8Array, start: number, out: Float64Array, bits: nu
     const shift = bits === 1 ? 3 : bits === 2 ? 2 : 1;
     const within = (1 << shift) - 1;
     for (let i = 0; i < out.length; i++) {
-      out[i] = (((bytes[start + (i >>> shift)] as number) >>> ((i & within) * bits)) & mask) + add;
+      out[i] = ((bytes[start + (i >>> shift)] >>> ((i & within) * bits)) & mask) + add;
     }
     return;
   }
@@ -158,7 +157,7 @@ function unpackTop(bytes: Uint8Array, start: number, out: Float64Array, bits: nu
   let heldBits = 0;
   for (let i = 0; i < out.length; i++) {
     if (heldBits < bits) {
-      held |= (bytes[position++] as number) << heldBits;
+      held |= bytes[position++] << heldBits;
       heldBits += 8;
     }
     out[i] = (held & mask) + add;

@@ -14,27 +14,27 @@ export function sortIntoRuns(columns: ReadingColumns, table: readonly Series[]):
   const { count, series } = columns;
   const counts = new Uint32Array(table.length);
   for (let i = 0; i < count; i++) {
-    const id = series[i] as number;
+    const id = series[i];
     assert(id < table.length, 'a reading points behind the series table');
-    counts[id]! += 1;
+    counts[id] += 1;
   }
   const { seriesTable, rankOf } = rankSeries(table, counts);
   const runOffsets = new Uint32Array(seriesTable.length + 1);
-  for (let id = 0; id < table.length; id++) if ((counts[id] as number) > 0) runOffsets[(rankOf[id] as number) + 1]! += counts[id] as number;
-  for (let s = 0; s < seriesTable.length; s++) runOffsets[s + 1]! += runOffsets[s] as number;
+  for (let id = 0; id < table.length; id++) if (counts[id] > 0) runOffsets[rankOf[id] + 1] += counts[id];
+  for (let s = 0; s < seriesTable.length; s++) runOffsets[s + 1] += runOffsets[s];
   const order = new Uint32Array(count);
   const next = runOffsets.slice(0, seriesTable.length);
   for (let i = 0; i < count; i++) {
-    const rank = rankOf[series[i] as number] as number;
-    order[next[rank]!++] = i;
+    const rank = rankOf[series[i]];
+    order[next[rank]++] = i;
   }
   sortByTime(order, runOffsets, columns.eventTimeUs);
   const eventTimeUs = new Float64Array(count);
   const value = new Float64Array(count);
   for (let i = 0; i < count; i++) {
-    const from = order[i] as number;
-    eventTimeUs[i] = columns.eventTimeUs[from] as number;
-    value[i] = columns.value[from] as number;
+    const from = order[i];
+    eventTimeUs[i] = columns.eventTimeUs[from];
+    value[i] = columns.value[from];
   }
   return { count, seriesTable, runOffsets, eventTimeUs, value, ...compactTexts(columns, order) };
 }
@@ -46,14 +46,14 @@ function rankSeries(table: readonly Series[], counts: Uint32Array): { seriesTabl
   for (let id = 0; id < table.length; id++) {
     if (counts[id] === 0) continue;
     const before = used[used.length - 1];
-    if (before !== undefined && compareSeries(table[before] as Series, table[id] as Series) >= 0) inOrder = false;
+    if (before !== undefined && compareSeries(table[before], table[id]) >= 0) inOrder = false;
     used.push(id);
   }
-  if (!inOrder) used.sort((a, b) => compareSeries(table[a] as Series, table[b] as Series));
+  if (!inOrder) used.sort((a, b) => compareSeries(table[a], table[b]));
   const seriesTable: Series[] = [];
   const rankOf = new Uint32Array(table.length);
   for (const id of used) {
-    const entry = table[id] as Series;
+    const entry = table[id];
     const before = seriesTable[seriesTable.length - 1];
     if (before === undefined || compareSeries(before, entry) !== 0) seriesTable.push(entry);
     rankOf[id] = seriesTable.length - 1;
@@ -64,13 +64,13 @@ function rankSeries(table: readonly Series[], counts: Uint32Array): { seriesTabl
 /** Sorts the runs that are not in ascending time already (the sort of typed arrays is stable). */
 function sortByTime(order: Uint32Array, runOffsets: Uint32Array, eventTimeUs: Float64Array): void {
   for (let s = 0; s + 1 < runOffsets.length; s++) {
-    const start = runOffsets[s] as number;
-    const end = runOffsets[s + 1] as number;
+    const start = runOffsets[s];
+    const end = runOffsets[s + 1];
     let ascending = true;
     for (let i = start + 1; i < end && ascending; i++) {
-      ascending = (eventTimeUs[order[i - 1] as number] as number) <= (eventTimeUs[order[i] as number] as number);
+      ascending = eventTimeUs[order[i - 1]] <= eventTimeUs[order[i]];
     }
-    if (!ascending) order.subarray(start, end).sort((a, b) => (eventTimeUs[a] as number) - (eventTimeUs[b] as number));
+    if (!ascending) order.subarray(start, end).sort((a, b) => eventTimeUs[a] - eventTimeUs[b]);
   }
 }
 
@@ -80,7 +80,7 @@ function compactTexts(columns: ReadingColumns, order: Uint32Array): { text: Uint
   const texts: string[] = [];
   const indexOf = new Map<string, number>();
   for (let i = 0; i < order.length; i++) {
-    const old = columns.text[order[i] as number] as number;
+    const old = columns.text[order[i]];
     if (old === 0) continue;
     const content = columns.texts[old - 1];
     assert(content !== undefined, 'a reading points behind the texts');

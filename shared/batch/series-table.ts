@@ -18,17 +18,17 @@ export function writeSeriesTable(writer: ByteWriter, table: readonly Series[]): 
   const metricOf = new Uint32Array(table.length);
   const tagsOf = new Uint32Array(table.length);
   for (let s = 0; s < table.length; s++) {
-    const series = table[s] as Series;
+    const series = table[s];
     const last = devices.length - 1;
-    if (last >= 0 && devices[last] === series.device) perDevice[last]! += 1;
+    if (last >= 0 && devices[last] === series.device) perDevice[last] += 1;
     else {
-      if (last >= 0 && (devices[last] as string) > series.device) throw badContent(`device "${series.device}" is out of order`);
+      if (last >= 0 && devices[last] > series.device) throw badContent(`device "${series.device}" is out of order`);
       devices.push(series.device);
       perDevice.push(1);
     }
-    metricOf[s] = metrics.get(series.metric) as number;
-    tagsOf[s] = tags.get(series.tags) as number;
-    const again = s > 0 && series.device === (table[s - 1] as Series).device;
+    metricOf[s] = metrics.get(series.metric)!;
+    tagsOf[s] = tags.get(series.tags)!;
+    const again = s > 0 && series.device === table[s - 1].device;
     if (again && !ascends(metricOf, tagsOf, s)) throw badContent(`series ${s} of device "${series.device}" is out of order`);
   }
   for (const name of devices) if (!isValidName(name)) throw badContent(`${JSON.stringify(name)} is no name of a device`);
@@ -56,14 +56,14 @@ export function readSeriesTable(reader: ByteReader, seriesCount: number): Series
   const tagsOf = readIntegers(reader, 'tags index', seriesCount, 0, tags.length - 1);
   const table: Series[] = [];
   for (let d = 0; d < devices.length; d++) {
-    const end = table.length + (perDevice[d] as number);
+    const end = table.length + perDevice[d];
     if (end > seriesCount) throw malformed(`devices have more than the ${seriesCount} series of the envelope`);
     for (let s = table.length; s < end; s++) {
-      if (s > end - (perDevice[d] as number) && !ascends(metricOf, tagsOf, s)) throw malformed(`series ${s} is not above the one before`);
+      if (s > end - perDevice[d] && !ascends(metricOf, tagsOf, s)) throw malformed(`series ${s} is not above the one before`);
       table.push({
-        device: devices[d] as string,
-        metric: metrics[metricOf[s] as number] as string,
-        tags: tags[tagsOf[s] as number] as string,
+        device: devices[d],
+        metric: metrics[metricOf[s]],
+        tags: tags[tagsOf[s]],
       });
     }
   }
@@ -72,9 +72,9 @@ export function readSeriesTable(reader: ByteReader, seriesCount: number): Series
 }
 
 function ascends(metricOf: ArrayLike<number>, tagsOf: ArrayLike<number>, s: number): boolean {
-  const metric = metricOf[s] as number;
-  const before = metricOf[s - 1] as number;
-  return metric > before || (metric === before && (tagsOf[s] as number) > (tagsOf[s - 1] as number));
+  const metric = metricOf[s];
+  const before = metricOf[s - 1];
+  return metric > before || (metric === before && tagsOf[s] > tagsOf[s - 1]);
 }
 
 /** Distinct strings in ascending order, each with its position. */
@@ -94,8 +94,10 @@ function isCanonicalTags(tags: string): boolean {
     return false; // what is no JSON is no tags: the answer says all there is to say
   }
   if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) return false;
+  const checked: [string, string][] = [];
   for (const [key, value] of Object.entries(parsed)) {
     if (typeof value !== 'string' || Buffer.byteLength(value) > NAME_BYTES_MAX || !isValidName(key)) return false;
+    checked.push([key, value]);
   }
-  return canonicalTags(parsed as Record<string, string>) === tags;
+  return canonicalTags(Object.fromEntries(checked)) === tags;
 }

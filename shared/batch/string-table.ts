@@ -68,12 +68,11 @@ export function readNames(reader: ByteReader, what: string, countMax: number, by
   let total = 0;
   let stored = 0;
   for (let i = 0; i < count; i++) {
-    const length = (prefixes[i] as number) + (suffixes[i] as number);
+    const length = prefixes[i] + suffixes[i];
     if (length > bytesMax) throw malformed(`${what} has ${length} bytes, allowed are ${bytesMax}`);
-    if ((prefixes[i] as number) > (i === 0 ? 0 : (prefixes[i - 1] as number) + (suffixes[i - 1] as number)))
-      throw malformed(`${what} shares more than there is`);
+    if (prefixes[i] > (i === 0 ? 0 : prefixes[i - 1] + suffixes[i - 1])) throw malformed(`${what} shares more than there is`);
     total += length;
-    stored += suffixes[i] as number;
+    stored += suffixes[i];
   }
   if (total > STRING_TABLE_BYTES_MAX) throw tooLarge(`${what}: ${total} bytes of names, allowed are ${STRING_TABLE_BYTES_MAX}`);
   let from = reader.take(stored);
@@ -81,10 +80,10 @@ export function readNames(reader: ByteReader, what: string, countMax: number, by
   const current = Buffer.alloc(bytesMax);
   const names: string[] = [];
   for (let i = 0; i < count; i++) {
-    const end = (prefixes[i] as number) + (suffixes[i] as number);
-    for (let k = prefixes[i] as number; k < end; k++) current[k] = reader.bytes[from++] as number;
+    const end = prefixes[i] + suffixes[i];
+    for (let k = prefixes[i]; k < end; k++) current[k] = reader.bytes[from++];
     const name = ascii ? current.toString('latin1', 0, end) : decodeText(current.subarray(0, end), what);
-    if (i > 0 && !((names[i - 1] as string) < name)) throw malformed(`${what} "${name}" is not above the one before`);
+    if (i > 0 && !(names[i - 1] < name)) throw malformed(`${what} "${name}" is not above the one before`);
     names.push(name);
   }
   return names;
@@ -114,6 +113,6 @@ export function readTexts(reader: ByteReader, countMax: number): string[] {
 
 function isAscii(bytes: Uint8Array, from: number, to: number): boolean {
   let seen = 0;
-  for (let i = from; i < to; i++) seen |= bytes[i] as number;
+  for (let i = from; i < to; i++) seen |= bytes[i];
   return seen < 0x80;
 }

@@ -17,13 +17,13 @@ export function writeTextColumn(writer: ByteWriter, runOffsets: Uint32Array, tex
   const hasText = new Uint8Array(runCount);
   const indexes: number[] = [];
   for (let s = 0; s < runCount; s++) {
-    const start = runOffsets[s] as number;
-    const end = runOffsets[s + 1] as number;
+    const start = runOffsets[s];
+    const end = runOffsets[s + 1];
     for (let i = start; i < end; i++) {
-      if ((text[i] as number) > texts.length) throw badContent(`text ${text[i]} of ${texts.length}`);
+      if (text[i] > texts.length) throw badContent(`text ${text[i]} of ${texts.length}`);
       if (text[i] !== 0) hasText[s] = 1;
     }
-    if (hasText[s] === 1) for (let i = start; i < end; i++) indexes.push(text[i] as number);
+    if (hasText[s] === 1) for (let i = start; i < end; i++) indexes.push(text[i]);
   }
   writeIntegers(writer, hasText);
   writeIntegers(writer, indexes);
@@ -34,18 +34,18 @@ export function readTextColumn(reader: ByteReader, runOffsets: Uint32Array): { t
   if (present === 0) return { text: null, texts: [] };
   if (present !== 1) throw malformed(`text column flag ${present}`);
   const runCount = runOffsets.length - 1;
-  const readingCount = runOffsets[runCount] as number;
+  const readingCount = runOffsets[runCount];
   const texts = readTexts(reader, readingCount);
   const hasText = readIntegers(reader, 'text flag', runCount, 0, 1);
   let count = 0;
-  for (let s = 0; s < runCount; s++) if (hasText[s] === 1) count += (runOffsets[s + 1] as number) - (runOffsets[s] as number);
+  for (let s = 0; s < runCount; s++) if (hasText[s] === 1) count += runOffsets[s + 1] - runOffsets[s];
   const indexes = readIntegers(reader, 'text index', count, 0, texts.length);
   const text = new Uint32Array(readingCount);
   let next = 0;
   for (let s = 0; s < runCount; s++) {
     if (hasText[s] === 0) continue;
-    const end = runOffsets[s + 1] as number;
-    for (let i = runOffsets[s] as number; i < end; i++) text[i] = indexes[next++] as number;
+    const end = runOffsets[s + 1];
+    for (let i = runOffsets[s]; i < end; i++) text[i] = indexes[next++];
   }
   return { text, texts };
 }

@@ -63,7 +63,7 @@ export function writeTimes(writer: ByteWriter, runOffsets: Uint32Array, eventTim
     const own = columns.filter((_, c) => modelOf[c] === index);
     writeIntegers(
       writer,
-      own.map((column) => (eventTimeUs[column.start] as number) / model.unitUs - model.origin),
+      own.map((column) => eventTimeUs[column.start] / model.unitUs - model.origin),
     );
     writeIntegers(writer, differences(model, own, eventTimeUs, Infinity));
   });
@@ -74,11 +74,11 @@ function findColumns(runOffsets: Uint32Array, eventTimeUs: Float64Array): { colu
   const columns: Column[] = [];
   const references = new Uint32Array(runOffsets.length - 1);
   for (let s = 0; s < references.length; s++) {
-    const start = runOffsets[s] as number;
-    const count = (runOffsets[s + 1] as number) - start;
+    const start = runOffsets[s];
+    const count = runOffsets[s + 1] - start;
     const distanceMax = Math.min(COLUMN_DISTANCE_MAX, columns.length);
     for (let distance = 1; distance <= distanceMax; distance++) {
-      const column = columns[columns.length - distance] as Column;
+      const column = columns[columns.length - distance];
       if (column.count !== count || !sameTimes(eventTimeUs, column.start, start, count)) continue;
       references[s] = distance;
       break;
@@ -96,15 +96,15 @@ function sameTimes(eventTimeUs: Float64Array, a: number, b: number, count: numbe
 function unitOf(column: Column, eventTimeUs: Float64Array): number {
   let index = 0;
   for (let i = column.start; i < column.start + column.count; i++) {
-    while ((eventTimeUs[i] as number) % (UNITS_US[index] as number) !== 0) index++;
+    while (eventTimeUs[i] % (UNITS_US[index] as number) !== 0) index++;
   }
-  return UNITS_US[index] as number;
+  return UNITS_US[index];
 }
 
 /** The step of a column in µs, as it was probably meant; 0 for a single time. */
 function periodOf(column: Column, eventTimeUs: Float64Array): number {
   if (column.count === 1) return 0;
-  const spanUs = (eventTimeUs[column.start + column.count - 1] as number) - (eventTimeUs[column.start] as number);
+  const spanUs = eventTimeUs[column.start + column.count - 1] - eventTimeUs[column.start];
   const meanUs = Math.round(spanUs / (column.count - 1));
   return NICE_PERIODS_US.find((periodUs) => Math.abs(meanUs - periodUs) <= periodUs / 5) ?? meanUs;
 }
@@ -127,7 +127,7 @@ function chooseModels(columns: readonly Column[], eventTimeUs: Float64Array): { 
   const modelOf = new Uint32Array(columns.length);
   const models = [...groups.values()].map((group, index) => {
     for (const column of group.columns) modelOf[column] = index;
-    const own = group.columns.map((column) => columns[column] as Column);
+    const own = group.columns.map((column) => columns[column]);
     return chooseModel(group.unitUs, group.periodUs / group.unitUs, own, eventTimeUs);
   });
   return { models, modelOf };
@@ -137,8 +137,8 @@ function chooseModel(unitUs: number, period: number, columns: readonly Column[],
   let earliest = Infinity;
   let latest = -Infinity;
   for (const column of columns) {
-    earliest = Math.min(earliest, (eventTimeUs[column.start] as number) / unitUs);
-    latest = Math.max(latest, (eventTimeUs[column.start + column.count - 1] as number) / unitUs);
+    earliest = Math.min(earliest, eventTimeUs[column.start] / unitUs);
+    latest = Math.max(latest, eventTimeUs[column.start + column.count - 1] / unitUs);
   }
   // Times centuries apart: a prediction might not be a safe integer, plain differences are.
   const reach = Math.max(latest, -earliest) + 2 * (latest - earliest + period);
@@ -155,7 +155,7 @@ function chooseModel(unitUs: number, period: number, columns: readonly Column[],
       period,
       origin: Math.max(earliest - Math.floor(period / 4), -Math.floor(TIME_US_MAX / unitUs)),
     });
-  let best = candidates[0] as TimeModel;
+  let best = candidates[0];
   let bestBits = Infinity;
   for (const candidate of candidates) {
     const bits = estimateBits(centred(differences(candidate, columns, eventTimeUs, SAMPLE_MAX)));
@@ -177,11 +177,11 @@ function differences(model: TimeModel, columns: readonly Column[], eventTimeUs: 
   const out = new Float64Array(Math.min(total, countMax));
   let filled = 0;
   for (const column of columns) {
-    let previous = (eventTimeUs[column.start] as number) / model.unitUs;
+    let previous = eventTimeUs[column.start] / model.unitUs;
     let step = model.period;
     const end = Math.min(column.start + column.count, column.start + 1 + out.length - filled);
     for (let i = column.start + 1; i < end; i++) {
-      const time = (eventTimeUs[i] as number) / model.unitUs;
+      const time = eventTimeUs[i] / model.unitUs;
       out[filled++] = time - predict(model, previous, step);
       step = model.kind === 'dod' ? time - previous : step;
       previous = time;
@@ -215,22 +215,22 @@ export function readTimes(reader: ByteReader, seriesCount: number, readingCount:
   const columnsOf = new Uint32Array(modelCount);
   const differencesOf = new Float64Array(modelCount);
   for (let c = 0; c < columnCount; c++) {
-    columnsOf[modelOf[c] as number]! += 1;
-    differencesOf[modelOf[c] as number]! += (counts[c] as number) - 1;
+    columnsOf[modelOf[c]] += 1;
+    differencesOf[modelOf[c]] += counts[c] - 1;
   }
   const eventTimeUs = new Float64Array(readingCount);
   for (let m = 0; m < modelCount; m++) {
-    const model = models[m] as TimeModel;
+    const model = models[m];
     const limit = Math.floor(TIME_US_MAX / model.unitUs);
-    const firsts = readIntegers(reader, 'first time', columnsOf[m] as number, -2 * limit, 2 * limit);
-    const rest = readIntegers(reader, 'time difference', differencesOf[m] as number, -Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER);
+    const firsts = readIntegers(reader, 'first time', columnsOf[m], -2 * limit, 2 * limit);
+    const rest = readIntegers(reader, 'time difference', differencesOf[m], -Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER);
     let column = 0;
     let next = 0;
     for (let c = 0; c < columnCount; c++) {
       if (modelOf[c] !== m) continue;
-      const start = runs.columnStarts[c] as number;
-      const count = counts[c] as number;
-      unfold(model, limit, (firsts[column++] as number) + model.origin, rest, next, eventTimeUs, start, count);
+      const start = runs.columnStarts[c];
+      const count = counts[c];
+      unfold(model, limit, firsts[column++] + model.origin, rest, next, eventTimeUs, start, count);
       next += count - 1;
     }
   }
@@ -263,13 +263,13 @@ function layOut(references: Float64Array, counts: Float64Array, readingCount: nu
   let columns = 0;
   let offset = 0;
   for (let s = 0; s < references.length; s++) {
-    const distance = references[s] as number;
+    const distance = references[s];
     if (distance > columns) throw malformed(`series ${s} takes a time column before the first`);
     if (distance === 0 && columns === counts.length) throw malformed(`more than ${counts.length} time columns`);
     const column = distance === 0 ? columns++ : columns - distance;
     if (distance === 0) columnStarts[column] = offset;
     columnOf[s] = column;
-    offset += counts[column] as number;
+    offset += counts[column];
     runOffsets[s + 1] = offset; // wraps around only where the sum is refused below
   }
   if (offset !== readingCount) throw malformed(`runs have ${offset} readings, the envelope says ${readingCount}`);
@@ -294,7 +294,7 @@ function unfold(
   let step = period;
   for (let i = 1; i < count; i++) {
     const predicted = kind === 'grid' ? origin + (Math.floor((previous - origin) / period) + 1) * period : previous + step;
-    const time = predicted + (rest[from + i - 1] as number);
+    const time = predicted + rest[from + i - 1];
     if (time < previous || time > limit) throw malformed(`event time ${time} × ${unitUs} µs is below the one before or out of range`);
     out[start + i] = time * unitUs;
     if (kind === 'dod') step = time - previous;
@@ -304,10 +304,10 @@ function unfold(
 
 function copyShared(runs: RunLayout, eventTimeUs: Float64Array): void {
   for (let s = 0; s < runs.columnOf.length; s++) {
-    const start = runs.runOffsets[s] as number;
-    const from = runs.columnStarts[runs.columnOf[s] as number] as number;
+    const start = runs.runOffsets[s];
+    const from = runs.columnStarts[runs.columnOf[s]];
     if (from === start) continue;
-    const end = runs.runOffsets[s + 1] as number;
-    for (let i = start, k = from; i < end; i++, k++) eventTimeUs[i] = eventTimeUs[k] as number;
+    const end = runs.runOffsets[s + 1];
+    for (let i = start, k = from; i < end; i++, k++) eventTimeUs[i] = eventTimeUs[k];
   }
 }

@@ -51,7 +51,7 @@ export function writeValues(writer: ByteWriter, runOffsets: Uint32Array, value: 
   const columns = groups.map((group) => encodeGroup(group, runOffsets, value));
   columns.forEach((column, index) => {
     writer.byte(VALUE_KINDS.indexOf(column.kind));
-    writer.byte((groups[index] as Group).exponent);
+    writer.byte(groups[index].exponent);
   });
   writeIntegers(writer, modelOf);
   for (const column of columns) {
@@ -67,15 +67,15 @@ function groupRuns(runOffsets: Uint32Array, value: Float64Array, metricOf: Uint3
   const runsOfMetric = new Uint32Array(metricCount);
   const readingsOfMetric = new Uint32Array(metricCount);
   for (let s = 0; s < metricOf.length; s++) {
-    const metric = metricOf[s] as number;
-    runsOfMetric[metric]! += 1;
-    readingsOfMetric[metric]! += (runOffsets[s + 1] as number) - (runOffsets[s] as number);
+    const metric = metricOf[s];
+    runsOfMetric[metric] += 1;
+    readingsOfMetric[metric] += runOffsets[s + 1] - runOffsets[s];
   }
   const groups = new Map<number, Group>();
   for (let s = 0; s < metricOf.length; s++) {
-    const metric = metricOf[s] as number;
-    const exponent = formOf[s] as number;
-    const many = (runsOfMetric[metric] as number) >= OWN_MODEL_RUNS || (readingsOfMetric[metric] as number) >= OWN_MODEL_READINGS;
+    const metric = metricOf[s];
+    const exponent = formOf[s];
+    const many = runsOfMetric[metric] >= OWN_MODEL_RUNS || readingsOfMetric[metric] >= OWN_MODEL_READINGS;
     const own = many && (exponent < 0 || exponent === commonOf[metric]);
     const shared = exponent - ABSENT; // 0..17: the keys below 32 are those of no metric
     const wanted = own ? (metric + 1) * 32 + shared : shared;
@@ -87,7 +87,7 @@ function groupRuns(runOffsets: Uint32Array, value: Float64Array, metricOf: Uint3
       groups.set(key, group);
     }
     group.runs.push(s);
-    group.count += (runOffsets[s + 1] as number) - (runOffsets[s] as number);
+    group.count += runOffsets[s + 1] - runOffsets[s];
   }
   return [...groups.values()];
 }
@@ -110,25 +110,25 @@ function classify(runOffsets: Uint32Array, value: Float64Array, metricOf: Uint32
   const words = new Uint32Array(value.buffer, value.byteOffset, value.length * 2);
   const runsByExponent = new Uint32Array(metricCount * (EXPONENT_MAX + 1));
   for (let s = 0; s < formOf.length; s++) {
-    const start = runOffsets[s] as number;
-    const end = runOffsets[s + 1] as number;
+    const start = runOffsets[s];
+    const end = runOffsets[s + 1];
     const exponent = decimalExponent(value, start, end, 0);
     formOf[s] = exponent >= 0 ? exponent : isAbsent(words, start, end) ? ABSENT : BITS;
-    if (exponent >= 0) runsByExponent[(metricOf[s] as number) * (EXPONENT_MAX + 1) + exponent]! += 1;
+    if (exponent >= 0) runsByExponent[metricOf[s] * (EXPONENT_MAX + 1) + exponent] += 1;
   }
   const commonOf = new Int8Array(metricCount);
   for (let m = 0; m < metricCount; m++) {
     const runs = runsByExponent.subarray(m * (EXPONENT_MAX + 1), (m + 1) * (EXPONENT_MAX + 1));
     let left = runs.reduce((sum, count) => sum + count, 0) * COMMON_EXPONENT_SHARE;
     for (let exponent = 0; left > 0; exponent++) {
-      left -= runs[exponent] as number;
+      left -= runs[exponent];
       commonOf[m] = exponent;
     }
   }
   for (let s = 0; s < formOf.length; s++) {
-    const common = commonOf[metricOf[s] as number] as number;
-    if ((formOf[s] as number) < 0 || (formOf[s] as number) >= common) continue;
-    if (decimalExponent(value, runOffsets[s] as number, runOffsets[s + 1] as number, common) === common) formOf[s] = common;
+    const common = commonOf[metricOf[s]];
+    if (formOf[s] < 0 || formOf[s] >= common) continue;
+    if (decimalExponent(value, runOffsets[s], runOffsets[s + 1], common) === common) formOf[s] = common;
   }
   return { formOf, commonOf };
 }
@@ -136,15 +136,15 @@ function classify(runOffsets: Uint32Array, value: Float64Array, metricOf: Uint32
 /** The smallest exponent from `lowest` on under which all values of a run are decimal; -1 if none is. */
 function decimalExponent(value: Float64Array, start: number, end: number, lowest: number): number {
   let exponent = lowest;
-  let scale = POWERS_OF_TEN[exponent] as number;
+  let scale = POWERS_OF_TEN[exponent];
   for (let i = start; i < end; i++) {
-    const v = value[i] as number;
+    const v = value[i];
     const mantissa = Math.round(v * scale);
     if (mantissa > MANTISSA_MAX || mantissa < -MANTISSA_MAX) return -1;
     if (mantissa / scale === v && (v !== 0 || 1 / v > 0)) continue;
     if (exponent === EXPONENT_MAX || v !== v || v === 0) return -1;
     exponent += 1;
-    scale = POWERS_OF_TEN[exponent] as number;
+    scale = POWERS_OF_TEN[exponent];
     i = start - 1; // from the start: what was decimal before may be beyond MANTISSA_MAX now
   }
   return exponent;
@@ -164,17 +164,17 @@ interface EncodedColumn {
 function encodeGroup(group: Group, runOffsets: Uint32Array, value: Float64Array): EncodedColumn {
   if (group.form === 'absent') return { kind: 'absent', integers: [], planes: null };
   if (group.form === 'bits') return encodeBits(group, runOffsets, value);
-  const scale = POWERS_OF_TEN[group.exponent] as number;
+  const scale = POWERS_OF_TEN[group.exponent];
   const plain = new Float64Array(group.count);
   const firsts = new Float64Array(group.runs.length);
   const steps = new Float64Array(group.count - group.runs.length);
   let filled = 0;
   let stepped = 0;
   for (let r = 0; r < group.runs.length; r++) {
-    const run = group.runs[r] as number;
+    const run = group.runs[r];
     let previous = 0;
-    for (let i = runOffsets[run] as number; i < (runOffsets[run + 1] as number); i++) {
-      const mantissa = Math.round((value[i] as number) * scale);
+    for (let i = runOffsets[run]; i < runOffsets[run + 1]; i++) {
+      const mantissa = Math.round(value[i] * scale);
       plain[filled++] = mantissa;
       if (i === runOffsets[run]) firsts[r] = mantissa;
       else steps[stepped++] = mantissa - previous;
@@ -206,9 +206,9 @@ function encodeBits(group: Group, runOffsets: Uint32Array, value: Float64Array):
   let lowBefore = 0;
   let highBefore = 0;
   for (const run of group.runs) {
-    for (let i = runOffsets[run] as number; i < (runOffsets[run + 1] as number); i++) {
-      const low = words[2 * i + LOW] as number;
-      const high = words[2 * i + HIGH] as number;
+    for (let i = runOffsets[run]; i < runOffsets[run + 1]; i++) {
+      const low = words[2 * i + LOW];
+      const high = words[2 * i + HIGH];
       spread(raw, group.count, filled, low, high);
       spread(xor, group.count, filled, low ^ lowBefore, high ^ highBefore);
       lowBefore = low;
@@ -233,7 +233,7 @@ function planesBits(planes: Uint8Array, count: number): number {
   for (let k = 0; k < 8; k++) {
     const counts = new Uint32Array(256);
     const end = k * count + Math.min(count, SAMPLE_MAX);
-    for (let i = k * count; i < end; i++) counts[planes[i] as number]! += 1;
+    for (let i = k * count; i < end; i++) counts[planes[i]] += 1;
     bits += entropyBits(counts, end - k * count);
   }
   return bits;
@@ -258,11 +258,11 @@ export function readValues(reader: ByteReader, runOffsets: Uint32Array): Float64
   }
   const modelOf = readIntegers(reader, 'value model index', seriesCount, 0, modelCount - 1);
   const runsOf: number[][] = models.map(() => []);
-  for (let s = 0; s < seriesCount; s++) (runsOf[modelOf[s] as number] as number[]).push(s);
-  const value = new Float64Array(runOffsets[seriesCount] as number);
+  for (let s = 0; s < seriesCount; s++) runsOf[modelOf[s]].push(s);
+  const value = new Float64Array(runOffsets[seriesCount]);
   for (let m = 0; m < modelCount; m++) {
-    const model = models[m] as Model;
-    const runs = runsOf[m] as number[];
+    const model = models[m];
+    const runs = runsOf[m];
     if (model.kind === 'delta') readDelta(reader, model.exponent, runs, runOffsets, value);
     else if (model.kind === 'plain') readPlain(reader, model.exponent, runs, runOffsets, value);
     else if (model.kind === 'absent') for (const run of runs) value.fill(NaN, runOffsets[run], runOffsets[run + 1]);
@@ -273,22 +273,22 @@ export function readValues(reader: ByteReader, runOffsets: Uint32Array): Float64
 
 function countOf(runs: readonly number[], runOffsets: Uint32Array): number {
   let count = 0;
-  for (const run of runs) count += (runOffsets[run + 1] as number) - (runOffsets[run] as number);
+  for (const run of runs) count += runOffsets[run + 1] - runOffsets[run];
   return count;
 }
 
 function readDelta(reader: ByteReader, exponent: number, runs: readonly number[], runOffsets: Uint32Array, value: Float64Array): void {
-  const scale = POWERS_OF_TEN[exponent] as number;
+  const scale = POWERS_OF_TEN[exponent];
   const firsts = readIntegers(reader, 'first value', runs.length, -MANTISSA_MAX, MANTISSA_MAX);
   const steps = readIntegers(reader, 'value step', countOf(runs, runOffsets) - runs.length, -2 * MANTISSA_MAX, 2 * MANTISSA_MAX);
   let next = 0;
   for (let r = 0; r < runs.length; r++) {
-    const start = runOffsets[runs[r] as number] as number;
-    const end = runOffsets[(runs[r] as number) + 1] as number;
-    let mantissa = firsts[r] as number;
+    const start = runOffsets[runs[r]];
+    const end = runOffsets[runs[r] + 1];
+    let mantissa = firsts[r];
     value[start] = mantissa / scale;
     for (let i = start + 1; i < end; i++) {
-      mantissa += steps[next++] as number;
+      mantissa += steps[next++];
       if (mantissa > MANTISSA_MAX || mantissa < -MANTISSA_MAX) throw malformed(`mantissa ${mantissa} is beyond 2^51`);
       value[i] = mantissa / scale;
     }
@@ -296,12 +296,12 @@ function readDelta(reader: ByteReader, exponent: number, runs: readonly number[]
 }
 
 function readPlain(reader: ByteReader, exponent: number, runs: readonly number[], runOffsets: Uint32Array, value: Float64Array): void {
-  const scale = POWERS_OF_TEN[exponent] as number;
+  const scale = POWERS_OF_TEN[exponent];
   const mantissas = readIntegers(reader, 'value', countOf(runs, runOffsets), -MANTISSA_MAX, MANTISSA_MAX);
   let next = 0;
   for (const run of runs) {
-    const end = runOffsets[run + 1] as number;
-    for (let i = runOffsets[run] as number; i < end; i++) value[i] = (mantissas[next++] as number) / scale;
+    const end = runOffsets[run + 1];
+    for (let i = runOffsets[run]; i < end; i++) value[i] = mantissas[next++] / scale;
   }
 }
 
@@ -314,8 +314,8 @@ function readBits(reader: ByteReader, kind: 'xor' | 'raw', runs: readonly number
   let lowBefore = 0;
   let highBefore = 0;
   for (const run of runs) {
-    const end = runOffsets[run + 1] as number;
-    for (let i = runOffsets[run] as number; i < end; i++) {
+    const end = runOffsets[run + 1];
+    for (let i = runOffsets[run]; i < end; i++) {
       let low = gather(bytes, index, count);
       let high = gather(bytes, index + 4 * count, count);
       index += 1;
@@ -333,10 +333,5 @@ function readBits(reader: ByteReader, kind: 'xor' | 'raw', runs: readonly number
 
 /** The word whose bytes stand in four planes, `distance` bytes apart. */
 function gather(bytes: Uint8Array, at: number, distance: number): number {
-  return (
-    (bytes[at] as number) |
-    ((bytes[at + distance] as number) << 8) |
-    ((bytes[at + 2 * distance] as number) << 16) |
-    ((bytes[at + 3 * distance] as number) << 24)
-  );
+  return bytes[at] | (bytes[at + distance] << 8) | (bytes[at + 2 * distance] << 16) | (bytes[at + 3 * distance] << 24);
 }

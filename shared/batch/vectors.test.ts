@@ -11,7 +11,8 @@ const files = readdirSync(folder);
 const names = files.filter((file) => file.endsWith('.json')).map((file) => file.slice(0, -'.json'.length));
 
 function read(name: string): VectorJson {
-  return JSON.parse(readFileSync(`${folder}${name}.json`, 'utf8')) as VectorJson;
+  const json: VectorJson = JSON.parse(readFileSync(`${folder}${name}.json`, 'utf8'));
+  return json;
 }
 
 describe('batch vectors', () => {

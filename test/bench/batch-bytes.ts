@@ -33,8 +33,8 @@ const CASES: readonly Case[] = [
 function asJson({ table, columns }: ReferenceFleet): string {
   const lines: string[] = [];
   for (let i = 0; i < columns.count; i++) {
-    const { device, metric } = table[columns.series[i] as number] as (typeof table)[number];
-    lines.push(JSON.stringify({ device, metric, ts: (columns.eventTimeUs[i] as number) / 1000, value: columns.value[i] }));
+    const { device, metric } = table[columns.series[i]];
+    lines.push(JSON.stringify({ device, metric, ts: columns.eventTimeUs[i] / 1000, value: columns.value[i] }));
   }
   return lines.join('\n');
 }
@@ -44,9 +44,8 @@ function asLineProtocol({ table, columns }: ReferenceFleet, fieldsPerLine: numbe
   const lines: string[] = [];
   for (let i = 0; i < columns.count; i += fieldsPerLine) {
     const fields: string[] = [];
-    for (let m = i; m < i + fieldsPerLine; m++)
-      fields.push(`${(table[columns.series[m] as number] as (typeof table)[number]).metric}=${columns.value[m]}`);
-    const { device } = table[columns.series[i] as number] as (typeof table)[number];
+    for (let m = i; m < i + fieldsPerLine; m++) fields.push(`${table[columns.series[m]].metric}=${columns.value[m]}`);
+    const { device } = table[columns.series[i]];
     lines.push(`environment,device=${device} ${fields.join(',')} ${columns.eventTimeUs[i]}000`);
   }
   return lines.join('\n');

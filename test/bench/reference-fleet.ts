@@ -49,12 +49,12 @@ export function referenceFleet(options: ReferenceFleetOptions): ReferenceFleet {
   const messages: { timeUs: number; device: number; walks: number[] }[] = [];
   for (let second = 0; second < options.seconds; second++) {
     for (let d = 0; d < options.devices; d++) {
-      const delayMs = (phasesMs[d] as number) + below(JITTER_MS_MAX + 1);
+      const delayMs = phasesMs[d] + below(JITTER_MS_MAX + 1);
       const own: number[] = [];
       for (let m = 0; m < METRICS.length; m++) {
         const s = d * METRICS.length + m;
-        if (second > 0) walks[s]! += below(3) - 1;
-        own.push(walks[s] as number);
+        if (second > 0) walks[s] += below(3) - 1;
+        own.push(walks[s]);
       }
       messages.push({ timeUs: REFERENCE_START_US + (second * 1000 + delayMs) * 1000, device: d, walks: own });
     }
@@ -73,7 +73,7 @@ function columnsOf(messages: readonly { timeUs: number; device: number; walks: n
     for (let m = 0; m < METRICS.length; m++, i++) {
       series[i] = message.device * METRICS.length + m;
       eventTimeUs[i] = message.timeUs;
-      value[i] = (message.walks[m] as number) / 100;
+      value[i] = message.walks[m] / 100;
     }
   }
   return { count, series, eventTimeUs, value, text: null, texts: [] };

@@ -126,7 +126,7 @@ write('reference-fleet.bin', encodeBatch(content, 'none'));
 write('reference-fleet.br.bin', encodeBatch(content, 'br'));
 write('reference-fleet.zstd.bin', encodeBatch(content, 'zstd'));
 
-const good = encodeBatch(fromVectorJson(vectors['single-reading'] as VectorJson), 'none');
+const good = encodeBatch(fromVectorJson(vectors['single-reading']), 'none');
 const bad: Partial<Record<ErrorCode, Uint8Array>> = {
   ERR_BATCH_MAGIC: patched(good, 0, [0x73]),
   ERR_BATCH_VERSION: patched(good, 3, [2]),

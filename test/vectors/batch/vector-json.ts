@@ -28,11 +28,11 @@ export interface VectorJson {
 
 function valueToJson(value: number): number | string {
   if (Number.isFinite(value) && !Object.is(value, -0)) return value;
-  return `0x${new BigUint64Array(new Float64Array([value]).buffer)[0]!.toString(16).padStart(16, '0')}`;
+  return `0x${new BigUint64Array(new Float64Array([value]).buffer)[0].toString(16).padStart(16, '0')}`;
 }
 
 function valueToBits(value: number | string): bigint {
-  return typeof value === 'string' ? BigInt(value) : (new BigUint64Array(new Float64Array([value]).buffer)[0] as bigint);
+  return typeof value === 'string' ? BigInt(value) : (new BigUint64Array(new Float64Array([value]).buffer)[0]);
 }
 
 export function toVectorJson(content: BatchContent): VectorJson {
@@ -43,10 +43,10 @@ export function toVectorJson(content: BatchContent): VectorJson {
     arrivalFromUs: content.arrivalFromUs,
     arrivalToUs: content.arrivalToUs,
     series: runs.seriesTable.map((series, s) => {
-      const from = runs.runOffsets[s] as number;
-      const to = runs.runOffsets[s + 1] as number;
+      const from = runs.runOffsets[s];
+      const to = runs.runOffsets[s + 1];
       const value = Array.from(runs.value.subarray(from, to), (v, i) =>
-        Number.isNaN(v) ? `0x${(bits[from + i] as bigint).toString(16).padStart(16, '0')}` : valueToJson(v),
+        Number.isNaN(v) ? `0x${(bits[from + i]).toString(16).padStart(16, '0')}` : valueToJson(v),
       );
       const columns = { eventTimeUs: [...runs.eventTimeUs.subarray(from, to)], value };
       return { ...series, ...columns, ...(runs.text === null ? {} : { text: [...runs.text.subarray(from, to)] }) };
@@ -61,7 +61,7 @@ export function toVectorJson(content: BatchContent): VectorJson {
 
 export function fromVectorJson(json: VectorJson): BatchContent {
   const runOffsets = new Uint32Array(json.series.length + 1);
-  json.series.forEach((series, s) => (runOffsets[s + 1] = (runOffsets[s] as number) + series.eventTimeUs.length));
+  json.series.forEach((series, s) => (runOffsets[s + 1] = (runOffsets[s]) + series.eventTimeUs.length));
   const values = json.series.flatMap((series) => series.value);
   const value = new Float64Array(values.length);
   new BigUint64Array(value.buffer).set(values.map(valueToBits));
