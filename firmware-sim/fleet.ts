@@ -96,6 +96,8 @@ const SURVEY_MS = 50;
 /** After so many messages the loop goes around, so that sockets are served. */
 const MESSAGES_PER_TICK_MAX = 2000;
 
+const CONNECTS_PER_TICK_MAX = 8;
+
 export class Fleet {
   readonly progress: readonly DeviceProgress[];
   readonly counts: FleetCounts = {
@@ -211,7 +213,9 @@ export class Fleet {
   }
 
   #openLinks(nowMs: number): void {
-    const allowed = Math.min(this.progress.length, 1 + Math.floor(((nowMs - this.#startedMs) / 1000) * this.#options.connectsPerSecondMax));
+    const byRate = 1 + Math.floor(((nowMs - this.#startedMs) / 1000) * this.#options.connectsPerSecondMax);
+    // What a late tick has to catch up it does in small steps: hundreds of new sockets at once would make the next tick late too.
+    const allowed = Math.min(this.progress.length, byRate, this.#opened + CONNECTS_PER_TICK_MAX);
     for (; this.#opened < allowed; this.#opened++) {
       const progress = this.progress[this.#opened] as DeviceProgress;
       progress.link = this.#options.openLink(progress.device, () => this.#send(progress));

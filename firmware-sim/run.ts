@@ -10,7 +10,7 @@ import { ProgressLine, runSummary, type RunSummary } from './progress.ts';
 import { SelfLimitMeter } from './self-limit.ts';
 import { openDeviceLink, type DeviceLink } from './transport.ts';
 
-/** Time for the first connections, so that the first messages are not late by design. */
+/** Beyond the time that the connections take to open, so that the first messages are not late by design. */
 const START_DELAY_MS = 200;
 /** Reconnects of a fleet are spread over this, so that a returning gateway is not hit at one instant. */
 const RECONNECT_MS_MIN = 200;
@@ -35,7 +35,8 @@ export interface RunResult {
 
 /** @throws SluiceError ERR_CONFIG_INVALID, ERR_SIM_LEDGER_WRITE */
 export async function runFleet({ config, clock, stop, output }: RunOptions): Promise<RunResult> {
-  const startMs = Math.ceil(clock.nowUs() / 1000) + START_DELAY_MS;
+  const rampMs = Math.ceil((config.devices / config.connectsPerSecondMax) * 1000);
+  const startMs = Math.ceil(clock.nowUs() / 1000) + START_DELAY_MS + rampMs;
   const endMs = config.duration === 0 ? Infinity : startMs + config.duration * 1000;
   const spec = fleetSpecOf(config, startMs);
   const urls = gatewayUrls(config);
