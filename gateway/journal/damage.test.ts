@@ -175,6 +175,7 @@ describe('opening', () => {
     filled(directory).close();
     const db = new Database(fileOf(directory));
     db.pragma(`user_version = ${SCHEMA_VERSION + 1}`);
+    db.prepare("UPDATE meta SET value = ? WHERE key = 'schema'").run(String(SCHEMA_VERSION + 1));
     db.close();
     expect(codeOf(() => openJournal(directory))).toBe('ERR_JOURNAL_VERSION');
     expect(existsSync(path.join(directory, 'quarantine'))).toBe(false);

@@ -97,6 +97,9 @@ export function connect(path: string, options: ConnectOptions): Connection {
     db.pragma(`max_page_count = ${options.pagesMax}`);
     const version = db.pragma('user_version', { simple: true }) as number;
     if (version > SCHEMA_VERSION) {
+      // One flipped bit in the header must not look like an upgrade: a real one says so in two places.
+      const stated = db.prepare<[], { value: string }>("SELECT value FROM meta WHERE key = 'schema'").get()?.value;
+      if (stated !== String(version)) throw new DamageError(`schema ${version} in the header, ${stated} inside`);
       throw new SluiceError('ERR_JOURNAL_VERSION', `${path} has schema ${version}; this program knows ${SCHEMA_VERSION}`);
     }
     if (options.check && usedBytes(db) <= QUICK_CHECK_BYTES_MAX) {
@@ -106,6 +109,7 @@ export function connect(path: string, options: ConnectOptions): Connection {
     for (let next = version; next < SCHEMA_VERSION; next++) {
       db.transaction(() => {
         db.exec(MIGRATIONS[next] as string);
+        db.prepare("INSERT OR REPLACE INTO meta (key, value) VALUES ('schema', ?)").run(String(next + 1));
         db.pragma(`user_version = ${next + 1}`);
       })();
     }

@@ -320,6 +320,9 @@ export class Journal {
     const next = { ...this.#ids };
     const added = { batches: 0, readings: 0, exceptions: 0, bytes: 0 };
     this.#write(() => {
+      // Deleting first: on a full disk the batch takes the pages that its rows give back.
+      this.#sql.deleteJournalTo.run(taken.lastRow);
+      this.#sql.deleteExceptionsTo.run(taken.lastException);
       for (const { content, eventFromUs, eventToUs } of sealed) {
         const { body, readings, exceptions } = encodeOrGap(content, { eventFromUs, eventToUs }, this.#options.compression);
         const times = { arrival_from_us: content.arrivalFromUs, arrival_to_us: content.arrivalToUs, event_from_us: eventFromUs, event_to_us: eventToUs };
@@ -331,8 +334,6 @@ export class Journal {
         added.exceptions += exceptions;
         added.bytes += body.length;
       }
-      this.#sql.deleteJournalTo.run(taken.lastRow);
-      this.#sql.deleteExceptionsTo.run(taken.lastException);
       if (taken.damagedReadings > 0) this.#sql.addLoss.run('journal_corrupt', taken.damagedReadings, 0);
       if (taken.drained) {
         this.#sql.dropSeries.run(this.#opening);

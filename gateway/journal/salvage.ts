@@ -125,7 +125,9 @@ export function salvage(db: Connection, folder: string, nowUs: number): SalvageR
 }
 
 function salvageNames(old: Connection, sql: Statements): void {
-  for (const row of readable<{ key: string; value: string }>(old, 'meta', 'key')) attempt(() => sql.setMeta.run(row.key, row.value));
+  for (const row of readable<{ key: string; value: string }>(old, 'meta', 'key')) {
+    if (row.key === 'lakeId') attempt(() => sql.setMeta.run(row.key, row.value));
+  }
   for (const row of readable<OpeningRow>(old, 'opening', 'id')) attempt(() => sql.insertOpening.run(row.id, row.epoch, row.wall_us, row.offset_us));
   for (const row of readable<SeriesRow & { opening: number }>(old, 'series', 'opening, id')) {
     attempt(() => sql.insertSeries.run(row.opening, row.id, row.device, row.metric, row.tags));
