@@ -34,7 +34,14 @@ describe('what the simulator sends is what the gateway decodes', () => {
         if (plan === null) throw new Error(`no rule for ${device.topic}`);
         decoder.decode(plan, device.payload(messageIndex), sink, { arrivalUs: device.dueMs(messageIndex) * 1000, onlyDevice: null });
         for (const { metric, eventTimeUs, value, text } of device.readings(messageIndex)) {
-          expected.push({ device: device.name, metric, tags: device.tags, us: eventTimeUs, value: Number.isNaN(value) ? null : value, text });
+          expected.push({
+            device: device.name,
+            metric,
+            tags: device.tags,
+            us: eventTimeUs,
+            value: Number.isNaN(value) ? null : value,
+            text,
+          });
         }
       }
       const order = (a: { us: number | null; metric: string }, b: { us: number | null; metric: string }): number =>
