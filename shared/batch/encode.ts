@@ -16,7 +16,7 @@ import { writeValues } from './value-column.ts';
 /**
  * Seals `content`. A body that the compression does not make smaller is stored with 'none'.
  *
- * Cost: about 100 ns per reading.
+ * Cost: about 140 ns per reading in runs of 5, 300 in runs of 2 (measured).
  *
  * @throws SluiceError ERR_BATCH_TOO_LARGE above a limit (limits.ts), ERR_BATCH_CONTENT for content that breaks the
  * contract of BatchContent (order, names, times), ERR_BATCH_COMPRESSION.
