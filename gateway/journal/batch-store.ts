@@ -14,7 +14,10 @@ import type { BatchHead, BatchRow, Statements } from './statements.ts';
 
 export function batchChecksum(head: Omit<BatchHead, 'id' | 'checksum' | 'bytes'>, body: Uint8Array): number {
   const { epoch, lane, seq, readings, exceptions, arrival_from_us, arrival_to_us, event_from_us, event_to_us } = head;
-  return crc32(`${epoch}/${lane}/${seq}/${readings}/${exceptions}/${arrival_from_us}/${arrival_to_us}/${event_from_us}/${event_to_us}`, crc32(body));
+  return crc32(
+    `${epoch}/${lane}/${seq}/${readings}/${exceptions}/${arrival_from_us}/${arrival_to_us}/${event_from_us}/${event_to_us}`,
+    crc32(body),
+  );
 }
 
 export function isWhole(row: BatchRow): boolean {
@@ -28,7 +31,11 @@ export interface EncodedBatch {
 }
 
 /** Encodes; content that cannot stand in a batch becomes the gap that it is, so that sealing goes on. */
-export function encodeOrGap(content: BatchContent, range: { readonly eventFromUs: number; readonly eventToUs: number }, compression: Compression): EncodedBatch {
+export function encodeOrGap(
+  content: BatchContent,
+  range: { readonly eventFromUs: number; readonly eventToUs: number },
+  compression: Compression,
+): EncodedBatch {
   try {
     return { body: encodeBatch(content, compression), readings: content.runs.count, exceptions: content.exceptions.length };
   } catch (error) {

@@ -38,7 +38,12 @@ export function freeBytes(directory: string): number {
  * @param freeBytes free space of the file system
  * @param freeBytesMin reserve that the journal leaves to others
  */
-export function diskUse(used: { database: number; wal: number; file: number }, free: number, bufferBytesMax: number, freeBytesMin: number): DiskUse {
+export function diskUse(
+  used: { database: number; wal: number; file: number },
+  free: number,
+  bufferBytesMax: number,
+  freeBytesMin: number,
+): DiskUse {
   const usedBytes = used.database + used.wal;
   const spareInFile = Math.max(0, used.file - used.database);
   return { usedBytes, allowedBytes: Math.min(bufferBytesMax, usedBytes + spareInFile + Math.max(0, free - freeBytesMin)) };

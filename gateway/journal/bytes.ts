@@ -97,7 +97,10 @@ export class ByteReader {
   #take(bytes: number): number {
     const offset = this.#offset;
     if (offset + bytes > this.#bytes.length) {
-      throw new SluiceError('ERR_JOURNAL_DAMAGED', `a blob of ${this.#bytes.length} bytes ends ${offset + bytes - this.#bytes.length} bytes early`);
+      throw new SluiceError(
+        'ERR_JOURNAL_DAMAGED',
+        `a blob of ${this.#bytes.length} bytes ends ${offset + bytes - this.#bytes.length} bytes early`,
+      );
     }
     this.#offset = offset + bytes;
     return offset;

@@ -1,4 +1,15 @@
-import { closeSync, existsSync, openSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import path from 'node:path';
 import Database from 'better-sqlite3';
 import fc from 'fast-check';
@@ -19,7 +30,12 @@ function filled(directory: string, groups = 12): Journal {
   const journal = openJournal(directory, { clock, bufferBytesMax: 1024 * 1024 });
   for (let group = 0; group < groups; group++) {
     clock.advance(1_000_000);
-    journal.commit(groupOf(Array.from({ length: 40 }, (_, at) => [{ series: at % 8, value: group * 100 + at }]), clock.monotonicUs()));
+    journal.commit(
+      groupOf(
+        Array.from({ length: 40 }, (_, at) => [{ series: at % 8, value: group * 100 + at }]),
+        clock.monotonicUs(),
+      ),
+    );
     if (group < groups - 2) journal.tick();
     if (group === groups / 2) journal.offer(journal.epoch, 'live', 0, 1e9);
   }
@@ -47,7 +63,9 @@ describe('a damaged file', () => {
   const image = temporaryImage();
 
   test('whatever bytes of database or WAL are overwritten or cut off, it opens, goes on, and invents nothing', { timeout: 30_000 }, () => {
-    const written = new Set(Array.from({ length: 12 }, (_, group) => Array.from({ length: 40 }, (_, at) => `d${at % 8}=${group * 100 + at}`)).flat());
+    const written = new Set(
+      Array.from({ length: 12 }, (_, group) => Array.from({ length: 40 }, (_, at) => `d${at % 8}=${group * 100 + at}`)).flat(),
+    );
     const damage = fc.record({
       suffix: fc.constantFrom('', '', '-wal'),
       at: fc.double({ min: 0, max: 1, noNaN: true, maxExcluded: true }),
@@ -83,7 +101,11 @@ describe('a damaged file', () => {
     expect(exceptions).toMatchObject([{ kind: 'gap', readingCount: null }]);
     expect(exceptions[0]?.reason).toMatch(/^journal_corrupt/);
     const [quarantined] = readdirSync(path.join(directory, 'quarantine'));
-    expect(readFileSync(path.join(directory, 'quarantine', quarantined as string, 'journal.db')).subarray(0, 12).toString()).toBe('no database ');
+    expect(
+      readFileSync(path.join(directory, 'quarantine', quarantined as string, 'journal.db'))
+        .subarray(0, 12)
+        .toString(),
+    ).toBe('no database ');
   });
 
   test('keeps what can still be read, under the same seqs, and fills the hole with a tombstone', () => {
@@ -105,7 +127,10 @@ describe('a damaged file', () => {
     expect(after.map(({ seq }) => seq)).toEqual(before.map(({ seq }) => seq));
     const changed = after.filter(({ body }, index) => Buffer.compare(body, before[index]?.body as Uint8Array) !== 0);
     expect(changed.map(({ readingCount, exceptionCount }) => [readingCount, exceptionCount])).toEqual([[0, 1]]);
-    expect(drain(again).exceptions.map(({ kind, reason }) => `${kind} ${reason.split(':')[0]}`)).toEqual(['gap batch_corrupt', 'gap journal_corrupt']);
+    expect(drain(again).exceptions.map(({ kind, reason }) => `${kind} ${reason.split(':')[0]}`)).toEqual([
+      'gap batch_corrupt',
+      'gap journal_corrupt',
+    ]);
   });
 
   test('in the middle of the WAL is noticed, although SQLite opens it without a word', () => {
@@ -123,7 +148,7 @@ describe('a damaged file', () => {
     const directory = temporaryDirectory();
     filled(directory).close();
     const db = new Database(fileOf(directory));
-    db.prepare("UPDATE batch SET body = zeroblob(length(body)) WHERE seq = 3").run();
+    db.prepare('UPDATE batch SET body = zeroblob(length(body)) WHERE seq = 3').run();
     db.prepare('UPDATE batch SET readings = readings + 1 WHERE seq = 5').run();
     db.close();
     const journal = openJournal(directory);
@@ -189,7 +214,12 @@ describe('opening', () => {
 
   test('sets what durability rests on', () => {
     const db = connect(fileOf(temporaryDirectory()), { pagesMax: 1 << 20, check: true });
-    expect(['journal_mode', 'synchronous', 'page_size', 'locking_mode'].map((name) => db.pragma(name, { simple: true }))).toEqual(['wal', 2, 1024, 'exclusive']);
+    expect(['journal_mode', 'synchronous', 'page_size', 'locking_mode'].map((name) => db.pragma(name, { simple: true }))).toEqual([
+      'wal',
+      2,
+      1024,
+      'exclusive',
+    ]);
     db.close();
   });
 });

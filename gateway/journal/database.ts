@@ -67,7 +67,8 @@ export function failureKind(error: unknown): FailureKind {
 export function asSluiceError(error: unknown): SluiceError {
   if (error instanceof SluiceError) return error;
   const kind = failureKind(error);
-  if (kind === 'locked') return new SluiceError('ERR_JOURNAL_LOCKED', `another process has the journal open: ${errorMessage(error)}`, { cause: error });
+  if (kind === 'locked')
+    return new SluiceError('ERR_JOURNAL_LOCKED', `another process has the journal open: ${errorMessage(error)}`, { cause: error });
   return new SluiceError('ERR_JOURNAL_UNAVAILABLE', `the journal cannot be used: ${errorMessage(error)}`, { cause: error });
 }
 
@@ -88,7 +89,8 @@ export function connect(path: string, options: ConnectOptions): Connection {
   try {
     db.pragma('locking_mode = EXCLUSIVE');
     db.pragma(`page_size = ${PAGE_BYTES}`);
-    if (db.pragma('journal_mode = WAL', { simple: true }) !== 'wal') throw new SluiceError('ERR_JOURNAL_UNAVAILABLE', `${path}: no write-ahead log here`);
+    if (db.pragma('journal_mode = WAL', { simple: true }) !== 'wal')
+      throw new SluiceError('ERR_JOURNAL_UNAVAILABLE', `${path}: no write-ahead log here`);
     db.pragma('synchronous = FULL');
     const walPages = Math.max(WAL_PAGES_MIN, Math.min(WAL_PAGES_MAX, Math.floor(options.pagesMax * WAL_SHARE)));
     db.pragma(`wal_autocheckpoint = ${walPages}`);

@@ -31,14 +31,25 @@ function setUp(options: Partial<GroupCommitOptions> = {}) {
   const clock = new ManualClock(START_US);
   const port = new ManualPort();
   const deferred: (() => void)[] = [];
-  const writer = new GroupCommit(port, { ...GROUP_COMMIT_DEFAULTS, clock, keys: new RedeliveryKeys(), defer: (callback) => void deferred.push(callback), ...options });
+  const writer = new GroupCommit(port, {
+    ...GROUP_COMMIT_DEFAULTS,
+    clock,
+    keys: new RedeliveryKeys(),
+    defer: (callback) => void deferred.push(callback),
+    ...options,
+  });
   const turn = (): void => {
     for (const callback of deferred.splice(0)) callback();
   };
   const log: string[] = [];
   const send = (value: number, options_: Partial<MessageOptions> = {}): void => {
     const done = (error: Error | null): void => void log.push(`${value} ${error === null ? 'stored' : (error as SluiceError).code}`);
-    writer.message((sink) => sink.add(writer.series.idOf('d', 'm', ''), NaN, value, null), { redelivery: null, idempotencyKey: null, done, ...options_ });
+    writer.message((sink) => sink.add(writer.series.idOf('d', 'm', ''), NaN, value, null), {
+      redelivery: null,
+      idempotencyKey: null,
+      done,
+      ...options_,
+    });
   };
   return { clock, port, writer, turn, log, send };
 }
@@ -107,7 +118,16 @@ test('a message that fails while it is decoded leaves nothing behind, and the ne
     writer.message(
       (sink) => {
         sink.add(0, NaN, 2, 'text');
-        sink.exception({ kind: 'dead_letter', device: null, metric: null, fromUs: 0, toUs: 1, readingCount: null, reason: 'x', payload: null });
+        sink.exception({
+          kind: 'dead_letter',
+          device: null,
+          metric: null,
+          fromUs: 0,
+          toUs: 1,
+          readingCount: null,
+          reason: 'x',
+          payload: null,
+        });
         throw new Error('half');
       },
       { redelivery: keyOf(9), idempotencyKey: 'k', done: () => {} },
@@ -118,7 +138,14 @@ test('a message that fails while it is decoded leaves nothing behind, and the ne
   send(3);
   turn();
   const group = port.groups[0] as Group;
-  expect([group.messages, group.readings, group.exceptions.length, group.texts.length, group.hasTexts, group.keys]).toEqual([2, 2, 0, 0, false, 0]);
+  expect([group.messages, group.readings, group.exceptions.length, group.texts.length, group.hasTexts, group.keys]).toEqual([
+    2,
+    2,
+    0,
+    0,
+    false,
+    0,
+  ]);
   expect([...group.arrays.value.subarray(0, 2)]).toEqual([1, 3]);
 });
 
@@ -176,7 +203,9 @@ describe('at its bound', () => {
     expect(log).toEqual(['3 ERR_JOURNAL_BUSY']);
     port.answer();
     turn();
-    expect(port.groups[1]?.exceptions).toMatchObject([{ kind: 'gap', reason: 'journal_overload: 1 messages without acknowledgement refused' }]);
+    expect(port.groups[1]?.exceptions).toMatchObject([
+      { kind: 'gap', reason: 'journal_overload: 1 messages without acknowledgement refused' },
+    ]);
     port.answer();
     expect(log).toEqual(['3 ERR_JOURNAL_BUSY', '1 stored', '2 stored']);
   });

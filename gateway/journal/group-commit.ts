@@ -14,7 +14,16 @@
  */
 import type { Clock } from '../../shared/clock.ts';
 import { SluiceError } from '../../shared/errors.ts';
-import { KEY_IDEMPOTENCY, KEY_QOS1, KEY_QOS2_OPEN, KEY_QOS2_RELEASE, OpenGroup, allocateGroupArrays, type Group, type GroupArrays } from './group.ts';
+import {
+  KEY_IDEMPOTENCY,
+  KEY_QOS1,
+  KEY_QOS2_OPEN,
+  KEY_QOS2_RELEASE,
+  OpenGroup,
+  allocateGroupArrays,
+  type Group,
+  type GroupArrays,
+} from './group.ts';
 import type { JournalWriter, MessageOptions, ReadingSink, RedeliveryKey } from './journal-api.ts';
 import { idempotencyDigest, type RedeliveryKeys } from './redelivery.ts';
 import { BoundedSeriesRegistry } from './registry.ts';
@@ -158,7 +167,10 @@ export class GroupCommit implements JournalWriter {
 
   isRedelivery(key: RedeliveryKey, whenDurable: Done): boolean {
     const { clientId, messageId, hash, qos } = key;
-    return this.#whenDurable(qos === 2 ? this.#keys.qos2GroupOf(clientId, messageId) : this.#keys.groupOf(clientId, messageId, hash), whenDurable);
+    return this.#whenDurable(
+      qos === 2 ? this.#keys.qos2GroupOf(clientId, messageId) : this.#keys.groupOf(clientId, messageId, hash),
+      whenDurable,
+    );
   }
 
   qos2Open(clientId: string, messageId: number): boolean {
@@ -245,7 +257,10 @@ export class GroupCommit implements JournalWriter {
     const { readingsWaitingMax, bytesWaitingMax } = this.#options;
     const bytes = this.#open.bytes + (this.#inFlight?.bytes ?? 0);
     if (this.unconfirmedReadings < readingsWaitingMax && bytes < bytesWaitingMax) return null;
-    return new SluiceError('ERR_JOURNAL_BUSY', `${this.unconfirmedReadings} readings, ${bytes} bytes wait for the journal; ${readingsWaitingMax}, ${bytesWaitingMax} are allowed`);
+    return new SluiceError(
+      'ERR_JOURNAL_BUSY',
+      `${this.unconfirmedReadings} readings, ${bytes} bytes wait for the journal; ${readingsWaitingMax}, ${bytesWaitingMax} are allowed`,
+    );
   }
 
   #hold(refusal: SluiceError, done: Done | null): void {
@@ -277,7 +292,16 @@ export class GroupCommit implements JournalWriter {
     if (this.#dropped === 0) return;
     const reason = `journal_overload: ${this.#dropped} messages without acknowledgement refused`;
     const toUs = Math.max(this.#options.clock.nowUs(), this.#droppedSinceUs + 1);
-    this.#open.exception({ kind: 'gap', device: null, metric: null, fromUs: this.#droppedSinceUs, toUs, readingCount: null, reason, payload: null });
+    this.#open.exception({
+      kind: 'gap',
+      device: null,
+      metric: null,
+      fromUs: this.#droppedSinceUs,
+      toUs,
+      readingCount: null,
+      reason,
+      payload: null,
+    });
     this.#open.endMessage(this.#options.clock.monotonicUs());
     this.#dropped = 0;
   }
@@ -290,7 +314,14 @@ export class GroupCommit implements JournalWriter {
     this.#cancelQuiet = null;
     const { arrivalUs, bytes } = this.#open;
     const group = this.#open.take(this.#seriesSent, this.series.since(this.#seriesSent));
-    this.#inFlight = { group, waiting: this.#waiting, remembered: this.#remembered, sentUs: this.#options.clock.monotonicUs(), arrivalUs, bytes };
+    this.#inFlight = {
+      group,
+      waiting: this.#waiting,
+      remembered: this.#remembered,
+      sentUs: this.#options.clock.monotonicUs(),
+      arrivalUs,
+      bytes,
+    };
     this.#seriesSent = this.series.size;
     this.#waiting = [];
     this.#remembered = [];
@@ -317,7 +348,8 @@ export class GroupCommit implements JournalWriter {
     };
     if (failures.size > 0 || error !== null) this.#forgetFailed(sent.remembered, errorOf);
     // The next group starts before the callbacks run: the journal works while the acks are written.
-    if (this.#waiting.length > 0 || this.#open.readings >= QUIET_READINGS_MAX || this.#open.bytes >= QUIET_BYTES_MAX || this.#closed) this.#schedule();
+    if (this.#waiting.length > 0 || this.#open.readings >= QUIET_READINGS_MAX || this.#open.bytes >= QUIET_BYTES_MAX || this.#closed)
+      this.#schedule();
     for (const { message, done } of sent.waiting) done(errorOf(message));
     this.#settleDrained();
   }

@@ -155,7 +155,13 @@ export class OpenGroup implements ReadingSink {
   }
 
   mark(): GroupMark {
-    return { readings: this.#readings, texts: this.#texts.length, exceptions: this.#exceptions.length, hasTexts: this.#hasTexts, bytes: this.#bytes };
+    return {
+      readings: this.#readings,
+      texts: this.#texts.length,
+      exceptions: this.#exceptions.length,
+      hasTexts: this.#hasTexts,
+      bytes: this.#bytes,
+    };
   }
 
   rollback(mark: GroupMark): void {

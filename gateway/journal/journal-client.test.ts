@@ -131,7 +131,14 @@ test('on a full disk callers are told after five seconds, and when there is room
       return cancel;
     },
   };
-  const client = await openClient({ directory: temporaryDirectory(), clock, bufferBytesMax: 128 * 1024, sealIntervalMs: 1e9, batchReadingsMax: 1e9, batchBytesMax: 1e9 });
+  const client = await openClient({
+    directory: temporaryDirectory(),
+    clock,
+    bufferBytesMax: 128 * 1024,
+    sealIntervalMs: 1e9,
+    batchReadingsMax: 1e9,
+    batchBytesMax: 1e9,
+  });
   const fill = (): Promise<void> =>
     new Promise((resolve, reject) => {
       const { writer } = client;
@@ -144,7 +151,11 @@ test('on a full disk callers are told after five seconds, and when there is room
     });
   let failure: unknown = null;
   const startedUs = manual.monotonicUs();
-  for (let at = 0; at < 100 && failure === null; at++) failure = await fill().then(() => null, (error: unknown) => error);
+  for (let at = 0; at < 100 && failure === null; at++)
+    failure = await fill().then(
+      () => null,
+      (error: unknown) => error,
+    );
   expect(isSluiceError(failure) && failure.kind.retryable).toBe(true);
   expect(manual.monotonicUs() - startedUs).toBeLessThanOrEqual(5_000_000);
   await client.seal();

@@ -11,7 +11,14 @@ import type { Clock } from '../../shared/clock.ts';
 import { SluiceError, errorMessage } from '../../shared/errors.ts';
 import type { Backlog, LaneClaim, LaneName } from '../../shared/uplink.ts';
 import { workerUrl } from '../../shared/worker-url.ts';
-import { GroupCommit, GROUP_COMMIT_DEFAULTS, type CommitOutcome, type CommitPort, type GroupCommitOptions, type GroupCommitStats } from './group-commit.ts';
+import {
+  GroupCommit,
+  GROUP_COMMIT_DEFAULTS,
+  type CommitOutcome,
+  type CommitPort,
+  type GroupCommitOptions,
+  type GroupCommitStats,
+} from './group-commit.ts';
 import { groupBuffers, type Group } from './group.ts';
 import type { OfferedBatch, UplinkJournal } from './journal-api.ts';
 import { JOURNAL_DEFAULTS, type JournalOptions } from './journal.ts';
@@ -275,7 +282,11 @@ function inlineTransport(options: JournalClientOptions, receive: (reply: Journal
   queueMicrotask(() => {
     try {
       // Replies arrive later than the call that caused them, as they do from a thread.
-      server = new JournalServer({ ...storageOptions(options), clock, randomHex }, () => {}, (reply) => queueMicrotask(() => receive(reply)));
+      server = new JournalServer(
+        { ...storageOptions(options), clock, randomHex },
+        () => {},
+        (reply) => queueMicrotask(() => receive(reply)),
+      );
     } catch (error) {
       refuse(error instanceof Error ? error : new Error(errorMessage(error)));
     }

@@ -11,7 +11,9 @@ import { RedeliveryKeys } from './redelivery.ts';
 /** Runs the child until it has acknowledged a few, kills it, answers what it acknowledged. */
 function killed(directory: string, first: number, acknowledgements: number): Promise<number[]> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [fileURLToPath(workerUrl(import.meta.url, './journal-kill-child')), directory, String(first)], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(process.execPath, [fileURLToPath(workerUrl(import.meta.url, './journal-kill-child')), directory, String(first)], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     let output = '';
     let errors = '';
     child.stderr.on('data', (chunk: Buffer) => (errors += chunk.toString()));
@@ -26,22 +28,26 @@ function killed(directory: string, first: number, acknowledgements: number): Pro
   });
 }
 
-test('whatever was acknowledged is there once after kill -9, again and again, and so are the redelivery keys', { timeout: 30_000 }, async () => {
-  const directory = temporaryDirectory();
-  const acknowledged: number[] = [];
-  for (let kill = 0; kill < 5; kill++) acknowledged.push(...(await killed(directory, 1 + kill * 1_000_000, 100 + kill * 211)));
-  expect(acknowledged.length).toBeGreaterThan(1000);
-  const journal = openJournal(directory, { clock: new ManualClock(Date.now() * 1000) });
-  const keys = new RedeliveryKeys();
-  keys.replay(journal.keysSnapshot());
-  const unknown = acknowledged.filter((number) => keys.groupOf(`c${number % 50}`, number % 65_536, number) === null);
-  expect(unknown).toEqual([]);
-  const { readings, exceptions } = drain(journal);
-  const stored = new Set(readings);
-  expect(exceptions).toEqual([]);
-  expect(stored.size).toBe(readings.length);
-  expect(acknowledged.filter((number) => !stored.has(`d=${number}`))).toEqual([]);
-});
+test(
+  'whatever was acknowledged is there once after kill -9, again and again, and so are the redelivery keys',
+  { timeout: 30_000 },
+  async () => {
+    const directory = temporaryDirectory();
+    const acknowledged: number[] = [];
+    for (let kill = 0; kill < 5; kill++) acknowledged.push(...(await killed(directory, 1 + kill * 1_000_000, 100 + kill * 211)));
+    expect(acknowledged.length).toBeGreaterThan(1000);
+    const journal = openJournal(directory, { clock: new ManualClock(Date.now() * 1000) });
+    const keys = new RedeliveryKeys();
+    keys.replay(journal.keysSnapshot());
+    const unknown = acknowledged.filter((number) => keys.groupOf(`c${number % 50}`, number % 65_536, number) === null);
+    expect(unknown).toEqual([]);
+    const { readings, exceptions } = drain(journal);
+    const stored = new Set(readings);
+    expect(exceptions).toEqual([]);
+    expect(stored.size).toBe(readings.length);
+    expect(acknowledged.filter((number) => !stored.has(`d=${number}`))).toEqual([]);
+  },
+);
 
 /** What the journal must hold: every reading once, in no lane twice, whatever happens in between. */
 interface Model {
@@ -68,7 +74,12 @@ function perform(model: Model, { kind, size }: Action): void {
   clock.advance(1_000_000);
   if (kind === 'commit') {
     const numbers = Array.from({ length: size }, () => model.next++);
-    journal.commit(groupOf(numbers.map((value) => [{ series: value % 8, value }]), clock.monotonicUs()));
+    journal.commit(
+      groupOf(
+        numbers.map((value) => [{ series: value % 8, value }]),
+        clock.monotonicUs(),
+      ),
+    );
     for (const number of numbers) model.held.add(number);
   } else if (kind === 'seal') {
     journal.tick();
@@ -124,7 +135,9 @@ describe('the buffer', () => {
         for (const each of actions) perform(model, each);
         model.journal.tick();
         const { readings, exceptions } = drain(model.journal);
-        expect(readings.map((reading) => Number(reading.split('=')[1])).sort((a, b) => a - b)).toEqual([...model.held].sort((a, b) => a - b));
+        expect(readings.map((reading) => Number(reading.split('=')[1])).sort((a, b) => a - b)).toEqual(
+          [...model.held].sort((a, b) => a - b),
+        );
         expect(exceptions).toEqual([]);
         model.journal.close();
       }),

@@ -40,7 +40,15 @@ let openings = 0;
 
 export function openJournal(directory: string, options: Partial<JournalOptions> = {}): Journal {
   const clock = options.clock ?? new ManualClock(START_US);
-  const journal = new Journal({ ...JOURNAL_DEFAULTS, freeBytesMin: 0, compression: 'none', directory, clock, randomHex: countingHex(`opening ${openings++}`), ...options });
+  const journal = new Journal({
+    ...JOURNAL_DEFAULTS,
+    freeBytesMin: 0,
+    compression: 'none',
+    directory,
+    clock,
+    randomHex: countingHex(`opening ${openings++}`),
+    ...options,
+  });
   journals.push(journal);
   return journal;
 }
@@ -95,7 +103,8 @@ export function drain(journal: Journal): Held & { readonly seqs: string[] } {
         if (seq !== expected++) throw new Error(`lane ${epoch}/${lane}: seq ${seq} instead of ${expected - 1}`);
         held.seqs.push(`${epoch}/${seq}`);
         const { runs, exceptions } = decodeBatch(body);
-        if (runs.count !== readingCount || exceptions.length !== exceptionCount) throw new Error('counts beside the batch differ from those inside');
+        if (runs.count !== readingCount || exceptions.length !== exceptionCount)
+          throw new Error('counts beside the batch differ from those inside');
         runs.seriesTable.forEach(({ device }, index) => {
           for (let at = runs.runOffsets[index] as number; at < (runs.runOffsets[index + 1] as number); at++) {
             const text = runs.text === null ? 0 : (runs.text[at] as number);

@@ -45,7 +45,13 @@ export type JournalReply =
       readonly arrays: GroupArrays;
       readonly state: JournalState | null;
     }
-  | { readonly type: 'answer'; readonly id: number; readonly result: CallResult; readonly error: PlainError | null; readonly state: JournalState | null }
+  | {
+      readonly type: 'answer';
+      readonly id: number;
+      readonly result: CallResult;
+      readonly error: PlainError | null;
+      readonly state: JournalState | null;
+    }
   | { readonly type: 'state'; readonly state: JournalState | null; readonly error: PlainError | null }
   | { readonly type: 'closed' };
 

@@ -23,7 +23,11 @@ function post(reply: JournalReply, transfer: readonly ArrayBuffer[]): void {
 }
 
 try {
-  const server = new JournalServer({ ...options, clock, randomHex: (bytes) => randomBytes(bytes).toString('hex') }, (next) => clock.set(next), post);
+  const server = new JournalServer(
+    { ...options, clock, randomHex: (bytes) => randomBytes(bytes).toString('hex') },
+    (next) => clock.set(next),
+    post,
+  );
   port.on('message', (request: JournalRequest) => server.request(request));
 } catch (error) {
   post({ type: 'refused', error: toPlain(asSluiceError(error)) }, []);

@@ -11,7 +11,15 @@ describe('a group', () => {
     const directory = temporaryDirectory();
     const copy = temporaryDirectory();
     const journal = openJournal(directory);
-    journal.commit(groupOf([[{ series: 0, value: 1.5 }, { series: 1, value: 2 }], [{ series: 0, value: NaN, text: 'on' }]]));
+    journal.commit(
+      groupOf([
+        [
+          { series: 0, value: 1.5 },
+          { series: 1, value: 2 },
+        ],
+        [{ series: 0, value: NaN, text: 'on' }],
+      ]),
+    );
     crashCopy(directory, copy);
     const { readings, exceptions } = drain(openJournal(copy));
     expect(readings).toEqual(['d0=1.5', 'd0=on', 'd1=2']);
@@ -65,7 +73,17 @@ describe('sealing', () => {
     const journal = openJournal(temporaryDirectory(), { clock });
     clock.advance(10 * SECOND_US);
     const ahead = START_US + 10 * SECOND_US + 301 * SECOND_US;
-    journal.commit(groupOf([[{ series: 0, value: 1 }], [{ series: 1, value: 2, eventTimeUs: ahead }], [{ series: 1, value: 3, eventTimeUs: 5 }], [{ series: 2, value: 4, eventTimeUs: START_US - 3600 * SECOND_US }]], 8 * SECOND_US));
+    journal.commit(
+      groupOf(
+        [
+          [{ series: 0, value: 1 }],
+          [{ series: 1, value: 2, eventTimeUs: ahead }],
+          [{ series: 1, value: 3, eventTimeUs: 5 }],
+          [{ series: 2, value: 4, eventTimeUs: START_US - 3600 * SECOND_US }],
+        ],
+        8 * SECOND_US,
+      ),
+    );
     journal.tick();
     const { readings, times, exceptions } = drain(journal);
     expect(readings).toEqual(['d0=1', 'd2=4']);
@@ -74,13 +92,20 @@ describe('sealing', () => {
       ['quarantined', 'event_time_ahead', 'd1', 1, START_US + 8 * SECOND_US],
       ['quarantined', 'event_time_before_2015', 'd1', 1, START_US + 8 * SECOND_US],
     ]);
-    expect(JSON.parse(Buffer.from(exceptions[0]?.payload as Uint8Array).toString())).toEqual({ device: 'd1', metric: 'm', tags: '', readings: [{ ts: ahead, value: 2, text: null }] });
+    expect(JSON.parse(Buffer.from(exceptions[0]?.payload as Uint8Array).toString())).toEqual({
+      device: 'd1',
+      metric: 'm',
+      tags: '',
+      readings: [{ ts: ahead, value: 2, text: null }],
+    });
   });
 
   test('splits readings of many days into batches of at most eight', () => {
     const journal = openJournal(temporaryDirectory());
     const day = 86_400 * SECOND_US;
-    journal.commit(groupOf([Array.from({ length: 20 }, (_, index) => ({ series: index % 2, value: index, eventTimeUs: START_US - index * day }))]));
+    journal.commit(
+      groupOf([Array.from({ length: 20 }, (_, index) => ({ series: index % 2, value: index, eventTimeUs: START_US - index * day }))]),
+    );
     journal.tick();
     const batches = journal.offer(journal.epoch, 'live', 0, 1e9);
     expect(batches.map(({ readingCount }) => readingCount)).toEqual([8, 8, 4]);
@@ -215,7 +240,16 @@ describe('the bound', () => {
 
   test('on dead letters keeps the first and counts the rest', () => {
     const journal = openJournal(temporaryDirectory());
-    const record = { kind: 'dead_letter', device: 'd', metric: null, fromUs: START_US, toUs: START_US + 1, readingCount: null, reason: 'not_json', payload: Buffer.alloc(5000, 'x') } as const;
+    const record = {
+      kind: 'dead_letter',
+      device: 'd',
+      metric: null,
+      fromUs: START_US,
+      toUs: START_US + 1,
+      readingCount: null,
+      reason: 'not_json',
+      payload: Buffer.alloc(5000, 'x'),
+    } as const;
     journal.commit(groupOfExceptions(Array.from({ length: 1000 }, () => record)));
     journal.tick();
     const { exceptions } = drain(journal);

@@ -29,7 +29,16 @@ import { EVENT_TIME_MIN_US, type Series } from '../../shared/reading.ts';
 import type { LaneClaim, LaneName } from '../../shared/uplink.ts';
 import { sealOrGap, type ResolvedException, type SealRow } from '../seal/seal.ts';
 import { encodeOrGap, batchChecksum, laneClaims, settle } from './batch-store.ts';
-import { diskUse, EVICTIONS_PER_STEP_MAX, evictedRecords, excessBytes, freeBytes, hasRelief, walBytes, type DiskUse } from './buffer-bound.ts';
+import {
+  diskUse,
+  EVICTIONS_PER_STEP_MAX,
+  evictedRecords,
+  excessBytes,
+  freeBytes,
+  hasRelief,
+  walBytes,
+  type DiskUse,
+} from './buffer-bound.ts';
 import { ByteWriter } from './bytes.ts';
 import { asSluiceError, connect, failureKind, PAGE_BYTES, usedBytes, type Connection } from './database.ts';
 import type { Group } from './group.ts';
@@ -134,7 +143,19 @@ export class Journal {
   #uncheckedBytes = 0;
   #keySnapshotBytes = 0;
   #lanes: LaneClaim[] | null = null;
-  readonly #counters = { commits: 0, commitUs: 0, commitUsMax: 0, messages: 0, readings: 0, sealed: 0, sealUs: 0, bisected: 0, reopened: 0, quarantined: 0, rejected: 0 };
+  readonly #counters = {
+    commits: 0,
+    commitUs: 0,
+    commitUsMax: 0,
+    messages: 0,
+    readings: 0,
+    sealed: 0,
+    sealUs: 0,
+    bisected: 0,
+    reopened: 0,
+    quarantined: 0,
+    rejected: 0,
+  };
 
   /** @throws SluiceError ERR_JOURNAL_VERSION, ERR_JOURNAL_LOCKED, ERR_JOURNAL_UNAVAILABLE (disk full or read-only); never for damage */
   constructor(options: JournalOptions) {
@@ -166,10 +187,14 @@ export class Journal {
    * @throws SluiceError ERR_JOURNAL_UNAVAILABLE, ERR_JOURNAL_FULL: nothing of what is not in `progress` is stored
    */
   commit(group: Group, progress: CommitProgress = newProgress()): CommitProgress {
-    for (let index = 0; index < group.newSeries.length; index++) this.#series[group.newSeriesFrom + index] ??= group.newSeries[index] as Series;
+    for (let index = 0; index < group.newSeries.length; index++)
+      this.#series[group.newSeriesFrom + index] ??= group.newSeries[index] as Series;
     if (this.#full) {
       this.#counters.rejected++;
-      throw new SluiceError('ERR_JOURNAL_FULL', `the buffer is full: ${this.#options.bufferBytesMax} bytes are allowed (bufferBytesMax), policy ${this.#options.bufferPolicy}`);
+      throw new SluiceError(
+        'ERR_JOURNAL_FULL',
+        `the buffer is full: ${this.#options.bufferBytesMax} bytes are allowed (bufferBytesMax), policy ${this.#options.bufferPolicy}`,
+      );
     }
     const startedUs = this.#options.clock.monotonicUs();
     this.#commitRange(group, progress.done, group.messages, progress);
@@ -192,7 +217,10 @@ export class Journal {
     } catch (error) {
       if (error instanceof SluiceError && error.kind.retryable) throw error;
       if (to - from === 1) {
-        progress.failed.push({ message: from, error: new SluiceError('ERR_JOURNAL_MESSAGE', `the message cannot be stored: ${errorMessage(error)}`, { cause: error }) });
+        progress.failed.push({
+          message: from,
+          error: new SluiceError('ERR_JOURNAL_MESSAGE', `the message cannot be stored: ${errorMessage(error)}`, { cause: error }),
+        });
         progress.done = to;
         return;
       }
@@ -224,7 +252,12 @@ export class Journal {
       const { messageExceptionEnd, messageArrivalUs } = group.arrays;
       for (let message = from, at = from === 0 ? 0 : (messageExceptionEnd[from - 1] as number); message < to; message++) {
         for (; at < (messageExceptionEnd[message] as number); at++) {
-          exceptions += this.#addException(next, group.exceptions[at] as ExceptionRecord, messageArrivalUs[message] as number, this.#budget.take() ? null : 'flood');
+          exceptions += this.#addException(
+            next,
+            group.exceptions[at] as ExceptionRecord,
+            messageArrivalUs[message] as number,
+            this.#budget.take() ? null : 'flood',
+          );
         }
       }
       const keys = encodeKeys(this.#writer, group, from, to);
@@ -325,10 +358,29 @@ export class Journal {
       this.#sql.deleteExceptionsTo.run(taken.lastException);
       for (const { content, eventFromUs, eventToUs } of sealed) {
         const { body, readings, exceptions } = encodeOrGap(content, { eventFromUs, eventToUs }, this.#options.compression);
-        const times = { arrival_from_us: content.arrivalFromUs, arrival_to_us: content.arrivalToUs, event_from_us: eventFromUs, event_to_us: eventToUs };
+        const times = {
+          arrival_from_us: content.arrivalFromUs,
+          arrival_to_us: content.arrivalToUs,
+          event_from_us: eventFromUs,
+          event_to_us: eventToUs,
+        };
         const checksum = batchChecksum({ epoch: null, lane: null, seq: null, readings, exceptions, ...times }, body);
         const { arrivalFromUs, arrivalToUs } = content;
-        this.#sql.insertBatch.run(next.batch++, null, null, null, readings, exceptions, arrivalFromUs, arrivalToUs, eventFromUs, eventToUs, body.length, checksum, body);
+        this.#sql.insertBatch.run(
+          next.batch++,
+          null,
+          null,
+          null,
+          readings,
+          exceptions,
+          arrivalFromUs,
+          arrivalToUs,
+          eventFromUs,
+          eventToUs,
+          body.length,
+          checksum,
+          body,
+        );
         added.batches++;
         added.readings += readings;
         added.exceptions += exceptions;
@@ -357,7 +409,18 @@ export class Journal {
 
   #takeRows(nowUs: number) {
     const bytesMax = this.#options.batchBytesMax * ROW_BYTES_PER_BATCH_BYTE;
-    const taken = { rows: [] as SealRow[], exceptions: [] as ResolvedException[], rowCount: 0, readings: 0, bytes: 0, lastRow: 0, lastException: 0, made: 0, damagedReadings: 0, drained: false };
+    const taken = {
+      rows: [] as SealRow[],
+      exceptions: [] as ResolvedException[],
+      rowCount: 0,
+      readings: 0,
+      bytes: 0,
+      lastRow: 0,
+      lastException: 0,
+      made: 0,
+      damagedReadings: 0,
+      drained: false,
+    };
     while (taken.bytes < bytesMax && taken.readings < this.#options.batchReadingsMax) {
       const row = this.#sql.journalFrom.get(taken.lastRow);
       if (row === undefined) {
@@ -374,8 +437,17 @@ export class Journal {
         taken.rows.push({ ...decodeRow(row.body), offsetUs, opening: row.opening, seriesOf: this.#seriesLookup(row.opening), bounds });
       } catch {
         const arrivalUs = offsetUs === null ? null : Math.round(row.arrival_us + offsetUs);
-        const range = arrivalUs === null ? bounds : { fromUs: arrivalUs, toUs: Math.max(arrivalUs + 1, Math.min(nowUs, arrivalUs + 10_000_000)) };
-        const record: ExceptionRecord = { kind: 'gap', device: null, metric: null, ...range, readingCount: row.readings, reason: 'journal_corrupt: row', payload: null };
+        const range =
+          arrivalUs === null ? bounds : { fromUs: arrivalUs, toUs: Math.max(arrivalUs + 1, Math.min(nowUs, arrivalUs + 10_000_000)) };
+        const record: ExceptionRecord = {
+          kind: 'gap',
+          device: null,
+          metric: null,
+          ...range,
+          readingCount: row.readings,
+          reason: 'journal_corrupt: row',
+          payload: null,
+        };
         taken.exceptions.push({ arrivalUs: range.fromUs, record });
         taken.made++;
         taken.damagedReadings += row.readings;
@@ -414,7 +486,11 @@ export class Journal {
         const { seq, readings: readingCount, exceptions: exceptionCount, arrival_from_us: arrivalFromUs, body } = row;
         return { epoch, lane, seq: seq as number, readingCount, exceptionCount, arrivalFromUs, body };
       };
-      for (let row = this.#sql.batchesAfter.get(epoch, lane, afterSeq); row !== undefined; row = this.#sql.batchesAfter.get(epoch, lane, row.seq as number)) {
+      for (
+        let row = this.#sql.batchesAfter.get(epoch, lane, afterSeq);
+        row !== undefined;
+        row = this.#sql.batchesAfter.get(epoch, lane, row.seq as number)
+      ) {
         if (!push(toOffered(settle(this.#sql, row, { epoch, lane, seq: row.seq as number }, nowUs)))) return;
       }
       if (epoch !== this.#epoch || lane !== 'live') return;
@@ -462,7 +538,11 @@ export class Journal {
     const epoch = this.#options.randomHex(16);
     this.#write(() => {
       for (const lane of ['live', 'backfill'] as const) {
-        for (let row = this.#sql.batchesAfter.get(this.#epoch, lane, 0); row !== undefined; row = this.#sql.batchesAfter.get(this.#epoch, lane, row.seq as number)) {
+        for (
+          let row = this.#sql.batchesAfter.get(this.#epoch, lane, 0);
+          row !== undefined;
+          row = this.#sql.batchesAfter.get(this.#epoch, lane, row.seq as number)
+        ) {
           // A damaged one keeps a checksum that does not fit, and becomes a tombstone when it is offered.
           this.#sql.unassign.run(batchChecksum({ ...row, epoch: null, lane: null, seq: null }, row.body), row.id);
         }
@@ -491,15 +571,27 @@ export class Journal {
         const offsetUs = this.#openings.get(row.opening)?.offset_us ?? null;
         return offsetUs === null ? this.#boundsOf(row.opening).fromUs : Math.round(row.arrival_us + offsetUs);
       };
-      const unsentUs = Math.min(this.#sql.unassignedOldest.get()?.arrival_from_us ?? Infinity, wall(this.#sql.journalOldest.get()), wall(this.#sql.exceptionOldest.get()));
+      const unsentUs = Math.min(
+        this.#sql.unassignedOldest.get()?.arrival_from_us ?? Infinity,
+        wall(this.#sql.journalOldest.get()),
+        wall(this.#sql.exceptionOldest.get()),
+      );
       const held = this.#lanes.filter(({ base, assigned }) => base <= assigned);
-      const oldestUs = held.reduce((oldest, { epoch, lane }) => Math.min(oldest, this.#sql.laneFirst.get(epoch, lane)?.arrival_from_us ?? Infinity), unsentUs);
+      const oldestUs = held.reduce(
+        (oldest, { epoch, lane }) => Math.min(oldest, this.#sql.laneFirst.get(epoch, lane)?.arrival_from_us ?? Infinity),
+        unsentUs,
+      );
       return {
         epoch: this.#epoch,
         lakeId: this.#lakeId,
         accepting: !this.#full,
         clockKnown: this.clockKnown,
-        backlog: { readings: journalReadings + batchReadings, bytes: journalBytes + batchBytes, exceptions: exceptions + batchExceptions, oldestUs: Number.isFinite(oldestUs) ? Math.max(0, oldestUs) : null },
+        backlog: {
+          readings: journalReadings + batchReadings,
+          bytes: journalBytes + batchBytes,
+          exceptions: exceptions + batchExceptions,
+          oldestUs: Number.isFinite(oldestUs) ? Math.max(0, oldestUs) : null,
+        },
         unsentUs: Number.isFinite(unsentUs) ? unsentUs : null,
         positions: held.map(({ epoch, lane, assigned }) => ({ epoch, lane, seq: assigned })),
         sealed: this.#counters.sealed,
@@ -554,7 +646,11 @@ export class Journal {
     const arrivalUs = this.#options.clock.monotonicUs();
     const gone = { batches: 0, readings: 0, exceptions: 0, bytes: 0, rows: 0 };
     this.#write(() => {
-      for (let row = this.#sql.unassignedAfter.get(0); row !== undefined && gone.bytes < excess && gone.batches < EVICTIONS_PER_STEP_MAX; row = this.#sql.unassignedAfter.get(row.id)) {
+      for (
+        let row = this.#sql.unassignedAfter.get(0);
+        row !== undefined && gone.bytes < excess && gone.batches < EVICTIONS_PER_STEP_MAX;
+        row = this.#sql.unassignedAfter.get(row.id)
+      ) {
         for (const { record, merge } of evictedRecords(row)) gone.rows += this.#addException(next, record, arrivalUs, merge);
         this.#sql.deleteBatch.run(row.id);
         gone.batches++;

@@ -70,7 +70,14 @@ export class ExceptionBudget {
 }
 
 /** @param merge what further exceptions of the same key are added to, null: stands alone */
-export function insertException(sql: Statements, id: number, opening: number, arrivalUs: number, record: ExceptionRecord, merge: string | null): void {
+export function insertException(
+  sql: Statements,
+  id: number,
+  opening: number,
+  arrivalUs: number,
+  record: ExceptionRecord,
+  merge: string | null,
+): void {
   const reason = record.reason.slice(0, REASON_CHARACTERS_MAX);
   const payload = record.payload === null || merge !== null ? null : record.payload.subarray(0, EXCEPTION_PAYLOAD_BYTES_MAX);
   sql.insertException.run(
@@ -112,7 +119,11 @@ export function mergedRecord(record: ExceptionRecord): ExceptionRecord {
 }
 
 /** @param offsetUs of the row's opening, null: never known; then the bounds of the openings around it stand in */
-export function resolveException(row: ExceptionRow, offsetUs: number | null, bounds: { readonly fromUs: number; readonly toUs: number }): ResolvedException {
+export function resolveException(
+  row: ExceptionRow,
+  offsetUs: number | null,
+  bounds: { readonly fromUs: number; readonly toUs: number },
+): ResolvedException {
   const arrivalUs = offsetUs === null ? bounds.toUs : Math.round(row.arrival_us + offsetUs);
   const fromUs = row.from_us ?? (offsetUs === null ? bounds.fromUs : arrivalUs);
   const toUs = Math.max(row.to_us ?? arrivalUs, fromUs + 1);

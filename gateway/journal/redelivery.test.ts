@@ -34,10 +34,30 @@ describe('keys', () => {
 
   test('come back out of a snapshot as they were', () => {
     const operation = fc.oneof(
-      fc.record({ op: fc.constant('add' as const), client: fc.constantFrom('a', 'b', 'c\u00e9'), id: fc.integer({ min: 0, max: 65_535 }), hash: fc.maxSafeNat() }),
-      fc.record({ op: fc.constant('open' as const), client: fc.constantFrom('a', 'b'), id: fc.integer({ min: 1, max: 5 }), hash: fc.constant(0) }),
-      fc.record({ op: fc.constant('release' as const), client: fc.constantFrom('a', 'b'), id: fc.integer({ min: 1, max: 5 }), hash: fc.constant(0) }),
-      fc.record({ op: fc.constant('idempotency' as const), client: fc.string(), id: fc.constant(0), hash: fc.integer({ min: 0, max: 1000 }) }),
+      fc.record({
+        op: fc.constant('add' as const),
+        client: fc.constantFrom('a', 'b', 'c\u00e9'),
+        id: fc.integer({ min: 0, max: 65_535 }),
+        hash: fc.maxSafeNat(),
+      }),
+      fc.record({
+        op: fc.constant('open' as const),
+        client: fc.constantFrom('a', 'b'),
+        id: fc.integer({ min: 1, max: 5 }),
+        hash: fc.constant(0),
+      }),
+      fc.record({
+        op: fc.constant('release' as const),
+        client: fc.constantFrom('a', 'b'),
+        id: fc.integer({ min: 1, max: 5 }),
+        hash: fc.constant(0),
+      }),
+      fc.record({
+        op: fc.constant('idempotency' as const),
+        client: fc.string(),
+        id: fc.constant(0),
+        hash: fc.integer({ min: 0, max: 1000 }),
+      }),
     );
     fc.assert(
       fc.property(fc.array(operation, { maxLength: 60 }), (operations) => {

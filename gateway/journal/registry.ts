@@ -27,12 +27,18 @@ export class BoundedSeriesRegistry implements SeriesRegistry {
     if (known !== undefined) return known;
     const id = this.#series.length;
     if (id >= this.#seriesMax) {
-      throw new SluiceError('ERR_SERIES_LIMIT', `series ${device} ${metric} ${tags} would be number ${id + 1}; ${this.#seriesMax} are allowed (seriesMax)`);
+      throw new SluiceError(
+        'ERR_SERIES_LIMIT',
+        `series ${device} ${metric} ${tags} would be number ${id + 1}; ${this.#seriesMax} are allowed (seriesMax)`,
+      );
     }
     // Checked once per series, here, because a name that cannot stand in a batch would hold up everything behind it.
     for (const name of [device, metric]) {
       if (!isValidName(name)) {
-        throw new SluiceError('ERR_SERIES_NAME', `${JSON.stringify(name.slice(0, 64))} (${Buffer.byteLength(name)} bytes, ${NAME_BYTES_MAX} allowed) is no name`);
+        throw new SluiceError(
+          'ERR_SERIES_NAME',
+          `${JSON.stringify(name.slice(0, 64))} (${Buffer.byteLength(name)} bytes, ${NAME_BYTES_MAX} allowed) is no name`,
+        );
       }
     }
     let ofDevice = this.#byDevice.get(device);

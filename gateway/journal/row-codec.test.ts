@@ -8,10 +8,17 @@ import { decodeRow, encodeRow } from './row-codec.ts';
 const reading = fc.record({
   series: fc.nat(99),
   eventTimeUs: fc.oneof(fc.constant(NaN), fc.maxSafeInteger(), fc.double(), fc.integer({ min: 1.7e15, max: 1.8e15 })),
-  value: fc.oneof(fc.double(), fc.integer().map((n) => n / 100), fc.constantFrom(0, -0, NaN, Infinity, -Infinity, 2 ** 53, 0.1 + 0.2, 1e300)),
+  value: fc.oneof(
+    fc.double(),
+    fc.integer().map((n) => n / 100),
+    fc.constantFrom(0, -0, NaN, Infinity, -Infinity, 2 ** 53, 0.1 + 0.2, 1e300),
+  ),
   text: fc.option(fc.string({ unit: 'binary' }), { nil: null }),
 });
-const messages = fc.array(fc.record({ readings: fc.array(reading, { maxLength: 6 }), waitUs: fc.nat(1e9) }), { minLength: 1, maxLength: 12 });
+const messages = fc.array(fc.record({ readings: fc.array(reading, { maxLength: 6 }), waitUs: fc.nat(1e9) }), {
+  minLength: 1,
+  maxLength: 12,
+});
 
 test('a row gives back what went in, bit by bit, whatever part of the group it is', () => {
   const writer = new ByteWriter(16);
@@ -36,7 +43,9 @@ test('a row gives back what went in, bit by bit, whatever part of the group it i
       expect([...row.series]).toEqual(expected.map(({ series }) => series));
       expect([...row.eventTimeUs]).toEqual(expected.map(({ eventTimeUs }) => eventTimeUs));
       expect([...row.value]).toEqual(expected.map(({ value }) => value));
-      expect(expected.map((_, at) => (row.text === null || row.text[at] === 0 ? null : row.texts[(row.text[at] as number) - 1]))).toEqual(expected.map(({ text }) => text));
+      expect(expected.map((_, at) => (row.text === null || row.text[at] === 0 ? null : row.texts[(row.text[at] as number) - 1]))).toEqual(
+        expected.map(({ text }) => text),
+      );
       expect([...row.arrivalUs]).toEqual(arrivals.slice(from, to).flat());
     }),
     { numRuns: 300 },

@@ -126,7 +126,8 @@ export function encodeRow(writer: ByteWriter, group: Group, from: number, to: nu
 export function decodeRow(blob: Uint8Array): RowColumns {
   const reader = new ByteReader(blob);
   const version = reader.byte();
-  if (version !== VERSION) throw new SluiceError('ERR_JOURNAL_DAMAGED', `a journal row of version ${version}; this program reads ${VERSION}`);
+  if (version !== VERSION)
+    throw new SluiceError('ERR_JOURNAL_DAMAGED', `a journal row of version ${version}; this program reads ${VERSION}`);
   const flags = reader.byte();
   const readings = reader.count();
   const messages = reader.count();

@@ -14,7 +14,16 @@ import { ByteReader } from './bytes.ts';
 import { batchChecksum, encodeTombstone, isWhole } from './batch-store.ts';
 import type { Connection } from './database.ts';
 import { insertException } from './pending-exceptions.ts';
-import { prepareStatements, type BatchRow, type ExceptionRow, type JournalRow, type LaneRow, type OpeningRow, type SeriesRow, type Statements } from './statements.ts';
+import {
+  prepareStatements,
+  type BatchRow,
+  type ExceptionRow,
+  type JournalRow,
+  type LaneRow,
+  type OpeningRow,
+  type SeriesRow,
+  type Statements,
+} from './statements.ts';
 
 export const DATABASE_NAME = 'journal.db';
 const SUFFIXES = ['', '-wal', '-shm'];
@@ -38,7 +47,8 @@ export function quarantine(directory: string, nowUs: number): string {
   }
   // The newest last: an older one whose salvage never finished would be gone with it, so those are kept as well.
   const finished = readdirSync(root).filter((name) => !existsSync(path.join(root, name, PENDING_NAME)));
-  for (const name of finished.sort().slice(0, Math.max(0, finished.length + 1 - QUARANTINES_MAX))) rmSync(path.join(root, name), { recursive: true, force: true });
+  for (const name of finished.sort().slice(0, Math.max(0, finished.length + 1 - QUARANTINES_MAX)))
+    rmSync(path.join(root, name), { recursive: true, force: true });
   return folder;
 }
 
@@ -69,9 +79,16 @@ export interface SalvageReport {
 /** All rows that can be read: upwards until an error, then downwards from the other end. */
 function* readable<R extends object>(old: Connection, table: string, order: string): Generator<R> {
   const seen = new Set<string>();
-  const keyOf = (row: R): string => order.split(', ').map((column) => String((row as Record<string, unknown>)[column])).join('/');
+  const keyOf = (row: R): string =>
+    order
+      .split(', ')
+      .map((column) => String((row as Record<string, unknown>)[column]))
+      .join('/');
   for (const direction of ['ASC', 'DESC']) {
-    const sorted = order.split(', ').map((column) => `${column} ${direction}`).join(', ');
+    const sorted = order
+      .split(', ')
+      .map((column) => `${column} ${direction}`)
+      .join(', ');
     try {
       for (const row of old.prepare<[], R>(`SELECT * FROM ${table} ORDER BY ${sorted}`).iterate()) {
         const key = keyOf(row);
@@ -128,7 +145,8 @@ function salvageNames(old: Connection, sql: Statements): void {
   for (const row of readable<{ key: string; value: string }>(old, 'meta', 'key')) {
     if (row.key === 'lakeId') attempt(() => sql.setMeta.run(row.key, row.value));
   }
-  for (const row of readable<OpeningRow>(old, 'opening', 'id')) attempt(() => sql.insertOpening.run(row.id, row.epoch, row.wall_us, row.offset_us));
+  for (const row of readable<OpeningRow>(old, 'opening', 'id'))
+    attempt(() => sql.insertOpening.run(row.id, row.epoch, row.wall_us, row.offset_us));
   for (const row of readable<SeriesRow & { opening: number }>(old, 'series', 'opening, id')) {
     attempt(() => sql.insertSeries.run(row.opening, row.id, row.device, row.metric, row.tags));
   }
@@ -190,7 +208,16 @@ function salvageJournal(old: Connection, sql: Statements, report: { -readonly [K
   for (const row of readable<ExceptionRow>(old, 'exception', 'id')) {
     const { kind, device, metric, reason, payload } = row;
     if (!['gap', 'dead_letter', 'quarantined'].includes(kind) || typeof reason !== 'string') continue;
-    const record = { kind, device, metric, fromUs: row.from_us ?? NaN, toUs: row.to_us ?? NaN, readingCount: row.readings, reason, payload };
+    const record = {
+      kind,
+      device,
+      metric,
+      fromUs: row.from_us ?? NaN,
+      toUs: row.to_us ?? NaN,
+      readingCount: row.readings,
+      reason,
+      payload,
+    };
     attempt(() => insertException(sql, row.id, row.opening, row.arrival_us, record, null));
   }
 }
@@ -203,7 +230,13 @@ function fillLanes(old: Connection, sql: Statements, nowUs: number): void {
     if ((assignedOf.get(key)?.assigned ?? 0) < row.assigned) assignedOf.set(key, row);
   };
   for (const row of readable<LaneRow>(old, 'lane', 'epoch, lane')) {
-    if (/^[0-9a-f]{32}$/.test(row.epoch) && (row.lane === 'live' || row.lane === 'backfill') && Number.isSafeInteger(row.assigned) && row.assigned >= 0) keep(row);
+    if (
+      /^[0-9a-f]{32}$/.test(row.epoch) &&
+      (row.lane === 'live' || row.lane === 'backfill') &&
+      Number.isSafeInteger(row.assigned) &&
+      row.assigned >= 0
+    )
+      keep(row);
   }
   for (const { epoch, lane } of sql.batchesByLane.all()) {
     if (epoch !== null && lane !== null) keep({ epoch, lane, assigned: sql.laneHighest.get(epoch, lane)?.seq ?? 0 });
@@ -215,9 +248,33 @@ function fillLanes(old: Connection, sql: Statements, nowUs: number): void {
     for (let seq = first + 1; seq <= assigned; seq++) {
       if (sql.batchAt.get(epoch, lane, seq) !== undefined) continue;
       const tombstone = encodeTombstone({}, 'batch_corrupt', nowUs);
-      const head = { epoch, lane, seq, readings: 0, exceptions: 1, arrival_from_us: nowUs, arrival_to_us: nowUs, event_from_us: nowUs, event_to_us: nowUs };
+      const head = {
+        epoch,
+        lane,
+        seq,
+        readings: 0,
+        exceptions: 1,
+        arrival_from_us: nowUs,
+        arrival_to_us: nowUs,
+        event_from_us: nowUs,
+        event_to_us: nowUs,
+      };
       const checksum = batchChecksum(head, tombstone.body);
-      sql.insertBatch.run(sql.nextIds.get()?.batch as number, epoch, lane, seq, 0, 1, nowUs, nowUs, nowUs, nowUs, tombstone.body.length, checksum, tombstone.body);
+      sql.insertBatch.run(
+        sql.nextIds.get()?.batch as number,
+        epoch,
+        lane,
+        seq,
+        0,
+        1,
+        nowUs,
+        nowUs,
+        nowUs,
+        nowUs,
+        tombstone.body.length,
+        checksum,
+        tombstone.body,
+      );
     }
   }
 }

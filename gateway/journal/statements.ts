@@ -66,18 +66,23 @@ export interface LaneRow {
   readonly assigned: number;
 }
 
-const BATCH_HEAD = 'id, epoch, lane, seq, readings, exceptions, arrival_from_us, arrival_to_us, event_from_us, event_to_us, bytes, checksum';
+const BATCH_HEAD =
+  'id, epoch, lane, seq, readings, exceptions, arrival_from_us, arrival_to_us, event_from_us, event_to_us, bytes, checksum';
 
 export type Statements = ReturnType<typeof prepareStatements>;
 
 export function prepareStatements(db: Connection) {
   const prepare = <P extends unknown[], R = unknown>(sql: string): Statement<P, R> => db.prepare<P, R>(sql);
   return {
-    insertSeries: prepare<[number, number, string, string, string]>('INSERT INTO series (opening, id, device, metric, tags) VALUES (?, ?, ?, ?, ?)'),
+    insertSeries: prepare<[number, number, string, string, string]>(
+      'INSERT INTO series (opening, id, device, metric, tags) VALUES (?, ?, ?, ?, ?)',
+    ),
     seriesOf: prepare<[number], SeriesRow>('SELECT id, device, metric, tags FROM series WHERE opening = ?'),
-dropSeries: prepare<[number]>('DELETE FROM series WHERE opening <> ?'),
+    dropSeries: prepare<[number]>('DELETE FROM series WHERE opening <> ?'),
 
-    insertJournal: prepare<[number, number, number, number, Uint8Array]>('INSERT INTO journal (id, opening, arrival_us, readings, body) VALUES (?, ?, ?, ?, ?)'),
+    insertJournal: prepare<[number, number, number, number, Uint8Array]>(
+      'INSERT INTO journal (id, opening, arrival_us, readings, body) VALUES (?, ?, ?, ?, ?)',
+    ),
     journalFrom: prepare<[number], JournalRow>('SELECT * FROM journal WHERE id > ? ORDER BY id LIMIT 1'),
     journalTotals: prepare<[], { readings: number; bytes: number; rows: number }>(
       'SELECT coalesce(sum(readings), 0) AS readings, coalesce(sum(length(body)), 0) AS bytes, count(*) AS rows FROM journal',
@@ -87,7 +92,21 @@ dropSeries: prepare<[number]>('DELETE FROM series WHERE opening <> ?'),
     deleteJournalFrom: prepare<[number]>('DELETE FROM journal WHERE id >= ?'),
 
     insertException: prepare<
-      [number, number, number, string, string | null, string | null, number | null, number | null, number | null, string, Uint8Array | null, string | null, number]
+      [
+        number,
+        number,
+        number,
+        string,
+        string | null,
+        string | null,
+        number | null,
+        number | null,
+        number | null,
+        string,
+        Uint8Array | null,
+        string | null,
+        number,
+      ]
     >(
       'INSERT INTO exception (id, opening, arrival_us, kind, device, metric, from_us, to_us, readings, reason, payload, merge, merged) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
     ),
@@ -101,20 +120,30 @@ dropSeries: prepare<[number]>('DELETE FROM series WHERE opening <> ?'),
     deleteExceptionsTo: prepare<[number]>('DELETE FROM exception WHERE id <= ?'),
     deleteExceptionsFrom: prepare<[number]>('DELETE FROM exception WHERE id >= ?'),
 
-    insertBatch: prepare<[number, string | null, string | null, number | null, number, number, number, number, number, number, number, number, Uint8Array]>(
-      `INSERT INTO batch (${BATCH_HEAD}, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    insertBatch: prepare<
+      [number, string | null, string | null, number | null, number, number, number, number, number, number, number, number, Uint8Array]
+    >(`INSERT INTO batch (${BATCH_HEAD}, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`),
+    batchesAfter: prepare<[string, string, number], BatchRow>(
+      'SELECT * FROM batch WHERE epoch = ? AND lane = ? AND seq > ? ORDER BY seq LIMIT 1',
     ),
-    batchesAfter: prepare<[string, string, number], BatchRow>('SELECT * FROM batch WHERE epoch = ? AND lane = ? AND seq > ? ORDER BY seq LIMIT 1'),
-    unassignedAfter: prepare<[number], BatchRow>('SELECT * FROM batch WHERE epoch IS NULL AND lane IS NULL AND seq IS NULL AND id > ? ORDER BY id LIMIT 1'),
-    unassignedOldest: prepare<[], BatchHead>(`SELECT ${BATCH_HEAD} FROM batch WHERE epoch IS NULL AND lane IS NULL AND seq IS NULL ORDER BY id LIMIT 1`),
+    unassignedAfter: prepare<[number], BatchRow>(
+      'SELECT * FROM batch WHERE epoch IS NULL AND lane IS NULL AND seq IS NULL AND id > ? ORDER BY id LIMIT 1',
+    ),
+    unassignedOldest: prepare<[], BatchHead>(
+      `SELECT ${BATCH_HEAD} FROM batch WHERE epoch IS NULL AND lane IS NULL AND seq IS NULL ORDER BY id LIMIT 1`,
+    ),
     assign: prepare<[string, string, number, number, number]>('UPDATE batch SET epoch = ?, lane = ?, seq = ?, checksum = ? WHERE id = ?'),
     unassign: prepare<[number, number]>('UPDATE batch SET epoch = NULL, lane = NULL, seq = NULL, checksum = ? WHERE id = ?'),
     replaceBatch: prepare<[number, number, number, number, Uint8Array, number]>(
       'UPDATE batch SET readings = ?, exceptions = ?, bytes = ?, checksum = ?, body = ? WHERE id = ?',
     ),
     deleteBatch: prepare<[number]>('DELETE FROM batch WHERE id = ?'),
-    laneFirst: prepare<[string, string], BatchHead>(`SELECT ${BATCH_HEAD} FROM batch WHERE epoch = ? AND lane = ? AND seq IS NOT NULL ORDER BY seq LIMIT 1`),
-    laneHighest: prepare<[string, string], { seq: number }>('SELECT seq FROM batch WHERE epoch = ? AND lane = ? AND seq IS NOT NULL ORDER BY seq DESC LIMIT 1'),
+    laneFirst: prepare<[string, string], BatchHead>(
+      `SELECT ${BATCH_HEAD} FROM batch WHERE epoch = ? AND lane = ? AND seq IS NOT NULL ORDER BY seq LIMIT 1`,
+    ),
+    laneHighest: prepare<[string, string], { seq: number }>(
+      'SELECT seq FROM batch WHERE epoch = ? AND lane = ? AND seq IS NOT NULL ORDER BY seq DESC LIMIT 1',
+    ),
     batchAt: prepare<[string, string, number], { id: number }>('SELECT id FROM batch WHERE epoch = ? AND lane = ? AND seq = ?'),
     laneTotals: prepare<[string, string, number], { batches: number; readings: number; exceptions: number; bytes: number }>(
       'SELECT count(*) AS batches, coalesce(sum(readings), 0) AS readings, coalesce(sum(exceptions), 0) AS exceptions, coalesce(sum(bytes), 0) AS bytes FROM batch WHERE epoch = ? AND lane = ? AND seq <= ?',
@@ -123,7 +152,9 @@ dropSeries: prepare<[number]>('DELETE FROM series WHERE opening <> ?'),
     batchTotals: prepare<[], { batches: number; readings: number; exceptions: number; bytes: number }>(
       'SELECT count(*) AS batches, coalesce(sum(readings), 0) AS readings, coalesce(sum(exceptions), 0) AS exceptions, coalesce(sum(bytes), 0) AS bytes FROM batch',
     ),
-    batchesByLane: prepare<[], { epoch: string | null; lane: LaneName | null; batches: number }>('SELECT epoch, lane, count(*) AS batches FROM batch GROUP BY epoch, lane'),
+    batchesByLane: prepare<[], { epoch: string | null; lane: LaneName | null; batches: number }>(
+      'SELECT epoch, lane, count(*) AS batches FROM batch GROUP BY epoch, lane',
+    ),
 
     lanes: prepare<[], LaneRow>('SELECT epoch, lane, assigned FROM lane ORDER BY epoch, lane'),
     lane: prepare<[string, string], LaneRow>('SELECT epoch, lane, assigned FROM lane WHERE epoch = ? AND lane = ?'),
@@ -140,19 +171,27 @@ dropSeries: prepare<[number]>('DELETE FROM series WHERE opening <> ?'),
     deleteKeysBetween: prepare<[number, number]>('DELETE FROM key_log WHERE id > ? AND id < ?'),
     deleteKeysFrom: prepare<[number]>('DELETE FROM key_log WHERE id >= ?'),
 
-    insertOpening: prepare<[number, string, number, number | null]>('INSERT INTO opening (id, epoch, wall_us, offset_us) VALUES (?, ?, ?, ?)'),
+    insertOpening: prepare<[number, string, number, number | null]>(
+      'INSERT INTO opening (id, epoch, wall_us, offset_us) VALUES (?, ?, ?, ?)',
+    ),
     openings: prepare<[], OpeningRow>('SELECT id, epoch, wall_us, offset_us FROM opening ORDER BY id'),
     setOffset: prepare<[number | null, number]>('UPDATE opening SET offset_us = ? WHERE id = ?'),
     setEpoch: prepare<[string, number]>('UPDATE opening SET epoch = ? WHERE id = ?'),
-    dropOpenings: prepare<[number]>('DELETE FROM opening WHERE id < ? AND id NOT IN (SELECT opening FROM journal UNION SELECT opening FROM exception)'),
+    dropOpenings: prepare<[number]>(
+      'DELETE FROM opening WHERE id < ? AND id NOT IN (SELECT opening FROM journal UNION SELECT opening FROM exception)',
+    ),
 
     getMeta: prepare<[string], { value: string }>('SELECT value FROM meta WHERE key = ?'),
-    setMeta: prepare<[string, string]>('INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value'),
+    setMeta: prepare<[string, string]>(
+      'INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value',
+    ),
 
     addLoss: prepare<[string, number, number]>(
       'INSERT INTO loss (reason, readings, batches) VALUES (?, ?, ?) ON CONFLICT (reason) DO UPDATE SET readings = readings + excluded.readings, batches = batches + excluded.batches',
     ),
-    losses: prepare<[], { reason: string; readings: number; batches: number }>('SELECT reason, readings, batches FROM loss ORDER BY reason'),
+    losses: prepare<[], { reason: string; readings: number; batches: number }>(
+      'SELECT reason, readings, batches FROM loss ORDER BY reason',
+    ),
 
     nextIds: prepare<[], { journal: number; exception: number; batch: number; keys: number; opening: number }>(
       `SELECT (SELECT coalesce(max(id), 0) + 1 FROM journal) AS journal, (SELECT coalesce(max(id), 0) + 1 FROM exception) AS exception,

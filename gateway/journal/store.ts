@@ -90,9 +90,22 @@ function takeUpSalvages(db: Connection, { directory, nowUs }: StoreOptions): Exc
 
 /** Groups behind the damage in a WAL arrived after everything that was kept. */
 function gapBehind(db: Connection, nowUs: number): ExceptionRecord {
-  const latest = db.prepare<[], { us: number }>('SELECT max((SELECT coalesce(max(arrival_to_us), 0) FROM batch), (SELECT coalesce(max(wall_us), 0) FROM opening)) AS us').get();
+  const latest = db
+    .prepare<[], { us: number }>(
+      'SELECT max((SELECT coalesce(max(arrival_to_us), 0) FROM batch), (SELECT coalesce(max(wall_us), 0) FROM opening)) AS us',
+    )
+    .get();
   const fromUs = Math.min(latest?.us ?? 0, nowUs - 1);
-  return { kind: 'gap', device: null, metric: null, fromUs, toUs: nowUs, readingCount: null, reason: 'journal_corrupt: wal', payload: null };
+  return {
+    kind: 'gap',
+    device: null,
+    metric: null,
+    fromUs,
+    toUs: nowUs,
+    readingCount: null,
+    reason: 'journal_corrupt: wal',
+    payload: null,
+  };
 }
 
 /** How many readings the damage took cannot be known; when they arrived: after the oldest that were there, or the file's birth. */
@@ -100,5 +113,14 @@ function gapOf(report: SalvageReport, bornUs: number, nowUs: number): ExceptionR
   const fromUs = Math.floor(Math.min(report.oldestUs ?? bornUs, nowUs - 1));
   const kept = `${report.batches} batches and ${report.journalRows} groups kept`;
   const lost = `${report.damagedBatches} batches and ${report.damagedJournalRows} groups seen damaged`;
-  return { kind: 'gap', device: null, metric: null, fromUs, toUs: nowUs, readingCount: null, reason: `journal_corrupt: ${kept}, ${lost}`, payload: null };
+  return {
+    kind: 'gap',
+    device: null,
+    metric: null,
+    fromUs,
+    toUs: nowUs,
+    readingCount: null,
+    reason: `journal_corrupt: ${kept}, ${lost}`,
+    payload: null,
+  };
 }

@@ -29,7 +29,8 @@ export function isWalDamaged(file: string, pageBytes: number): boolean {
   const frames = Math.floor((size - HEADER_BYTES) / frameBytes);
   // Behind a header that does not hold nothing is read; what generation it was of, its first frame says.
   const salts = headerHolds ? 16 : HEADER_BYTES + 8;
-  const isOfGeneration = (at: number): boolean => view.getUint32(at + 8) === view.getUint32(salts) && view.getUint32(at + 12) === view.getUint32(salts + 4);
+  const isOfGeneration = (at: number): boolean =>
+    view.getUint32(at + 8) === view.getUint32(salts) && view.getUint32(at + 12) === view.getUint32(salts + 4);
   let frame = 0;
   for (; headerHolds && frame < frames; frame++) {
     const at = HEADER_BYTES + frame * frameBytes;

@@ -40,7 +40,11 @@ export class QuarantineNotes {
 
   add(reason: string, series: Series, sentUs: number, value: number, text: string | null, fromUs: number, toUs: number): void {
     // JSON knows no NaN: null. A text that alone would fill the payload is cut (the reading says so by its length).
-    const item = JSON.stringify({ ts: Number.isFinite(sentUs) ? sentUs : null, value: Number.isFinite(value) ? value : null, text: text === null ? null : text.slice(0, 256) });
+    const item = JSON.stringify({
+      ts: Number.isFinite(sentUs) ? sentUs : null,
+      value: Number.isFinite(value) ? value : null,
+      text: text === null ? null : text.slice(0, 256),
+    });
     const itemBytes = Buffer.byteLength(item) + 1;
     const key = `${reason}\u0000${seriesKey(series)}`;
     let note = this.#open.get(key);
@@ -85,11 +89,29 @@ export class QuarantineNotes {
       payload: Buffer.from(`${JSON.stringify({ ...series, readings: [] }).slice(0, -2)}${items.join(',')}]}`),
     }));
     for (const [reason, { readings, fromUs, toUs }] of this.#uncounted) {
-      records.push({ kind: 'quarantined', device: null, metric: null, fromUs, toUs, readingCount: readings, reason: `${reason}: too many to keep`, payload: null });
+      records.push({
+        kind: 'quarantined',
+        device: null,
+        metric: null,
+        fromUs,
+        toUs,
+        readingCount: readings,
+        reason: `${reason}: too many to keep`,
+        payload: null,
+      });
     }
     if (this.#lost !== null) {
       const { readings, fromUs, toUs } = this.#lost;
-      records.push({ kind: 'gap', device: null, metric: null, fromUs, toUs, readingCount: readings, reason: 'journal_corrupt: series lost', payload: null });
+      records.push({
+        kind: 'gap',
+        device: null,
+        metric: null,
+        fromUs,
+        toUs,
+        readingCount: readings,
+        reason: 'journal_corrupt: series lost',
+        payload: null,
+      });
     }
     return records;
   }

@@ -141,7 +141,12 @@ export function seal(input: SealInput): SealedContent[] {
       if (arrivalUs < arrivalFromUs) arrivalFromUs = arrivalUs;
       if (arrivalUs > arrivalToUs) arrivalToUs = arrivalUs;
       const eventTimeUs = Number.isNaN(sent) ? arrivalUs : Math.round(sent);
-      const doubt = eventTimeUs > arrivalUs + EVENT_TIME_AHEAD_MAX_US ? 'event_time_ahead' : eventTimeUs < EVENT_TIME_MIN_US ? 'event_time_before_2015' : null;
+      const doubt =
+        eventTimeUs > arrivalUs + EVENT_TIME_AHEAD_MAX_US
+          ? 'event_time_ahead'
+          : eventTimeUs < EVENT_TIME_MIN_US
+            ? 'event_time_before_2015'
+            : null;
       if (doubt !== null) notes.add(doubt, gathered.table[series] as Series, sent, value, text, arrivalUs, arrivalUs + 1);
       else gathered.add(series, eventTimeUs, value, arrivalUs, text);
     }
@@ -164,10 +169,21 @@ export function sealOrGap(input: SealInput): SealedContent[] {
     return seal(input);
   } catch (error) {
     const readingCount = input.rows.reduce((sum, row) => sum + row.readings, 0);
-    const arrivals = input.rows.filter(({ offsetUs, readings }) => offsetUs !== null && readings > 0).map(({ arrivalUs, offsetUs }) => (arrivalUs[0] as number) + (offsetUs as number));
+    const arrivals = input.rows
+      .filter(({ offsetUs, readings }) => offsetUs !== null && readings > 0)
+      .map(({ arrivalUs, offsetUs }) => (arrivalUs[0] as number) + (offsetUs as number));
     const fromUs = Math.floor(arrivals.reduce((a, b) => Math.min(a, b), input.sealedUs - 1));
     const reason = `seal_failed: ${errorMessage(error)}`.slice(0, 256);
-    const record: ExceptionRecord = { kind: 'gap', device: null, metric: null, fromUs, toUs: input.sealedUs, readingCount, reason, payload: null };
+    const record: ExceptionRecord = {
+      kind: 'gap',
+      device: null,
+      metric: null,
+      fromUs,
+      toUs: input.sealedUs,
+      readingCount,
+      reason,
+      payload: null,
+    };
     return seal({ sealedUs: input.sealedUs, rows: [], exceptions: [...input.exceptions, { arrivalUs: fromUs, record }] });
   }
 }
@@ -187,7 +203,9 @@ function assemble(gathered: Gathered, exceptions: ExceptionRecord[], stamps: Sta
   if (gathered.count === 0 || Math.floor(eventToUs / DAY_US) - Math.floor(eventFromUs / DAY_US) < DAYS_PER_BATCH_MAX) {
     return [toContent(gathered, null, exceptions, stamps)];
   }
-  const days = [...new Set(Array.from(gathered.eventTimeUs.subarray(0, gathered.count), (time) => Math.floor(time / DAY_US)))].sort((a, b) => a - b);
+  const days = [...new Set(Array.from(gathered.eventTimeUs.subarray(0, gathered.count), (time) => Math.floor(time / DAY_US)))].sort(
+    (a, b) => a - b,
+  );
   const partOfDay = new Map(days.map((day, index) => [day, Math.floor(index / DAYS_PER_BATCH_MAX)]));
   const parts: number[][] = Array.from({ length: Math.ceil(days.length / DAYS_PER_BATCH_MAX) }, () => []);
   for (let at = 0; at < gathered.count; at++) {
@@ -198,7 +216,12 @@ function assemble(gathered: Gathered, exceptions: ExceptionRecord[], stamps: Sta
 }
 
 /** @param rows indexes into the gathered readings, or null: all of them */
-function toContent(gathered: Gathered, rows: readonly number[] | null, exceptions: readonly ExceptionRecord[], stamps: Stamps): SealedContent {
+function toContent(
+  gathered: Gathered,
+  rows: readonly number[] | null,
+  exceptions: readonly ExceptionRecord[],
+  stamps: Stamps,
+): SealedContent {
   const columns: ReadingColumns =
     rows === null
       ? gathered

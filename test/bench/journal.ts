@@ -55,7 +55,10 @@ async function groupCommit(directory: string, { clients, inFlight }: Run) {
     const nowUs = Date.now() * 1000;
     walks[device] = (walks[device] as number) + Math.round(Math.random() * 4 - 2);
     writer.message(
-      (sink) => METRICS.forEach((metric, index) => sink.add(writer.series.idOf(name, metric, ''), nowUs, ((walks[device] as number) + index * 300) / 100, null)),
+      (sink) =>
+        METRICS.forEach((metric, index) =>
+          sink.add(writer.series.idOf(name, metric, ''), nowUs, ((walks[device] as number) + index * 300) / 100, null),
+        ),
       {
         redelivery: { clientId: name, messageId, hash: messageHash(`devices/${name}/telemetry`, payload), qos: 1 },
         idempotencyKey: null,
@@ -102,5 +105,6 @@ for (const run of [
 ]) {
   const result = await withDirectory((directory) => groupCommit(directory, run));
   console.log(`${run.clients} clients x ${run.inFlight} in flight: ${(result.messagesPerSecond / reference).toFixed(1)} times that`);
-  for (const [name, value] of Object.entries(result)) console.log(`  ${name.padEnd(22)} ${(value ?? NaN).toFixed(value !== undefined && value < 100 ? 2 : 0)}`);
+  for (const [name, value] of Object.entries(result))
+    console.log(`  ${name.padEnd(22)} ${(value ?? NaN).toFixed(value !== undefined && value < 100 ? 2 : 0)}`);
 }
