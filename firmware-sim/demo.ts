@@ -36,7 +36,11 @@ interface Program {
 }
 
 function startProgram(name: string, entry: string, args: readonly string[]): Program {
-  const child = spawn(process.execPath, [path.join(programsDir, entry), ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(process.execPath, [path.join(programsDir, entry), ...args], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    // A group of its own: Ctrl-C reaches this process alone, which then stops the others in order.
+    detached: true,
+  });
   for (const stream of [child.stdout, child.stderr]) {
     createInterface({ input: stream }).on('line', (line) => process.stdout.write(`${name.padEnd(8)}| ${shorten(line)}\n`));
   }

@@ -6,6 +6,7 @@ import { InvalidArgumentError } from 'commander';
 import { Command, createProgram, runCli, withConfig } from '../shared/cli.ts';
 import { systemClock } from '../shared/clock.ts';
 import { simConfigSchema } from './config.ts';
+import { runDemo } from './demo.ts';
 import { formatRunSummary } from './progress.ts';
 import { runFleet } from './run.ts';
 import { formatReport } from './verify/report.ts';
@@ -42,6 +43,43 @@ interface VerifyFlags {
   json?: boolean;
 }
 
+function port(text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1 || value > 65_535) throw new InvalidArgumentError('expected a port between 1 and 65535');
+  return value;
+}
+
+interface DemoFlags {
+  dataDir: string;
+  devices: string;
+  duration?: number;
+  hubPort: number;
+  mqttPort: number;
+  mqttWsPort: number;
+  gatewayHttpPort: number;
+}
+
+const demo = new Command('demo')
+  .description('run a hub, a gateway and a fleet as three processes, to look at (npm start)')
+  .option('--data-dir <dir>', 'where lake, journal and ledger go', './data')
+  .option('--devices <count>', 'devices of the fleet', '50')
+  .option('--duration <seconds>', 'stop by itself after so long', seconds)
+  .option('--hub-port <port>', 'HTTP of the hub', port, 8080)
+  .option('--mqtt-port <port>', 'MQTT of the gateway', port, 1883)
+  .option('--mqtt-ws-port <port>', 'MQTT over WebSocket of the gateway', port, 8083)
+  .option('--gateway-http-port <port>', 'HTTP of the gateway', port, 8081)
+  .action(async (flags: DemoFlags) => {
+    process.exitCode = await runDemo({
+      dataDir: flags.dataDir,
+      devices: Number(flags.devices),
+      durationSeconds: flags.duration ?? null,
+      hubPort: flags.hubPort,
+      mqttPort: flags.mqttPort,
+      webSocketPort: flags.mqttWsPort,
+      gatewayHttpPort: flags.gatewayHttpPort,
+    });
+  });
+
 function seconds(text: string): number {
   const value = Number(text);
   if (text.trim() === '' || !Number.isFinite(value) || value < 0 || value > 86_400)
@@ -76,5 +114,5 @@ const check = new Command('verify')
     if (!report.ok) process.exitCode = 1;
   });
 
-program.addCommand(run).addCommand(check);
+program.addCommand(run).addCommand(check).addCommand(demo);
 await runCli(program, process.argv);
