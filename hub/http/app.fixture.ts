@@ -1,0 +1,144 @@
+/** The API over a real engine and the real query worker on a temporary lake; for tests. */
+import { randomBytes } from 'node:crypto';
+import { ManualClock, systemClock } from '../../shared/clock.ts';
+import type { ExceptionRecord } from '../../shared/exception.ts';
+import { createLogger } from '../../shared/logging.ts';
+import { laneAppId } from '../../shared/uplink.ts';
+import { batchOf, EPOCH, laneOf, startHub, temporaryLake, type TestHub } from '../engine.fixture.ts';
+import type { QueryEngine } from '../engine-api.ts';
+import { GatewayRegistry } from '../ingest/gateways.ts';
+import { createToken, TokenRegistry, type TokenKind } from '../ingest/tokens.ts';
+import { MemoryStore } from '../lake/memory-store.ts';
+import { createHubMetrics } from '../metrics.ts';
+import { QueryService } from '../query/query-service.ts';
+import { createHubApp } from './app.ts';
+import type { HubApp, HubServices } from './service.ts';
+
+export const START_US = Date.UTC(2026, 10, 22, 12) * 1000;
+/** What the API's clock says: an hour after the first reading. */
+export const NOW_US = START_US + 3_600_000_000;
+
+const UPLINK_STATE = {
+  connections: 0,
+  paused: false,
+  bytesReceivedTotal: 0,
+  batchesReceivedTotal: 0,
+  upgradesRefusedTotal: 0,
+  takeOversTotal: 0,
+};
+
+export class ApiFixture {
+  readonly #lake = temporaryLake();
+  readonly gateways = new GatewayRegistry();
+  readonly clock = new ManualClock(NOW_US);
+  readonly tokenStore = new MemoryStore(systemClock);
+  ready = true;
+  app!: HubApp;
+  services!: HubServices;
+  #hub!: TestHub;
+  #query!: QueryService;
+  #seqs = new Map<string, number>();
+
+  static async start(): Promise<ApiFixture> {
+    const fixture = new ApiFixture();
+    await fixture.#open();
+    return fixture;
+  }
+
+  async #open(): Promise<void> {
+    this.#hub = await startHub(this.#lake.directory);
+    const { engine } = this.#hub;
+    const queryEngine: QueryEngine = {
+      definitions: this.#hub.definitions,
+      captureAggregates: async (filter) => engine.captureAggregates(filter),
+      captureTable: async (table, range) => engine.captureTable(table, range),
+      status: async () => engine.status(),
+    };
+    this.#query = await QueryService.start({
+      engine: queryEngine,
+      lakeDir: this.#lake.directory,
+      memoryBytesMax: 256_000_000,
+      timeoutMs: 10_000,
+    });
+    const logger = createLogger('test', 'silent');
+    const tokens = await TokenRegistry.open(this.tokenStore, this.clock, logger);
+    const uplink = { state: UPLINK_STATE };
+    const metrics = createHubMetrics({ engine: queryEngine, uplink, gateways: this.gateways });
+    this.services = {
+      engine: queryEngine,
+      query: this.#query,
+      gateways: this.gateways,
+      uplink,
+      tokens,
+      metrics,
+      clock: this.clock,
+      logger,
+      isReady: () => this.ready,
+    };
+    this.app = createHubApp(this.services);
+  }
+
+  /** Receives one batch, a reading per second; it is in memory only until `committed`. */
+  async submit(
+    gateway: string,
+    fromUs: number,
+    count: number,
+    first: number,
+    exceptions: readonly ExceptionRecord[] = [],
+  ): Promise<number> {
+    const lane = laneOf(gateway);
+    const seq = (this.#seqs.get(gateway) ?? 0) + 1;
+    this.#seqs.set(gateway, seq);
+    await this.#hub.engine.openLane(lane, { epoch: EPOCH, lane: 'live', base: 1, assigned: seq });
+    this.#hub.engine.submit(lane, batchOf(seq, fromUs, count, first, exceptions));
+    return seq;
+  }
+
+  async commit(gateway: string, fromUs: number, count: number, first: number, exceptions: readonly ExceptionRecord[] = []): Promise<void> {
+    const seq = await this.submit(gateway, fromUs, count, first, exceptions);
+    await this.#hub.waitCommitted(laneAppId(laneOf(gateway)), seq);
+  }
+
+  watermark(gateway: string, us: number): void {
+    this.#hub.engine.assertWatermark(gateway, { us, positions: [{ epoch: EPOCH, lane: 'live', seq: this.#seqs.get(gateway) ?? 0 }] });
+  }
+
+  /** Commits, flushes, and starts again from the lake alone. */
+  async restart(): Promise<void> {
+    await this.#close();
+    await this.#open();
+  }
+
+  async token(kind: TokenKind, gateway: string | null = null): Promise<string> {
+    const { token } = await createToken(this.tokenStore, kind, gateway, this.clock, randomBytes);
+    return token;
+  }
+
+  async get(path: string, headers: Record<string, string> = {}): Promise<Response> {
+    return this.app.request(path, { headers });
+  }
+
+  async json<T = Record<string, unknown>>(path: string, headers: Record<string, string> = {}): Promise<T> {
+    const response = await this.get(path, headers);
+    const text = await response.text();
+    if (response.status !== 200) throw new Error(`${path} answered ${response.status}: ${text}`);
+    return JSON.parse(text) as T;
+  }
+
+  async stop(): Promise<void> {
+    await this.#close();
+    this.#lake.remove();
+  }
+
+  async #close(): Promise<void> {
+    this.services.metrics.close();
+    await this.#hub.engine.stop();
+    await this.#query.stop();
+  }
+}
+
+export async function problemOf(
+  response: Response,
+): Promise<{ status: number; code: string; detail: string; errors?: { parameter: string; detail: string }[] }> {
+  return (await response.json()) as { status: number; code: string; detail: string };
+}

@@ -1,0 +1,100 @@
+/**
+ * The hub's HTTP API and page, as one Hono app.
+ *
+ * Constraints: parameters are validated by the schemas that /openapi.json is made of, unknown ones are refused, all wrong
+ * ones are named at once; every list has a limit and a cursor; queries run in their worker and are bounded there, answers
+ * are written in slices. Whatever a caller sends, the answer is a 4xx with problem+json, never a 5xx.
+ *
+ * It keeps no state but the subscribers of /v1/stream.
+ */
+import { OpenAPIHono } from '@hono/zod-openapi';
+import { compress } from 'hono/compress';
+import { SluiceError } from '../../shared/errors.ts';
+import { VERSION } from '../../shared/version.ts';
+import { requireReader } from './access.ts';
+import { mountAggregates } from './aggregates.ts';
+import { parameterError } from './parameters.ts';
+import { answerProblem } from './problems.ts';
+import type { HubApp, HubEnv, HubServices } from './service.ts';
+import { mountWindows } from './windows.ts';
+
+export type { HubServices } from './service.ts';
+
+/** A token, or none where the hub has none. */
+const SECURITY: Record<string, string[]>[] = [{ bearer: [] }, {}];
+
+const OPENAPI_INFO = {
+  openapi: '3.1.0',
+  info: {
+    title: 'Sluice hub',
+    version: VERSION,
+    description: 'Windowed aggregates, readings and exceptions of a lake. Times are RFC 3339 in UTC; errors are problem+json (RFC 9457).',
+    license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
+  },
+  security: SECURITY,
+};
+
+const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
+
+export function createHubApp(services: HubServices): HubApp {
+  const { metrics, clock, tokens, logger } = services;
+  const app: HubApp = new OpenAPIHono<HubEnv>({
+    defaultHook: (result, c) => {
+      if (result.success) return undefined;
+      const known = knownParameters(app, c.req.routePath);
+      return answerProblem(parameterError(result.error, known));
+    },
+  });
+  app.use(async (c, next) => {
+    const startUs = clock.monotonicUs();
+    await next();
+    metrics.observeRequest(c.req.routePath, c.res.status, (clock.monotonicUs() - startUs) / 1e6);
+    c.res.headers.set('x-content-type-options', 'nosniff');
+  });
+  app.use(compress());
+  app.use('/v1/*', requireReader(tokens));
+  app.use('/metrics', requireReader(tokens, true));
+  mountAggregates(app, services);
+  mountWindows(app, services);
+  mountProbes(app, services);
+  app.openAPIRegistry.registerComponent('securitySchemes', 'bearer', {
+    type: 'http',
+    scheme: 'bearer',
+    description: 'sluice-hub token create --read',
+  });
+  app.doc31('/openapi.json', OPENAPI_INFO);
+  app.notFound((c) => notFound(app, c.req.method, c.req.path));
+  app.onError((error) => {
+    if (!(error instanceof SluiceError)) logger.error({ err: error }, 'an HTTP request failed unexpectedly');
+    return answerProblem(error);
+  });
+  return app;
+}
+
+function mountProbes(app: HubApp, { engine, metrics, isReady }: HubServices): void {
+  app.get('/healthz', (c) => c.json({ status: 'ok', version: VERSION }));
+  app.get('/readyz', async (c) => {
+    if (!isReady()) return answerProblem(new SluiceError('ERR_HTTP_UNAVAILABLE', 'the hub is stopping'));
+    const { lakeId, lastError } = await engine.status();
+    // A lake that cannot be written now is waited for; queries and uplinks work meanwhile.
+    return c.json({ status: 'ready', lake_id: lakeId, lake_error: lastError });
+  });
+  app.get('/metrics', async (c) => c.text(await metrics.scrape(), 200, { 'content-type': METRICS_TYPE }));
+}
+
+function knownParameters(app: HubApp, path: string): string[] {
+  for (const definition of app.openAPIRegistry.definitions) {
+    if (definition.type !== 'route' || definition.route.path !== path) continue;
+    const { query } = definition.route.request ?? {};
+    return query !== undefined && 'shape' in query ? Object.keys(query.shape as object) : [];
+  }
+  return [];
+}
+
+function notFound(app: HubApp, method: string, path: string): Response {
+  const isServed = app.routes.some((route) => route.path === path && route.method === 'GET');
+  if (!isServed) return answerProblem(new SluiceError('ERR_HTTP_NOT_FOUND', `nothing is served at ${path.slice(0, 200)}`));
+  const response = answerProblem(new SluiceError('ERR_HTTP_METHOD', `${method.slice(0, 20)} is not served at ${path}`));
+  response.headers.set('allow', 'GET, HEAD');
+  return response;
+}

@@ -1,0 +1,160 @@
+/** Query parameters: the building blocks of every route's schema, and how a wrong one is named. */
+import { z } from '@hono/zod-openapi';
+import { SluiceError, type ErrorCode } from '../../shared/errors.ts';
+import { NAME_BYTES_MAX } from '../../shared/reading.ts';
+import { parseTime, TIME_HELP, type TimeExpression } from './times.ts';
+
+/** A longer list does not fit into a URL anyway (16 KB of headers). */
+const LIST_MAX = 1_000;
+const SHOWN_CHARACTERS = 80;
+
+export interface ParameterProblem {
+  readonly parameter: string;
+  readonly detail: string;
+}
+
+/** One or more query parameters are wrong; all are named. */
+export class ParameterError extends SluiceError {
+  readonly problems: readonly ParameterProblem[];
+
+  constructor(problems: readonly ParameterProblem[], code: ErrorCode = 'ERR_HTTP_PARAMETER') {
+    super(code, problems.map(({ parameter, detail }) => `${parameter}: ${detail}`).join('; '));
+    this.problems = problems;
+  }
+}
+
+export function wrongParameter(parameter: string, detail: string): ParameterError {
+  return new ParameterError([{ parameter, detail }]);
+}
+
+export function shown(value: unknown): string {
+  const text = JSON.stringify(value) ?? 'nothing';
+  return text.length > SHOWN_CHARACTERS ? `${text.slice(0, SHOWN_CHARACTERS)}…` : text;
+}
+
+/** What zod found, as problems with the parameters' names. @param known the names that the route has */
+export function parameterError(error: z.ZodError, known: readonly string[]): ParameterError {
+  const problems = error.issues.flatMap((issue): ParameterProblem[] => {
+    if (issue.code === 'unrecognized_keys') {
+      const detail = known.length === 0 ? 'unknown; there are no parameters here' : `unknown; there are ${known.join(', ')}`;
+      return issue.keys.slice(0, 10).map((key) => ({ parameter: key.slice(0, SHOWN_CHARACTERS), detail }));
+    }
+    return [{ parameter: issue.path.map(String).join('.') || 'query', detail: issue.message }];
+  });
+  return new ParameterError(problems);
+}
+
+function repeated(issue: { readonly input?: unknown }): string {
+  return Array.isArray(issue.input) ? 'is given more than once' : 'is not a text';
+}
+
+export function timeParameter(description: string) {
+  return z
+    .string({ error: repeated })
+    .transform((text, context): TimeExpression => {
+      const time = parseTime(text);
+      if (time !== null) return time;
+      context.addIssue({ code: 'custom', message: `${shown(text)} is not a time: ${TIME_HELP}` });
+      return z.NEVER;
+    })
+    .optional()
+    .openapi({ type: 'string', description: `${description} (${TIME_HELP})`, example: 'now-1h' });
+}
+
+/** `a,b` and `x=a&x=b` are the same list; `\,` is a comma in a name. */
+export function splitList(text: string): string[] {
+  const parts: string[] = [];
+  let part = '';
+  for (let index = 0; index < text.length; index++) {
+    const character = text[index];
+    const next = text[index + 1];
+    if (character === '\\' && (next === ',' || next === '\\')) {
+      part += next;
+      index++;
+    } else if (character === ',') {
+      parts.push(part);
+      part = '';
+    } else {
+      part += character;
+    }
+  }
+  return [...parts, part];
+}
+
+/** @param check null: the name is right; otherwise why not */
+export function listParameter(description: string, check: (name: string) => string | null = checkName) {
+  return z
+    .union([z.string(), z.array(z.string())])
+    .transform((given, context): readonly string[] => {
+      const names = [...new Set((typeof given === 'string' ? [given] : given).flatMap(splitList))];
+      const wrong = names.map(check).find((message) => message !== null);
+      const message = names.length > LIST_MAX ? `${names.length} names, at most ${LIST_MAX} are allowed` : wrong;
+      if (message === undefined) return names;
+      context.addIssue({ code: 'custom', message });
+      return z.NEVER;
+    })
+    .optional()
+    .openapi({
+      type: 'array',
+      items: { type: 'string' },
+      description: `${description}; a comma list, a repeated parameter or both (\\, is a comma in a name)`,
+      param: { style: 'form', explode: false },
+    });
+}
+
+function checkName(name: string): string | null {
+  if (name === '') return 'a name is empty';
+  const bytes = Buffer.byteLength(name);
+  return bytes > NAME_BYTES_MAX ? `a name has ${bytes} bytes, allowed ${NAME_BYTES_MAX}` : null;
+}
+
+export function limitParameter(initial: number, max: number) {
+  return z
+    .string({ error: repeated })
+    .transform((text, context): number => {
+      const value = /^[0-9]{1,9}$/.test(text) ? Number(text) : NaN;
+      if (value >= 1 && value <= max) return value;
+      context.addIssue({ code: 'custom', message: `${shown(text)}, a whole number from 1 to ${max} is allowed` });
+      return z.NEVER;
+    })
+    .optional()
+    .transform((value) => value ?? initial)
+    .openapi({ type: 'integer', minimum: 1, maximum: max, default: initial, description: 'Rows per page' });
+}
+
+export function choiceParameter<const T extends readonly [string, ...string[]]>(choices: T, description: string) {
+  return z
+    .enum(choices, {
+      error: (issue) => (Array.isArray(issue.input) ? repeated(issue) : `${shown(issue.input)}, there are ${choices.join(', ')}`),
+    })
+    .optional()
+    .openapi({ type: 'string', enum: [...choices], description });
+}
+
+export const formatParameter = choiceParameter(['json', 'csv'], 'Form of the answer; without it the Accept header decides');
+
+/** An opaque text that the page before gave. @param schema of the array inside */
+export function cursorParameter<S extends z.ZodType>(schema: S) {
+  return z
+    .string({ error: repeated })
+    .transform((text, context): z.output<S> => {
+      const parsed = schema.safeParse(decodeCursor(text));
+      if (parsed.success) return parsed.data;
+      context.addIssue({ code: 'custom', message: 'not a next_cursor of this route' });
+      return z.NEVER;
+    })
+    .optional()
+    .openapi({ type: 'string', description: 'next_cursor of the page before; keep the other parameters as they were' });
+}
+
+export function encodeCursor(parts: readonly (string | number)[]): string {
+  return Buffer.from(JSON.stringify(parts)).toString('base64url');
+}
+
+function decodeCursor(text: string): unknown {
+  try {
+    return JSON.parse(Buffer.from(text, 'base64url').toString('utf8')) as unknown;
+  } catch {
+    return null; // refused by the schema, with the parameter's name
+  }
+}

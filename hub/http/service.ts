@@ -1,0 +1,32 @@
+/** What the HTTP API is given: the other parts of the hub, as far as it knows them. */
+import type { OpenAPIHono } from '@hono/zod-openapi';
+import type { HttpBindings } from '@hono/node-server';
+import type { Clock } from '../../shared/clock.ts';
+import type { Logger } from '../../shared/logging.ts';
+import type { QueryEngine } from '../engine-api.ts';
+import type { GatewayRegistry } from '../ingest/gateways.ts';
+import type { TokenRegistry } from '../ingest/tokens.ts';
+import type { UplinkServerState } from '../ingest/uplink-server.ts';
+import type { HubMetrics } from '../metrics.ts';
+import type { QueryService } from '../query/query-service.ts';
+
+export interface HubServices {
+  readonly engine: Pick<QueryEngine, 'definitions' | 'status'>;
+  readonly query: Pick<QueryService, 'aggregates' | 'readings' | 'exceptions' | 'series'>;
+  readonly gateways: Pick<GatewayRegistry, 'list'>;
+  readonly uplink: { readonly state: UplinkServerState };
+  readonly tokens: Pick<TokenRegistry, 'list' | 'verify'>;
+  readonly metrics: HubMetrics;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** false: the hub is stopping. */
+  readonly isReady: () => boolean;
+  /** Folder of the page's files; by default the one that the build makes. */
+  readonly webDir?: string;
+}
+
+/** `incoming` is absent where a test asks the app without a socket. */
+export interface HubEnv {
+  Bindings: Partial<HttpBindings>;
+}
+export type HubApp = OpenAPIHono<HubEnv>;

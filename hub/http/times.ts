@@ -1,0 +1,78 @@
+/**
+ * Times as people and programs write them in a query, and as answers write them.
+ *
+ * Taken: RFC 3339 with its zone (`2026-01-02T03:04:05.123456Z`), a UTC day (`2026-01-02`), the Unix epoch in s, ms or µs
+ * (told apart by size), `now`, `now-1h`, `-1h`, `now+5m`. Given: RFC 3339 in UTC with as many digits as there are.
+ */
+import { parseDurationMs } from '../../shared/window/definition.ts';
+
+/** What stands in the query; it becomes a time against one `now` per request. */
+export type TimeExpression = { readonly kind: 'absolute'; readonly us: number } | { readonly kind: 'relative'; readonly offsetUs: number };
+
+export const TIME_HELP = 'RFC 3339 with a zone (2026-01-02T03:04:05Z), a day (2026-01-02), Unix epoch in s, ms or µs, or now-1h';
+
+/** 2200-01-01: later than any reading, and with room to add to below 2^53. */
+const TIME_MAX_US = 7_258_118_400_000_000;
+/** Below, a number is seconds (year 5138), then milliseconds: no reading is older than 2015. */
+const SECONDS_BELOW = 1e11;
+const MILLISECONDS_BELOW = 1e14;
+
+// A '+' that was not escaped reaches us as a space.
+const RFC3339 = /^(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:[.,](\d{1,9}))?(?:([Zz])|([+\- ])(\d\d):?(\d\d))$/;
+const RELATIVE = /^(?:now(?:([+\- ])([0-9]+[a-z]+))?|([+-])([0-9]+[a-z]+))$/;
+
+function bounded(us: number): TimeExpression | null {
+  return Number.isFinite(us) && us >= 0 && us <= TIME_MAX_US ? { kind: 'absolute', us } : null;
+}
+
+function fromNumber(text: string): TimeExpression | null {
+  const value = Number(text);
+  if (value < SECONDS_BELOW) return bounded(Math.round(value * 1e6));
+  return bounded(Math.round(value < MILLISECONDS_BELOW ? value * 1000 : value));
+}
+
+function fromRfc3339(match: RegExpExecArray): TimeExpression | null {
+  const [, day, clock, digits = '', zulu, sign, hours, minutes] = match;
+  const secondsMs = Date.parse(`${day}T${clock}Z`);
+  // Date.parse takes 31 February for 3 March.
+  if (Number.isNaN(secondsMs) || new Date(secondsMs).toISOString().slice(0, 10) !== day) return null;
+  const offsetMinutes = zulu === undefined ? Number(hours) * 60 + Number(minutes) : 0;
+  if (offsetMinutes > 24 * 60) return null;
+  const zoneUs = (sign === '-' ? -1 : 1) * offsetMinutes * 60_000_000;
+  return bounded(secondsMs * 1000 + Number(digits.padEnd(6, '0').slice(0, 6)) - zoneUs);
+}
+
+/** null: not a time of any of the forms, or outside 1970 to 2200. */
+export function parseTime(text: string): TimeExpression | null {
+  if (text.length > 64) return null;
+  if (/^[0-9]+(?:\.[0-9]+)?$/.test(text)) return fromNumber(text);
+  const relative = RELATIVE.exec(text);
+  if (relative !== null) {
+    const duration = relative[2] ?? relative[4];
+    if (duration === undefined) return { kind: 'relative', offsetUs: 0 };
+    const ms = parseDurationMs(duration);
+    if (ms === null || ms * 1000 > TIME_MAX_US) return null;
+    return { kind: 'relative', offsetUs: ((relative[1] ?? relative[3]) === '-' ? -1 : 1) * ms * 1000 };
+  }
+  if (/^\d{4}-\d\d-\d\d$/.test(text)) return parseTime(`${text}T00:00:00Z`);
+  const absolute = RFC3339.exec(text);
+  return absolute === null ? null : fromRfc3339(absolute);
+}
+
+/** @returns µs, inside 1970 to 2200 */
+export function resolveTime(expression: TimeExpression, nowUs: number): number {
+  if (expression.kind === 'absolute') return expression.us;
+  return Math.min(TIME_MAX_US, Math.max(0, nowUs + expression.offsetUs));
+}
+
+/** RFC 3339 in UTC, fraction only where there is one: `2026-01-02T03:04:05Z`, `….123Z`, `….123456Z`. */
+export function formatTime(us: number): string {
+  const text = new Date(Math.floor(us / 1000)).toISOString();
+  const micros = ((us % 1000) + 1000) % 1000;
+  if (micros !== 0) return `${text.slice(0, -1)}${String(micros).padStart(3, '0')}Z`;
+  return text.endsWith('.000Z') ? `${text.slice(0, -5)}Z` : text;
+}
+
+export function formatTimeOrNull(us: number | null): string | null {
+  return us === null ? null : formatTime(us);
+}

@@ -1,0 +1,45 @@
+/** GET /v1/windows: what can be asked for. */
+import { createRoute, z } from '@hono/zod-openapi';
+import { definitionHash, formatDurationMs, GROUP_KEYS } from '../../shared/window/definition.ts';
+import { DEFAULT_FUNCTIONS, NAMED_FUNCTIONS } from '../../shared/window/partial.ts';
+import { PROBLEM_RESPONSES } from './problems.ts';
+import type { HubApp, HubServices } from './service.ts';
+
+const answerSchema = z
+  .object({
+    rows: z.array(
+      z.object({
+        name: z.string(),
+        size: z.string(),
+        size_ms: z.int(),
+        by: z.enum(['series', 'metric']),
+        group_keys: z.array(z.string()),
+        persisted: z.boolean().openapi({ description: 'false: recent windows from memory, older ones computed from readings' }),
+        def: z.string().openapi({ description: 'Value of the column `def` of the lake table `aggregates`' }),
+      }),
+    ),
+    functions: z.array(z.string()).openapi({ description: 'Besides percentiles p0 to p100, p99.9 too' }),
+    default_functions: z.array(z.string()),
+  })
+  .openapi('Windows');
+
+const route = createRoute({
+  method: 'get',
+  path: '/v1/windows',
+  summary: 'The window definitions of this hub',
+  request: { query: z.strictObject({}) },
+  responses: { 200: { description: 'All of them', content: { 'application/json': { schema: answerSchema } } }, ...PROBLEM_RESPONSES },
+});
+
+export function mountWindows(app: HubApp, { engine }: HubServices): void {
+  const rows = engine.definitions.map((definition) => ({
+    name: definition.name,
+    size: formatDurationMs(definition.sizeMs),
+    size_ms: definition.sizeMs,
+    by: definition.by,
+    group_keys: [...GROUP_KEYS[definition.by]],
+    persisted: definition.persisted,
+    def: definitionHash(definition),
+  }));
+  app.openapi(route, (c) => c.json({ rows, functions: [...NAMED_FUNCTIONS], default_functions: [...DEFAULT_FUNCTIONS] }, 200));
+}
