@@ -22,8 +22,9 @@ import type { Decoder } from '../decode/decoder.ts';
 import type { IngestCounters } from '../ingest-counters.ts';
 import type { JournalWriter } from '../journal/journal-api.ts';
 import { AckOrder } from './ack-order.ts';
+import { skipWithoutSubscribers, type PublishingBroker } from './no-subscribers.ts';
 import { guardStream } from './packet-guard.ts';
-import { PublishGate, type Sender } from './publish-gate.ts';
+import { PublishGate, type PublishedMessage, type Sender } from './publish-gate.ts';
 import { boundPersistence, type MemoryPersistence, type SessionCounters } from './session-store.ts';
 
 export interface BrokerOptions {
@@ -103,15 +104,9 @@ class MqttBroker implements Broker {
       maxTopicLevels: config.topicLevelsMax,
       authenticate: (client, username, password, done) => this.#authenticate(client, username, password, done),
       authorizePublish: (client, packet, callback) => {
-        const payload = typeof packet.payload === 'string' ? Buffer.from(packet.payload) : packet.payload;
         const sender = client === null ? null : (this.#senders.get(client) ?? null);
-        const message = {
-          topic: packet.topic,
-          payload,
-          qos: packet.qos,
-          dup: packet.dup,
-          messageId: (packet as { messageId?: number }).messageId,
-        };
+        // From the wire and from wills payloads are Buffers; a string could only come from a program inside.
+        const message = packet as unknown as PublishedMessage;
         if (this.#gate.publish(sender, message, callback)) this.#redelivered.add(packet);
       },
     });
@@ -132,7 +127,8 @@ class MqttBroker implements Broker {
     const { config, access, journal } = this.#options;
     await this.#aedes.listen();
     const { persistence } = this.#aedes as unknown as { persistence: MemoryPersistence };
-    boundPersistence(persistence, journal, (packet) => this.#redelivered.has(packet), this.#sessions);
+    const sessions = boundPersistence(persistence, journal, (packet) => this.#redelivered.has(packet), this.#sessions);
+    skipWithoutSubscribers(this.#aedes as unknown as PublishingBroker, () => sessions() > 0);
     const tls = readTls(config.tls);
     const bind = (server: Server, port: number, flagName: string, what: string): Promise<AddressInfo> => {
       this.#servers.push(server);

@@ -48,17 +48,22 @@ export interface SessionCounters {
   retainedDropped: number;
 }
 
-/** Changes the persistence in place: aedes makes it itself and looks its methods up at each call. */
+/**
+ * Changes the persistence in place: aedes makes it itself and looks its methods up at each call.
+ *
+ * @returns how many sessions have subscriptions
+ */
 export function boundPersistence(
   memory: MemoryPersistence,
   journal: JournalWriter,
   isRedelivered: (packet: object) => boolean,
   counters: SessionCounters,
-): void {
+): () => number {
   boundRetained(memory, counters);
-  boundSessions(memory);
+  const sessions = boundSessions(memory);
   boundQueues(memory, counters);
   keepQos2Ids(memory, journal, isRedelivered);
+  return () => sessions.size;
 }
 
 function boundRetained(memory: MemoryPersistence, counters: SessionCounters): void {
@@ -83,7 +88,7 @@ function boundRetained(memory: MemoryPersistence, counters: SessionCounters): vo
   };
 }
 
-function boundSessions(memory: MemoryPersistence): void {
+function boundSessions(memory: MemoryPersistence): ReadonlySet<string> {
   const sessions = new Set<string>();
   const add = memory.addSubscriptions.bind(memory);
   const remove = memory.removeSubscriptions.bind(memory);
@@ -104,6 +109,7 @@ function boundSessions(memory: MemoryPersistence): void {
     sessions.delete(client.id);
     return clean(client);
   };
+  return sessions;
 }
 
 function boundQueues(memory: MemoryPersistence, counters: SessionCounters): void {
