@@ -8,12 +8,14 @@
 import { statSync, statfsSync } from 'node:fs';
 import { decodeBatch } from '../../shared/batch/decode.ts';
 import type { ExceptionRecord } from '../../shared/exception.ts';
+import type { JournalStore } from './journal-store.ts';
+import { addException } from './pending-exceptions.ts';
 import type { BatchRow } from './statements.ts';
 
 /** Room is made, or counts as there again, down to this share of the bound, so that neither happens for every batch. */
 const RELIEF_RATIO = 0.95;
 /** In one transaction; a longer one would hold up the acks. */
-export const EVICTIONS_PER_STEP_MAX = 64;
+const EVICTIONS_PER_STEP_MAX = 64;
 
 export interface DiskUse {
   /** Pages in use and WAL. */
@@ -79,4 +81,36 @@ export function evictedRecords(row: BatchRow): { record: ExceptionRecord; merge:
     left.push({ record: { kind: 'gap', ...gap, reason: 'buffer_full', payload: null }, merge: 'buffer_full' });
   }
   return left;
+}
+
+/**
+ * Evicts the oldest batches without a seq, `excess` bytes or EVICTIONS_PER_STEP_MAX of them, in one transaction.
+ *
+ * @returns false when there is nothing to evict
+ * @throws SluiceError ERR_JOURNAL_UNAVAILABLE
+ */
+export function evict(store: JournalStore, excess: number, arrivalUs: number): boolean {
+  const next = { ...store.ids };
+  const gone = { batches: 0, readings: 0, exceptions: 0, bytes: 0, rows: 0 };
+  store.write(() => {
+    const { sql } = store;
+    let row = sql.unassignedAfter.get(0);
+    while (row !== undefined && gone.bytes < excess && gone.batches < EVICTIONS_PER_STEP_MAX) {
+      for (const { record, merge } of evictedRecords(row)) gone.rows += addException(sql, next, store.opening, record, arrivalUs, merge);
+      sql.deleteBatch.run(row.id);
+      gone.batches++;
+      gone.readings += row.readings;
+      gone.exceptions += row.exceptions;
+      gone.bytes += row.bytes;
+      row = sql.unassignedAfter.get(row.id);
+    }
+    if (gone.batches > 0) sql.addLoss.run('buffer_full', gone.readings, gone.batches);
+  });
+  store.ids = next;
+  store.totals.exceptions += gone.rows;
+  store.totals.batches -= gone.batches;
+  store.totals.batchReadings -= gone.readings;
+  store.totals.batchExceptions -= gone.exceptions;
+  store.totals.batchBytes -= gone.bytes;
+  return gone.batches > 0;
 }

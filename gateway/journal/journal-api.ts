@@ -58,11 +58,18 @@ export interface JournalWriter {
    * error is rethrown (the caller turns it into a dead letter by a further `message` call).
    *
    * A commit starts when the previous one is done and something with `done` waits; without, after at most 5 s.
+   *
+   * While the journal is over its bound, full or closed, `decode` is not called: `done` fails after 5 s with
+   * ERR_JOURNAL_BUSY, _FULL or _CLOSED (all retryable), and what has no `done` is counted in a gap. Otherwise `done` fails with
+   * ERR_JOURNAL_UNAVAILABLE (retryable) or ERR_JOURNAL_MESSAGE (this message alone can never be stored).
    */
   message(decode: (sink: ReadingSink) => void, options: MessageOptions): void;
   /** Is this DUP=1 message the redelivery of one that is, or is about to be, durable? `whenDurable` is then called once it is. */
   isRedelivery(key: RedeliveryKey, whenDurable: (error: Error | null) => void): boolean;
-  /** Is a QoS 2 message with this id between its PUBLISH and its PUBREL (also across a restart)? */
+  /**
+   * Is a QoS 2 message with this id between its PUBLISH and its PUBREL (also across a restart)? true also while its commit is
+   * under way: to acknowledge, ask `isRedelivery` (QoS 2: by id alone), which waits.
+   */
   qos2Open(clientId: string, messageId: number): boolean;
   /** PUBREL: forgets the QoS 2 id, durably, then calls back. */
   qos2Release(clientId: string, messageId: number, done: (error: Error | null) => void): void;
@@ -97,7 +104,10 @@ export interface UplinkJournal {
   offer(epoch: string, lane: LaneName, afterSeq: number, bytesMax: number): Promise<OfferedBatch[]>;
   /** The hub says committed: frees batches up to and including `seq`, never above what was assigned. */
   free(epoch: string, lane: LaneName, seq: number): Promise<void>;
-  /** The hub's position is above what was ever assigned: unsent batches move to a new epoch. Nothing is freed. */
+  /**
+   * The hub's position is above what was ever assigned: batches without a seq get theirs in a new epoch, those with one keep
+   * it in the old lane. Nothing is freed.
+   */
   startNewEpoch(reason: string): Promise<void>;
   backlog(): Backlog;
   /** Arrival (wall clock, µs) of the oldest reading that is neither committed nor covered by `positions`; null if none. */

@@ -105,7 +105,6 @@ function perform(model: Model, { kind, size }: Action): void {
     expect(before.size - after.size).toBe(freed.reduce((sum, { readingCount }) => sum + readingCount, 0));
   } else if (kind === 'fork') {
     journal.startNewEpoch();
-    for (const position of model.offered.keys()) if (position.startsWith(`${[...model.epochs].at(-1)}/`)) model.offered.delete(position);
     model.epochs.add(journal.epoch);
   } else {
     if (kind === 'close') journal.close();

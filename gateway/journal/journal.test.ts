@@ -200,7 +200,7 @@ describe('lanes', () => {
     expect(after.seqs).not.toContain(positionOf(held, 'd0=3'));
   });
 
-  test('start anew with everything held when the hub knows more than was assigned', () => {
+  test('start anew when the hub knows more than was assigned: what has a place keeps it, the rest gets one in the new epoch', () => {
     const journal = openJournal(temporaryDirectory());
     for (let value = 0; value < 3; value++) {
       journal.commit(groupOf([[{ series: 0, value }]]));
@@ -210,9 +210,10 @@ describe('lanes', () => {
     journal.offer(epoch, 'live', 0, 1);
     journal.startNewEpoch();
     expect(journal.epoch).not.toBe(epoch);
+    expect(journal.offer(epoch, 'live', 1, 1e6)).toEqual([]);
     const { readings, seqs } = drain(journal);
     expect(readings).toEqual(['d0=0', 'd0=1', 'd0=2']);
-    expect(seqs).toEqual([1, 2, 3].map((seq) => `${journal.epoch}/${seq}`));
+    expect(seqs).toEqual([`${epoch}/1`, `${journal.epoch}/1`, `${journal.epoch}/2`]);
   });
 });
 

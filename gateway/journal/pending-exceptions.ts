@@ -16,6 +16,8 @@ import type { ExceptionRow, Statements } from './statements.ts';
 const TOKENS_MAX = 256;
 /** One more every 5 s: with full payloads 70 MB a day at worst, a few with compression. */
 const TOKEN_US = 5_000_000;
+/** Marks exceptions that found no token. */
+export const FLOOD = 'flood';
 const REASON_CHARACTERS_MAX = 256;
 /** Event times beyond 2^52 µs (year 2112) cannot stand in a batch. */
 const TIME_US_MAX = 2 ** 52 - 1;
@@ -98,7 +100,7 @@ export function insertException(
 }
 
 /** Adds to the open exception of this key. @returns false when there is none: insert one. */
-export function mergeException(sql: Statements, record: ExceptionRecord, merge: string): boolean {
+function mergeException(sql: Statements, record: ExceptionRecord, merge: string): boolean {
   const target = sql.mergeTarget.get(merge);
   if (target === undefined) return false;
   sql.updateMerged.run(
@@ -114,8 +116,30 @@ export function mergeException(sql: Statements, record: ExceptionRecord, merge: 
 }
 
 /** What a flood of one kind is merged into. */
-export function mergedRecord(record: ExceptionRecord): ExceptionRecord {
+function mergedRecord(record: ExceptionRecord): ExceptionRecord {
   return { ...record, reason: record.kind === 'dead_letter' ? 'dead_letters_merged' : `${record.kind}_merged`, payload: null };
+}
+
+/**
+ * Adds an exception, or adds it to an open one.
+ *
+ * @param ids the next id, moved on when a row is added
+ * @param merge null: stands alone; FLOOD: with the others of its kind; else with those of this key
+ * @returns 1 when a row was added, 0 when it was merged into one
+ */
+export function addException(
+  sql: Statements,
+  ids: { exception: number },
+  opening: number,
+  record: ExceptionRecord,
+  arrivalUs: number,
+  merge: string | null,
+): 0 | 1 {
+  const stored = merge === FLOOD ? mergedRecord(record) : record;
+  const key = merge === FLOOD ? stored.reason : merge;
+  if (key !== null && mergeException(sql, stored, key)) return 0;
+  insertException(sql, ids.exception++, opening, arrivalUs, stored, key);
+  return 1;
 }
 
 /** @param offsetUs of the row's opening, null: never known; then the bounds of the openings around it stand in */

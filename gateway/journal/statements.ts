@@ -133,7 +133,6 @@ export function prepareStatements(db: Connection) {
       `SELECT ${BATCH_HEAD} FROM batch WHERE epoch IS NULL AND lane IS NULL AND seq IS NULL ORDER BY id LIMIT 1`,
     ),
     assign: prepare<[string, string, number, number, number]>('UPDATE batch SET epoch = ?, lane = ?, seq = ?, checksum = ? WHERE id = ?'),
-    unassign: prepare<[number, number]>('UPDATE batch SET epoch = NULL, lane = NULL, seq = NULL, checksum = ? WHERE id = ?'),
     replaceBatch: prepare<[number, number, number, number, Uint8Array, number]>(
       'UPDATE batch SET readings = ?, exceptions = ?, bytes = ?, checksum = ?, body = ? WHERE id = ?',
     ),

@@ -1,0 +1,307 @@
+/**
+ * The journal's connection over its whole life: opening, transactions, what an error does to it, and what is counted
+ * beside it in memory (ids, totals, openings, series).
+ *
+ * Constraints: whoever uses it gets a connection that works, or a typed error. After an I/O error the same opening goes on
+ * over a new connection, once what the failed commit may have left is deleted. After damage the file is moved aside and a
+ * new opening, with a new epoch, goes on in a fresh one (store.ts). Totals are moved only after a commit has returned.
+ *
+ * It does not know what the rows mean.
+ */
+import { mkdirSync, statSync } from 'node:fs';
+import path from 'node:path';
+import type { Clock } from '../../shared/clock.ts';
+import { SluiceError } from '../../shared/errors.ts';
+import { EVENT_TIME_MIN_US, type Series } from '../../shared/reading.ts';
+import { diskUse, freeBytes, walBytes, type DiskUse } from './buffer-bound.ts';
+import { asSluiceError, connect, failureKind, PAGE_BYTES, usedBytes, type Connection } from './database.ts';
+import { insertException } from './pending-exceptions.ts';
+import { DATABASE_NAME } from './salvage.ts';
+import { prepareStatements, type OpeningRow, type Statements } from './statements.ts';
+import { openStore } from './store.ts';
+
+/** Wall clocks before 2024 are a Pi's without RTC, or a dead battery's (this program is younger). */
+export const CLOCK_KNOWN_US = Date.UTC(2024, 0, 1) * 1000;
+/** Slower drift than this is not worth a write. */
+const OFFSET_STEP_US = 1_000_000;
+
+export interface JournalStoreOptions {
+  readonly directory: string;
+  readonly clock: Clock;
+  readonly randomHex: (bytes: number) => string;
+  /** Bound on database and WAL. */
+  readonly bufferBytesMax: number;
+  /** Free space of the disk that is left to others. */
+  readonly freeBytesMin: number;
+}
+
+/** The next id of each table whose rows are counted here. */
+export interface Ids {
+  journal: number;
+  exception: number;
+  batch: number;
+  keys: number;
+}
+
+export interface Totals {
+  journalRows: number;
+  journalReadings: number;
+  journalBytes: number;
+  exceptions: number;
+  batches: number;
+  batchReadings: number;
+  batchExceptions: number;
+  batchBytes: number;
+  keyLogBytes: number;
+  keySnapshotBytes: number;
+}
+
+export class JournalStore {
+  readonly #options: JournalStoreOptions;
+  readonly #path: string;
+  readonly #onReopened: () => void;
+  /** null: the last attempt to open it failed; the next use tries again. */
+  #db: Connection | null = null;
+  /** An opening was begun and not finished: there may be no file, or one that knows nothing of this process. */
+  #unopened = true;
+  #sql!: Statements;
+  #openings = new Map<number, OpeningRow>();
+  #epoch = '';
+  #lakeId: string | null = null;
+  /** Series of older openings that still have journal rows. */
+  readonly #olderSeries = new Map<number, Map<number, Series>>();
+  /** Series of this opening by id. */
+  readonly series: Series[] = [];
+  seriesStored = 0;
+  opening = 0;
+  ids!: Ids;
+  totals!: Totals;
+  readonly counters = { reopened: 0, quarantined: 0 };
+
+  /**
+   * @param onReopened called when a connection was given up and another one is there
+   * @throws SluiceError ERR_JOURNAL_VERSION, ERR_JOURNAL_LOCKED, ERR_JOURNAL_UNAVAILABLE
+   */
+  constructor(options: JournalStoreOptions, onReopened: () => void) {
+    this.#options = options;
+    this.#onReopened = onReopened;
+    this.#path = path.join(options.directory, DATABASE_NAME);
+    mkdirSync(options.directory, { recursive: true });
+    this.#open(false);
+  }
+
+  get sql(): Statements {
+    return this.#sql;
+  }
+
+  get epoch(): string {
+    return this.#epoch;
+  }
+
+  set epoch(epoch: string) {
+    this.#epoch = epoch;
+  }
+
+  get lakeId(): string | null {
+    return this.#lakeId;
+  }
+
+  set lakeId(lakeId: string | null) {
+    this.#lakeId = lakeId;
+  }
+
+  get clockKnown(): boolean {
+    return this.#options.clock.nowUs() >= CLOCK_KNOWN_US;
+  }
+
+  /** Makes sure that there is a connection. @throws SluiceError ERR_JOURNAL_UNAVAILABLE */
+  ready(): Connection {
+    if (this.#db === null) {
+      if (this.#unopened) this.#open(false);
+      else this.#reopen();
+      this.#onReopened();
+    }
+    return this.#db as unknown as Connection;
+  }
+
+  /** A transaction; what fails is classified and leaves a usable connection, or none until the next use. */
+  write<T>(run: () => T): T {
+    const db = this.ready();
+    try {
+      return db.transaction(run).immediate();
+    } catch (error) {
+      return this.#fail(error);
+    }
+  }
+
+  read<T>(run: () => T): T {
+    this.ready();
+    try {
+      return run();
+    } catch (error) {
+      return this.#fail(error);
+    }
+  }
+
+  close(): void {
+    this.#discard();
+  }
+
+  /** Notes how far the wall clock is from the monotonic one, durably, once it is known and whenever it was stepped. */
+  learnClock(): void {
+    if (!this.clockKnown) return;
+    const offsetUs = this.#options.clock.nowUs() - this.#options.clock.monotonicUs();
+    const own = this.#openings.get(this.opening) as OpeningRow;
+    if (own.offset_us !== null && Math.abs(own.offset_us - offsetUs) < OFFSET_STEP_US) return;
+    this.write(() => this.sql.setOffset.run(offsetUs, this.opening));
+    this.#openings.set(this.opening, { ...own, offset_us: offsetUs });
+  }
+
+  /** Wall clock minus monotonic clock of an opening; null: it never was known. */
+  offsetOf(opening: number): number | null {
+    return this.#openings.get(opening)?.offset_us ?? null;
+  }
+
+  /** When the readings of an opening without a clock can have arrived, from the openings around it; half-open. */
+  boundsOf(opening: number): { fromUs: number; toUs: number } {
+    let fromUs = EVENT_TIME_MIN_US;
+    let toUs = this.#options.clock.nowUs();
+    for (const { id, offset_us, wall_us } of this.#openings.values()) {
+      if (offset_us === null || wall_us < CLOCK_KNOWN_US) continue;
+      if (id < opening) fromUs = Math.max(fromUs, wall_us);
+      else if (id > opening) toUs = Math.min(toUs, wall_us);
+    }
+    return { fromUs, toUs: Math.max(toUs, fromUs + 1) };
+  }
+
+  seriesLookup(opening: number): (id: number) => Series | undefined {
+    if (opening === this.opening) return (id) => this.series[id];
+    let older = this.#olderSeries.get(opening);
+    if (older === undefined) {
+      older = new Map(this.sql.seriesOf.all(opening).map(({ id, device, metric, tags }) => [id, { device, metric, tags }]));
+      this.#olderSeries.set(opening, older);
+    }
+    return (id) => older.get(id);
+  }
+
+  forgetOlderSeries(): void {
+    this.#olderSeries.clear();
+  }
+
+  diskUse(): DiskUse {
+    const used = { database: usedBytes(this.ready()), wal: this.walBytes(), file: statSync(this.#path).size };
+    return diskUse(used, freeBytes(this.#options.directory), this.#options.bufferBytesMax, this.#options.freeBytesMin);
+  }
+
+  walBytes(): number {
+    return walBytes(this.#path);
+  }
+
+  /** Bytes that must be evicted because the file has reached its last page; 0: none. */
+  pageShortage(): number {
+    const db = this.ready();
+    const pages = db.pragma('page_count', { simple: true }) as number;
+    const free = db.pragma('freelist_count', { simple: true }) as number;
+    return pages >= this.#pagesMax && free < pages * 0.02 ? Math.ceil(pages * PAGE_BYTES * 0.05) : 0;
+  }
+
+  /** Counts anew what is counted in memory. */
+  loadTotals(): void {
+    const journal = this.sql.journalTotals.get() as { readings: number; bytes: number; rows: number };
+    const batch = this.sql.batchTotals.get() as { batches: number; readings: number; exceptions: number; bytes: number };
+    const keyLog = this.sql.keyLogBytes.get() as { bytes: number; snapshot: number };
+    this.totals = {
+      journalRows: journal.rows,
+      journalReadings: journal.readings,
+      journalBytes: journal.bytes,
+      exceptions: (this.sql.exceptionCount.get() as { count: number }).count,
+      batches: batch.batches,
+      batchReadings: batch.readings,
+      batchExceptions: batch.exceptions,
+      batchBytes: batch.bytes,
+      keyLogBytes: keyLog.bytes,
+      keySnapshotBytes: keyLog.snapshot,
+    };
+  }
+
+  get #pagesMax(): number {
+    return Math.ceil(this.#options.bufferBytesMax / PAGE_BYTES);
+  }
+
+  #fail(error: unknown): never {
+    const kind = failureKind(error);
+    if (kind === 'other' || error instanceof SluiceError) throw error;
+    this.#discard();
+    if (kind === 'damaged') {
+      this.#open(true);
+      this.#onReopened();
+    }
+    throw asSluiceError(error);
+  }
+
+  #discard(): void {
+    try {
+      this.#db?.close();
+    } catch {
+      // The connection is given up because it failed; what closing it says adds nothing.
+    }
+    this.#db = null;
+  }
+
+  /** The same opening goes on over a new connection. What the failed commit may have left goes first. */
+  #reopen(): void {
+    try {
+      const db = connect(this.#path, { pagesMax: this.#pagesMax, check: false });
+      this.#db = db;
+      this.#sql = prepareStatements(db);
+      db.transaction(() => {
+        this.sql.deleteJournalFrom.run(this.ids.journal);
+        this.sql.deleteExceptionsFrom.run(this.ids.exception);
+        this.sql.deleteKeysFrom.run(this.ids.keys);
+      }).immediate();
+      this.ids = { ...this.ids, batch: (this.sql.nextIds.get() as Ids).batch };
+      this.seriesStored = this.sql.seriesOf.all(this.opening).length;
+      this.loadTotals();
+      this.counters.reopened++;
+    } catch (error) {
+      this.#discard();
+      if (failureKind(error) !== 'damaged') throw asSluiceError(error);
+      this.#open(true);
+    }
+  }
+
+  /** A new opening: at the start of the process, or after the file was found damaged. */
+  #open(damaged: boolean): void {
+    const { clock, randomHex, directory } = this.#options;
+    const before = this.opening;
+    this.#unopened = true;
+    if (damaged) this.counters.quarantined++;
+    const { db, gaps } = openStore({ directory, pagesMax: this.#pagesMax, nowUs: clock.nowUs(), damaged });
+    try {
+      const sql = prepareStatements(db);
+      const epoch = randomHex(16);
+      const ids = sql.nextIds.get() as Ids;
+      const opening = Math.max(before, sql.openings.all().at(-1)?.id ?? 0) + 1;
+      db.transaction(() => {
+        sql.insertOpening.run(opening, epoch, clock.nowUs(), this.clockKnown ? clock.nowUs() - clock.monotonicUs() : null);
+        for (const record of gaps) insertException(sql, ids.exception++, opening, clock.monotonicUs(), record, null);
+      }).immediate();
+      this.#db = db;
+      this.#sql = sql;
+      this.#epoch = epoch;
+      this.ids = ids;
+      this.opening = opening;
+      this.seriesStored = 0;
+      this.#openings = new Map(sql.openings.all().map((row) => [row.id, row]));
+      this.#lakeId = sql.getMeta.get('lakeId')?.value ?? this.#lakeId;
+      this.loadTotals();
+    } catch (error) {
+      db.close();
+      this.#db = null;
+      throw asSluiceError(error);
+    }
+    // Rows of this very process whose series the damage took are still named in memory.
+    if (before > 0) this.#olderSeries.set(before, new Map(this.series.entries()));
+    this.#unopened = false;
+  }
+}

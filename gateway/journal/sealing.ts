@@ -1,0 +1,180 @@
+/**
+ * Sealing, the part that touches SQLite: takes the oldest journal rows and pending exceptions, has them sealed
+ * (gateway/seal), and exchanges them for batches in one transaction.
+ *
+ * A crash leaves the rows or the batches. A damaged row becomes the gap that it is.
+ */
+import type { Compression } from '../../shared/batch/batch.ts';
+import type { Clock } from '../../shared/clock.ts';
+import { sealOrGap, type ResolvedException, type SealRow } from '../seal/seal.ts';
+import { batchChecksum, encodeOrGap } from './batch-store.ts';
+import type { JournalStore } from './journal-store.ts';
+import { resolveException } from './pending-exceptions.ts';
+import { decodeRow } from './row-codec.ts';
+import type { JournalRow } from './statements.ts';
+
+export interface SealingOptions {
+  readonly clock: Clock;
+  /** Estimated size of a sealed batch, compressed. */
+  readonly batchBytesMax: number;
+  readonly batchReadingsMax: number;
+  readonly compression: Compression;
+}
+
+/** Journal rows are about so many times as long as what they are in a batch (measured: 5 to 8 bytes a reading against 1 to 2). */
+const ROW_BYTES_PER_BATCH_BYTE = 4;
+const EXCEPTIONS_PER_BATCH_MAX = 1000;
+/** So many openings are remembered, to bound what arrived while the clock was unknown. */
+const OPENINGS_MAX = 16;
+/** A group gathers at most this long (QoS 0 alone: 5 s), with a margin: how far behind a row's arrival its readings can lie. */
+const ROW_SPAN_US_MAX = 10_000_000;
+
+interface Taken {
+  readonly rows: SealRow[];
+  readonly exceptions: ResolvedException[];
+  rowCount: number;
+  readings: number;
+  bytes: number;
+  lastRow: number;
+  lastException: number;
+  /** Exceptions that stand for damaged rows, and their readings. */
+  made: number;
+  damagedReadings: number;
+  /** No row is left. */
+  drained: boolean;
+}
+
+/** Is there enough for a batch before its time? */
+export function isSealDue(store: JournalStore, options: SealingOptions): boolean {
+  const { journalBytes, journalReadings } = store.totals;
+  return journalBytes >= options.batchBytesMax * ROW_BYTES_PER_BATCH_BYTE || journalReadings >= options.batchReadingsMax;
+}
+
+/**
+ * Seals the oldest rows and exceptions that one batch takes.
+ *
+ * @returns how many batches that made; null: there was nothing to seal, or the clock is unknown
+ * @throws SluiceError ERR_JOURNAL_UNAVAILABLE
+ */
+export function sealOnce(store: JournalStore, options: SealingOptions): number | null {
+  if (store.offsetOf(store.opening) === null || (store.totals.journalRows === 0 && store.totals.exceptions === 0)) return null;
+  const nowUs = options.clock.nowUs();
+  const taken = store.read(() => takeRows(store, options, nowUs));
+  if (taken.rowCount === 0 && taken.lastException === 0) {
+    store.loadTotals(); // the totals claimed that there was something: count again rather than turn in circles
+    return null;
+  }
+  const sealed = sealOrGap({ sealedUs: nowUs, rows: taken.rows, exceptions: taken.exceptions });
+  const next = { ...store.ids };
+  const added = { batches: 0, readings: 0, exceptions: 0, bytes: 0 };
+  store.write(() => {
+    // Deleting first: on a full disk the batch takes the pages that its rows give back.
+    store.sql.deleteJournalTo.run(taken.lastRow);
+    store.sql.deleteExceptionsTo.run(taken.lastException);
+    for (const { content, eventFromUs, eventToUs } of sealed) {
+      const { body, readings, exceptions } = encodeOrGap(content, { eventFromUs, eventToUs }, options.compression);
+      const times = {
+        arrival_from_us: content.arrivalFromUs,
+        arrival_to_us: content.arrivalToUs,
+        event_from_us: eventFromUs,
+        event_to_us: eventToUs,
+      };
+      const checksum = batchChecksum({ epoch: null, lane: null, seq: null, readings, exceptions, ...times }, body);
+      const { arrivalFromUs, arrivalToUs } = content;
+      store.sql.insertBatch.run(
+        next.batch++,
+        null,
+        null,
+        null,
+        readings,
+        exceptions,
+        arrivalFromUs,
+        arrivalToUs,
+        eventFromUs,
+        eventToUs,
+        body.length,
+        checksum,
+        body,
+      );
+      added.batches++;
+      added.readings += readings;
+      added.exceptions += exceptions;
+      added.bytes += body.length;
+    }
+    if (taken.damagedReadings > 0) store.sql.addLoss.run('journal_corrupt', taken.damagedReadings, 0);
+    if (taken.drained) {
+      store.sql.dropSeries.run(store.opening);
+      store.sql.dropOpenings.run(store.opening - OPENINGS_MAX);
+    }
+  });
+  store.ids = next;
+  store.totals.journalRows -= taken.rowCount;
+  store.totals.journalReadings -= taken.readings;
+  store.totals.journalBytes -= taken.bytes;
+  store.totals.exceptions -= taken.exceptions.length - taken.made;
+  store.totals.batches += added.batches;
+  store.totals.batchReadings += added.readings;
+  store.totals.batchExceptions += added.exceptions;
+  store.totals.batchBytes += added.bytes;
+  if (taken.drained) store.forgetOlderSeries();
+  return added.batches;
+}
+
+function takeRows(store: JournalStore, options: SealingOptions, nowUs: number): Taken {
+  const bytesMax = options.batchBytesMax * ROW_BYTES_PER_BATCH_BYTE;
+  const taken: Taken = {
+    rows: [],
+    exceptions: [],
+    rowCount: 0,
+    readings: 0,
+    bytes: 0,
+    lastRow: 0,
+    lastException: 0,
+    made: 0,
+    damagedReadings: 0,
+    drained: false,
+  };
+  while (taken.bytes < bytesMax && taken.readings < options.batchReadingsMax) {
+    const row = store.sql.journalFrom.get(taken.lastRow);
+    if (row === undefined) {
+      taken.drained = true;
+      break;
+    }
+    taken.lastRow = row.id;
+    taken.rowCount++;
+    taken.readings += row.readings;
+    taken.bytes += row.body.length;
+    const bounds = store.boundsOf(row.opening);
+    const offsetUs = store.offsetOf(row.opening);
+    try {
+      taken.rows.push({ ...decodeRow(row.body), offsetUs, opening: row.opening, seriesOf: store.seriesLookup(row.opening), bounds });
+    } catch {
+      taken.exceptions.push(gapOfRow(row, offsetUs, bounds, nowUs));
+      taken.made++;
+      taken.damagedReadings += row.readings;
+    }
+  }
+  for (const row of store.sql.exceptionsFirst.all(EXCEPTIONS_PER_BATCH_MAX)) {
+    taken.exceptions.push(resolveException(row, store.offsetOf(row.opening), store.boundsOf(row.opening)));
+    taken.lastException = row.id;
+  }
+  return taken;
+}
+
+function gapOfRow(row: JournalRow, offsetUs: number | null, bounds: { fromUs: number; toUs: number }, nowUs: number): ResolvedException {
+  const arrivalUs = offsetUs === null ? bounds.fromUs : Math.round(row.arrival_us + offsetUs);
+  const toUs = offsetUs === null ? bounds.toUs : Math.max(arrivalUs + 1, Math.min(nowUs, arrivalUs + ROW_SPAN_US_MAX));
+  return {
+    arrivalUs,
+    record: {
+      kind: 'gap',
+      device: null,
+      metric: null,
+      fromUs: arrivalUs,
+      toUs,
+      readingCount: row.readings,
+      reason: 'journal_corrupt: row',
+      payload: null,
+    },
+  };
+}
