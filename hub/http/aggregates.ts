@@ -41,11 +41,9 @@ const answerSchema = z
     from: timeSchema,
     to: timeSchema,
     aggregates_version: z.int().openapi({ description: 'Version of the lake table `aggregates` behind the answer' }),
-    readings_version: z
-      .int()
-      .openapi({
-        description: 'Version of the lake table `readings` behind the answer; what is received and not yet committed is in it too',
-      }),
+    readings_version: z.int().openapi({
+      description: 'Version of the lake table `readings` behind the answer; what is received and not yet committed is in it too',
+    }),
     overlay_complete: z
       .boolean()
       .openapi({ description: 'false: memory was short, some received readings show only once they are committed' }),

@@ -13,9 +13,15 @@ import { SluiceError } from '../../shared/errors.ts';
 import { VERSION } from '../../shared/version.ts';
 import { requireReader } from './access.ts';
 import { mountAggregates } from './aggregates.ts';
+import { mountExceptions } from './exceptions.ts';
+import { mountGateways } from './gateways.ts';
 import { parameterError } from './parameters.ts';
 import { answerProblem } from './problems.ts';
+import { mountReadings } from './readings.ts';
+import { mountSeries } from './series.ts';
 import type { HubApp, HubEnv, HubServices } from './service.ts';
+import { mountStream } from './stream.ts';
+import { mountWebFiles } from './web-files.ts';
 import { mountWindows } from './windows.ts';
 
 export type { HubServices } from './service.ts';
@@ -55,7 +61,12 @@ export function createHubApp(services: HubServices): HubApp {
   app.use('/v1/*', requireReader(tokens));
   app.use('/metrics', requireReader(tokens, true));
   mountAggregates(app, services);
+  mountReadings(app, services);
+  mountExceptions(app, services);
+  mountSeries(app, services);
+  mountGateways(app, services);
   mountWindows(app, services);
+  mountStream(app, services);
   mountProbes(app, services);
   app.openAPIRegistry.registerComponent('securitySchemes', 'bearer', {
     type: 'http',
@@ -63,6 +74,7 @@ export function createHubApp(services: HubServices): HubApp {
     description: 'sluice-hub token create --read',
   });
   app.doc31('/openapi.json', OPENAPI_INFO);
+  mountWebFiles(app, services.webDir);
   app.notFound((c) => notFound(app, c.req.method, c.req.path));
   app.onError((error) => {
     if (!(error instanceof SluiceError)) logger.error({ err: error }, 'an HTTP request failed unexpectedly');

@@ -1,8 +1,8 @@
 /** Query parameters: the building blocks of every route's schema, and how a wrong one is named. */
 import { z } from '@hono/zod-openapi';
 import { SluiceError, type ErrorCode } from '../../shared/errors.ts';
-import { NAME_BYTES_MAX } from '../../shared/reading.ts';
-import { parseTime, TIME_HELP, type TimeExpression } from './times.ts';
+import { EVENT_TIME_AHEAD_MAX_US, NAME_BYTES_MAX } from '../../shared/reading.ts';
+import { formatTime, parseTime, resolveTime, TIME_HELP, type TimeExpression } from './times.ts';
 
 /** A longer list does not fit into a URL anyway (16 KB of headers). */
 const LIST_MAX = 1_000;
@@ -157,4 +157,20 @@ function decodeCursor(text: string): unknown {
   } catch {
     return null; // refused by the schema, with the parameter's name
   }
+}
+
+/**
+ * A range of event times, half-open; `to` defaults to the latest event time that a gateway lets pass now.
+ *
+ * @throws ParameterError when it is empty
+ */
+export function timeRange(
+  query: { readonly from?: TimeExpression; readonly to?: TimeExpression },
+  nowUs: number,
+  defaultUs: number,
+): { fromUs: number; toUs: number } {
+  const toUs = query.to === undefined ? nowUs + EVENT_TIME_AHEAD_MAX_US : resolveTime(query.to, nowUs);
+  const fromUs = query.from === undefined ? Math.max(0, Math.min(nowUs, toUs) - defaultUs) : resolveTime(query.from, nowUs);
+  if (fromUs >= toUs) throw wrongParameter('from', `${formatTime(fromUs)} is not before to, ${formatTime(toUs)}`);
+  return { fromUs, toUs };
 }

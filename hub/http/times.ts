@@ -65,8 +65,13 @@ export function resolveTime(expression: TimeExpression, nowUs: number): number {
   return Math.min(TIME_MAX_US, Math.max(0, nowUs + expression.offsetUs));
 }
 
+/** The years that RFC 3339 can write: a stamp from elsewhere may lie outside. */
+const WRITABLE_US_MIN = Date.parse('0001-01-01T00:00:00Z') * 1000;
+const WRITABLE_US_MAX = Date.parse('9999-12-31T23:59:59Z') * 1000;
+
 /** RFC 3339 in UTC, fraction only where there is one: `2026-01-02T03:04:05Z`, `….123Z`, `….123456Z`. */
-export function formatTime(us: number): string {
+export function formatTime(stampUs: number): string {
+  const us = Math.min(WRITABLE_US_MAX, Math.max(WRITABLE_US_MIN, stampUs));
   const text = new Date(Math.floor(us / 1000)).toISOString();
   const micros = ((us % 1000) + 1000) % 1000;
   if (micros !== 0) return `${text.slice(0, -1)}${String(micros).padStart(3, '0')}Z`;

@@ -1,0 +1,287 @@
+/**
+ * What the subscribers of /v1/stream see: windows that changed and the state of the gateways, once a second.
+ *
+ * Layout: subscribers with the same filter share a channel. A channel holds the rows of its newest windows, each with the
+ * round in which it last changed; a subscriber holds nothing but the round that it has been sent. Who reads slowly is
+ * therefore never queued for: it gets the newest state of everything that changed since, in one event.
+ *
+ * Bounds: clients, channels, rows per channel, gateways per event; one query at a time for all channels; a client that
+ * takes nothing for a minute is cut, and every stream ends after a while, so that a revoked token stops reading.
+ *
+ * It does not replay: older windows that something late changes are for GET /v1/aggregates to tell.
+ */
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { Clock } from '../../shared/clock.ts';
+import { SluiceError } from '../../shared/errors.ts';
+import type { Logger } from '../../shared/logging.ts';
+import { problemOf } from '../../shared/problem.ts';
+import type { WindowDefinition } from '../../shared/window/definition.ts';
+import type { AggregateAnswer, AggregateRow } from '../query/query-api.ts';
+import { gatewaysAnswer } from './gateways.ts';
+import type { HubServices } from './service.ts';
+import { renderWindowRow, type WindowFilter } from './window-rows.ts';
+
+const CLIENTS_MAX = 64;
+const CHANNELS_MAX = 16;
+/** About 0.8 MB an event. */
+const ROWS_MAX = 2_000;
+const GATEWAYS_MAX = 1_000;
+const ROUND_MS = 1_000;
+const HEARTBEAT_US = 15_000_000;
+const STALLED_US_MAX = 60_000_000;
+const STREAM_US_MAX = 600_000_000;
+/** Windows older than this change only by what is late. */
+const LOOK_BACK_US_MIN = 30_000_000;
+const SLICE_ROWS = 256;
+
+interface LiveRow {
+  readonly json: string;
+  readonly changedRound: number;
+}
+
+interface Channel {
+  readonly definition: WindowDefinition;
+  readonly filter: WindowFilter;
+  readonly clients: Set<LiveClient>;
+  rows: Map<string, LiveRow>;
+  /** Members of the event besides the rows. */
+  head: string;
+  /** Why the last round has no rows; null: it has. */
+  problem: string | null;
+}
+
+type FeedServices = Pick<HubServices, 'query' | 'engine' | 'gateways' | 'uplink' | 'clock' | 'logger' | 'isReady'>;
+
+/** One subscriber, as the source of its response's body. */
+class LiveClient {
+  readonly channel: Channel;
+  readonly startedUs: number;
+  sentRound = -1;
+  sentGateways = -1;
+  sentProblem: string | null = null;
+  /** When something was last taken from us, or nothing had to be. */
+  progressUs: number;
+  wake: (() => void) | null = null;
+  controller: ReadableStreamDefaultController<Uint8Array> | null = null;
+  isOver = false;
+
+  constructor(channel: Channel, nowUs: number) {
+    this.channel = channel;
+    this.startedUs = nowUs;
+    this.progressUs = nowUs;
+  }
+}
+
+export class LiveFeed {
+  readonly #services: FeedServices;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  #channels = new Map<string, Channel>();
+  #clients = new Set<LiveClient>();
+  #round = 0;
+  #gateways = { json: '', changedRound: 0 };
+  #isTicking = false;
+  #serial: Promise<void> = Promise.resolve();
+
+  constructor(services: FeedServices) {
+    this.#services = services;
+    this.#clock = services.clock;
+    this.#logger = services.logger;
+  }
+
+  get clientCount(): number {
+    return this.#clients.size;
+  }
+
+  /**
+   * @returns the bytes of an event stream, without end until the client, the hub or ten minutes end it
+   * @throws SluiceError ERR_HTTP_UNAVAILABLE at the limits
+   */
+  subscribe(definition: WindowDefinition, filter: WindowFilter): ReadableStream<Uint8Array> {
+    if (this.#clients.size >= CLIENTS_MAX)
+      throw new SluiceError('ERR_HTTP_UNAVAILABLE', `${this.#clients.size} streams are open, at most ${CLIENTS_MAX} may be`);
+    const client = new LiveClient(this.#channel(definition, filter), this.#clock.monotonicUs());
+    client.channel.clients.add(client);
+    this.#clients.add(client);
+    void this.#serially(() => this.#newcomer(client));
+    this.#startTicking();
+    const encoder = new TextEncoder();
+    return new ReadableStream<Uint8Array>({
+      start: (controller) => {
+        client.controller = controller;
+        controller.enqueue(encoder.encode('retry: 2000\n\n'));
+      },
+      // Called when the client has room: who reads slowly is asked seldom, and then gets what is newest.
+      pull: async (controller) => {
+        const text = await this.#nextText(client);
+        client.progressUs = this.#clock.monotonicUs();
+        if (!client.isOver) controller.enqueue(encoder.encode(text));
+      },
+      cancel: () => this.#remove(client),
+    });
+  }
+
+  #channel(definition: WindowDefinition, filter: WindowFilter): Channel {
+    const key = JSON.stringify([definition.name, filter]);
+    const known = this.#channels.get(key);
+    if (known !== undefined) return known;
+    if (this.#channels.size >= CHANNELS_MAX)
+      throw new SluiceError('ERR_HTTP_UNAVAILABLE', `${this.#channels.size} different streams are open, at most ${CHANNELS_MAX} may be`);
+    const channel: Channel = { definition, filter, clients: new Set(), rows: new Map(), head: '', problem: null };
+    this.#channels.set(key, channel);
+    return channel;
+  }
+
+  #remove(client: LiveClient): void {
+    client.isOver = true;
+    client.wake?.();
+    this.#clients.delete(client);
+    client.channel.clients.delete(client);
+    if (client.channel.clients.size > 0) return;
+    for (const [key, channel] of this.#channels) if (channel === client.channel) this.#channels.delete(key);
+  }
+
+  #end(client: LiveClient, error: Error | null): void {
+    this.#remove(client);
+    if (error === null) client.controller?.close();
+    else client.controller?.error(error);
+  }
+
+  // --- rounds --------------------------------------------------------------------------------------------------------
+
+  #startTicking(): void {
+    if (this.#isTicking) return;
+    this.#isTicking = true;
+    this.#clock.after(ROUND_MS, () => void this.#serially(() => this.#tick()));
+  }
+
+  /** Rounds and newcomers take turns: one query of ours at a time leaves the others to whoever asks. */
+  #serially(task: () => Promise<void>): Promise<void> {
+    this.#serial = this.#serial.then(task).catch((error: unknown) => {
+      this.#logger.error({ err: error }, 'a round of the live stream failed; the next one follows');
+    });
+    return this.#serial;
+  }
+
+  async #tick(): Promise<void> {
+    this.#isTicking = false;
+    if (this.#services.isReady()) {
+      this.#round++;
+      for (const channel of this.#channels.values()) await this.#refresh(channel);
+      await this.#refreshGateways();
+    }
+    this.#endWhoeverIsDue();
+    for (const client of this.#clients) client.wake?.();
+    if (this.#clients.size > 0) this.#startTicking();
+  }
+
+  /** The first to ask for a channel does not wait for the next round. */
+  async #newcomer(client: LiveClient): Promise<void> {
+    if (client.isOver) return;
+    if (client.channel.head === '') await this.#refresh(client.channel);
+    if (this.#gateways.json === '') await this.#refreshGateways();
+    client.wake?.();
+  }
+
+  #endWhoeverIsDue(): void {
+    const nowUs = this.#clock.monotonicUs();
+    for (const client of [...this.#clients]) {
+      const isStalled = client.wake === null && nowUs - client.progressUs > STALLED_US_MAX;
+      if (isStalled) this.#end(client, new Error('the client takes nothing from its stream'));
+      else if (!this.#services.isReady() || nowUs - client.startedUs > STREAM_US_MAX) this.#end(client, null);
+    }
+  }
+
+  async #refresh(channel: Channel): Promise<void> {
+    try {
+      const answer = await this.#ask(channel);
+      await this.#take(channel, answer);
+      channel.problem = null;
+    } catch (error) {
+      if (!(error instanceof SluiceError)) this.#logger.error({ err: error }, 'a query of the live stream failed unexpectedly');
+      channel.problem = JSON.stringify(problemOf(error));
+    }
+  }
+
+  async #ask({ definition, filter }: Channel): Promise<AggregateAnswer & { truncated: boolean }> {
+    const nowUs = this.#clock.nowUs();
+    const sizeUs = definition.sizeMs * 1000;
+    // Devices may be ahead by five minutes; what they open early shows when its time comes.
+    const range = (lookBackUs: number) => ({ window: definition.name, fromUs: Math.max(0, nowUs - lookBackUs), toUs: nowUs + sizeUs });
+    const query = { ...filter, limit: ROWS_MAX, after: null };
+    const answer = await this.#services.query.aggregates({ ...query, ...range(Math.max(2 * sizeUs, LOOK_BACK_US_MIN)) });
+    if (answer.next === null) return { ...answer, truncated: false };
+    // More rows than an event may have: the newest window alone, since rows come oldest first.
+    return { ...(await this.#services.query.aggregates({ ...query, ...range(sizeUs) })), truncated: true };
+  }
+
+  async #take(channel: Channel, answer: AggregateAnswer & { truncated: boolean }): Promise<void> {
+    const rows = new Map<string, LiveRow>();
+    for (let from = 0; from < answer.rows.length; from += SLICE_ROWS) {
+      if (from > 0) await nextTurn();
+      for (const row of answer.rows.slice(from, from + SLICE_ROWS)) {
+        const key = rowKey(row);
+        const json = JSON.stringify(renderWindowRow(row, channel.filter.functions));
+        const known = channel.rows.get(key);
+        rows.set(key, known?.json === json ? known : { json, changedRound: this.#round });
+      }
+    }
+    channel.rows = rows;
+    const { aggregatesVersion, readingsVersion, waitingFor, truncated } = answer;
+    const head = {
+      window: channel.definition.name,
+      aggregates_version: aggregatesVersion,
+      readings_version: readingsVersion,
+      waiting_for: waitingFor,
+      truncated,
+    };
+    channel.head = JSON.stringify(head).slice(1, -1);
+  }
+
+  async #refreshGateways(): Promise<void> {
+    const answer = gatewaysAnswer(await this.#services.engine.status(), this.#services);
+    const json = JSON.stringify({
+      hub: answer.hub,
+      rows: answer.rows.slice(0, GATEWAYS_MAX),
+      truncated: answer.rows.length > GATEWAYS_MAX,
+    });
+    if (json !== this.#gateways.json) this.#gateways = { json, changedRound: this.#round };
+  }
+
+  // --- a client ------------------------------------------------------------------------------------------------------
+
+  /** What the client has not seen; waits until there is something, or until a proxy would think the stream dead. */
+  async #nextText(client: LiveClient): Promise<string> {
+    const sinceUs = this.#clock.monotonicUs();
+    while (!client.isOver) {
+      const text = this.#unseen(client);
+      if (text !== '') return text;
+      if (this.#clock.monotonicUs() - sinceUs >= HEARTBEAT_US) return ': heartbeat\n\n';
+      await new Promise<void>((resolve) => {
+        client.wake = resolve;
+      });
+      client.wake = null;
+    }
+    return '';
+  }
+
+  #unseen(client: LiveClient): string {
+    const { channel } = client;
+    let text = '';
+    if (channel.problem !== null && channel.problem !== client.sentProblem) text += `event: problem\ndata: ${channel.problem}\n\n`;
+    client.sentProblem = channel.problem;
+    const rows: string[] = [];
+    for (const { json, changedRound } of channel.rows.values()) if (changedRound > client.sentRound) rows.push(json);
+    if (rows.length > 0) text += `event: window\ndata: {${channel.head},"rows":[${rows.join(',')}]}\n\n`;
+    if (channel.head !== '') client.sentRound = this.#round;
+    if (this.#gateways.json !== '' && this.#gateways.changedRound > client.sentGateways) {
+      text += `event: gateways\ndata: ${this.#gateways.json}\n\n`;
+      client.sentGateways = this.#round;
+    }
+    return text;
+  }
+}
+
+function rowKey({ windowStartUs, gateway, device, metric, tags }: AggregateRow): string {
+  return [windowStartUs, gateway, device, metric, tags].join('\u0000');
+}
