@@ -25,6 +25,8 @@ export type JournalRequest =
   | { readonly type: 'commit'; readonly stamp: Stamp; readonly group: Group }
   | { readonly type: 'call'; readonly stamp: Stamp; readonly id: number; readonly call: Call }
   | { readonly type: 'tick'; readonly stamp: Stamp }
+  /** From the server to itself: seal what the last tick left. */
+  | { readonly type: 'continue'; readonly stamp: null }
   | { readonly type: 'close'; readonly stamp: Stamp };
 
 /** Errors lose their class between threads; code and message are what they are. */

@@ -26,6 +26,8 @@ export class JournalServer {
   readonly #setStamp: (stamp: Stamp) => void;
   readonly #queue: JournalRequest[] = [];
   #running = false;
+  #continues = false;
+  #closed = false;
 
   /** @throws what `Journal` throws */
   constructor(options: JournalOptions, setStamp: (stamp: Stamp) => void, post: Post) {
@@ -45,10 +47,10 @@ export class JournalServer {
   async #run(): Promise<void> {
     this.#running = true;
     for (let request = this.#queue.shift(); request !== undefined; request = this.#queue.shift()) {
-      this.#setStamp(request.stamp);
+      if (request.stamp !== null) this.#setStamp(request.stamp);
       if (request.type === 'commit') await this.#commit(request.group);
       else if (request.type === 'call') this.#call(request.id, request.call);
-      else if (request.type === 'tick') this.#tick();
+      else if (request.type === 'tick' || request.type === 'continue') this.#tick();
       else this.#close();
     }
     this.#running = false;
@@ -97,7 +99,18 @@ export class JournalServer {
   }
 
   #tick(): void {
-    const error = guarded(() => this.#journal.tick());
+    let more = false;
+    const error = guarded(() => {
+      more = this.#journal.tick(1);
+    });
+    // One batch at a time, and groups that arrived meanwhile go first: their senders wait for an ack.
+    if (more && !this.#continues) {
+      this.#continues = true;
+      setImmediate(() => {
+        this.#continues = false;
+        if (!this.#closed) this.request({ type: 'continue', stamp: null });
+      });
+    }
     this.#post({ type: 'state', state: this.#state(), error: error === null ? null : toPlain(error) }, []);
   }
 
@@ -111,6 +124,7 @@ export class JournalServer {
   }
 
   #close(): void {
+    this.#closed = true;
     this.#journal.close();
     this.#post({ type: 'closed' }, []);
   }

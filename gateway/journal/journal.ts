@@ -206,17 +206,25 @@ export class Journal {
     this.#uncheckedBytes += rowBytes + keyBytes;
   }
 
-  /** Housekeeping that time brings: learns the clock, seals what is there, keeps the bound. Call it every `sealIntervalMs`. */
-  tick(): void {
+  /**
+   * Housekeeping that time brings: learns the clock, seals what is there, keeps the bound. Call it every `sealIntervalMs`.
+   *
+   * @param batchesMax seal at most so many and leave the rest, because no group commits meanwhile
+   * @returns whether there may be more to seal
+   */
+  tick(batchesMax = Infinity): boolean {
     const { clock } = this.#options;
     this.#store.ready();
     this.#store.learnClock();
     const startedUs = clock.monotonicUs();
-    for (let batches = sealOnce(this.#store, this.#options); batches !== null; batches = sealOnce(this.#store, this.#options)) {
-      this.#counters.sealed += batches;
+    let sealed: number | null = 0;
+    for (let round = 0; round < batchesMax && sealed !== null; round++) {
+      sealed = sealOnce(this.#store, this.#options);
+      this.#counters.sealed += sealed ?? 0;
     }
     this.#counters.sealUs += clock.monotonicUs() - startedUs;
     this.#enforceBound();
+    return sealed !== null;
   }
 
   /** Is there enough for a batch before its time? */

@@ -48,17 +48,18 @@ async function groupCommit(directory: string, { clients, inFlight }: Run) {
   let running = true;
   let acknowledged = 0;
   const latenciesMs: number[] = [];
-  const walks = new Float64Array(clients).fill(2150);
+  const walks = new Float64Array(clients * METRICS.length).fill(2150);
   const send = (device: number, messageId: number): void => {
     const startedMs = performance.now();
     const name = `device-${device}`;
     const nowUs = Date.now() * 1000;
-    walks[device] = (walks[device] as number) + Math.round(Math.random() * 4 - 2);
     writer.message(
       (sink) =>
-        METRICS.forEach((metric, index) =>
-          sink.add(writer.series.idOf(name, metric, ''), nowUs, ((walks[device] as number) + index * 300) / 100, null),
-        ),
+        METRICS.forEach((metric, index) => {
+          const at = device * METRICS.length + index;
+          walks[at] = (walks[at] as number) + Math.round(Math.random() * 4 - 2);
+          sink.add(writer.series.idOf(name, metric, ''), nowUs, (walks[at] as number) / 100, null);
+        }),
       {
         redelivery: { clientId: name, messageId, hash: messageHash(`devices/${name}/telemetry`, payload), qos: 1 },
         idempotencyKey: null,
@@ -90,7 +91,6 @@ async function groupCommit(directory: string, { clients, inFlight }: Run) {
     ackP50Ms: latenciesMs[latenciesMs.length >> 1],
     ackP99Ms: latenciesMs[Math.floor(latenciesMs.length * 0.99)],
     rowBytesPerReading: journal.journalBytes / Math.max(1, journal.journalReadings),
-    keyBytesPerMessage: journal.keyLogBytes / Math.max(1, journal.messages),
     batchBytesPerReading: sealed.batchBytes / sealed.batchReadings,
     sealNsPerReading: (sealed.sealUs * 1000) / sealed.batchReadings,
   };
