@@ -5,22 +5,9 @@ import path from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { encodeNestedParquet } from '../../hub/lake/parquet/encode-nested.ts';
 import { drain, encodeParquet, type ParquetColumn } from '../../hub/lake/parquet/encode.ts';
-
-interface Chdb {
-  query(sql: string, format: string): string;
-}
-
-async function loadChdb(): Promise<Chdb | null> {
-  const name: string = 'chdb'; // typed as string: the package is not there for the type checker
-  try {
-    return (await import(name)) as Chdb;
-  } catch {
-    return null; // optional: 556 MB, on x64 Linux only
-  }
-}
+import { loadChdb } from './chdb.ts';
 
 const chdb = await loadChdb();
-if (chdb === null) console.log('parquet-chdb: skipped, the package chdb is not installed (npm install --no-save chdb)');
 
 const directory = mkdtempSync(path.join(tmpdir(), 'sluice-chdb-'));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
