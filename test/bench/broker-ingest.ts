@@ -119,7 +119,7 @@ export async function benchBrokerIngest(options: { rounds: number; seconds: numb
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  for (const row of await benchBrokerIngest({ rounds: 3, seconds: 4 })) {
+  for (const row of await benchBrokerIngest(process.argv.includes('--short') ? { rounds: 1, seconds: 2 } : { rounds: 5, seconds: 4 })) {
     process.stdout.write(
       `${row.shape.padEnd(12)} gateway ${row.gatewayPerSecond}/s, bare aedes ${row.aedesPerSecond}/s, ratio ${row.ratio.toFixed(2)} ` +
         `(${row.ratioSpread.map((ratio) => ratio.toFixed(2)).join(' … ')}; wanted ≥ ${row.wanted ?? '-'}), ` +

@@ -160,7 +160,7 @@ export async function benchHubIngest(options: { rounds: number; batchesPerGatewa
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const figures = await benchHubIngest({ rounds: 3, batchesPerGateway: 200 });
+  const figures = await benchHubIngest(process.argv.includes('--short') ? { rounds: 1, batchesPerGateway: 50 } : { rounds: 3, batchesPerGateway: 200 });
   process.stdout.write(
     `hub ingest: ${figures.readings} readings, ${figures.readingsPerSecond}/s to committed lake and windows (${figures.spread.join(' … ')}; wanted ≥ 500000), ` +
       `${figures.hubCpuSecondsPerMillion.toFixed(2)} CPU s per million; decoding alone ${figures.decodeOnlyPerSecond}/s, ratio ${figures.ratioToDecode.toFixed(2)}; ` +
