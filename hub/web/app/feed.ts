@@ -1,0 +1,204 @@
+/**
+ * Keeps the page up to date: the hub's stream where it can be had, polling beside it and instead of it.
+ *
+ * One loop for what does not depend on the view (gateways, exceptions, series), one per view (its windows). A view that is
+ * left aborts its loop. A page in the background asks for nothing. Every wait is bounded and backs off while the hub is
+ * away. It does not draw.
+ */
+import type { AggregateRow, ExceptionsAnswer, GatewaysAnswer, SeriesAnswer, WindowDefinition } from './answers.ts';
+import { isNoAnswer, type Api, type Parameters } from './api.ts';
+
+const TICK_MS = 1_000;
+const GATEWAYS_INTERVAL_MS = 3_000;
+const EXCEPTIONS_INTERVAL_MS = 10_000;
+const SERIES_INTERVAL_MS = 10_000;
+const RETRY_MS_MAX = 10_000;
+/** The stream tells what changed; that a window was closed, or that a row was missed, shows here. */
+const RELOAD_INTERVAL_STREAMING_MS = 30_000;
+const RELOAD_INTERVAL_POLLING_MS = 3_000;
+/** After the hub had no stream for us (too many clients, a proxy that buffers). */
+const STREAM_RETRY_MS = 30_000;
+
+export interface FeedListener {
+  /** Once, before anything else. */
+  definitions(definitions: readonly WindowDefinition[]): void;
+  gateways(answer: GatewaysAnswer): void;
+  exceptions(answer: ExceptionsAnswer): void;
+  series(answer: SeriesAnswer): void;
+  /** @param isWhole all rows of the view, in place of what was there */
+  windows(rows: readonly AggregateRow[], waitingFor: readonly string[], isWhole: boolean): void;
+  streaming(isStreaming: boolean): void;
+  tick(): void;
+}
+
+export interface FeedView {
+  /** Filter for aggregates and stream. */
+  readonly filter: Parameters;
+  /** `now-1h`. */
+  readonly from: string;
+}
+
+export class Feed {
+  readonly #api: Api;
+  readonly #listener: FeedListener;
+  readonly #exceptionsLimit: number;
+  #view = new AbortController();
+  #streamGatewaysMs = -Infinity;
+  #isStreamOpen = false;
+  #isPaused = false;
+  /** The hub's clock minus this machine's. */
+  #hubAheadMs: number | null = null;
+
+  constructor(api: Api, listener: FeedListener, exceptionsLimit: number) {
+    this.#api = api;
+    this.#listener = listener;
+    this.#exceptionsLimit = exceptionsLimit;
+  }
+
+  start(): void {
+    void this.#fleetLoop();
+  }
+
+  /** Nothing is asked until resume: a token is needed first. */
+  pause(): void {
+    this.#isPaused = true;
+  }
+
+  resume(): void {
+    this.#isPaused = false;
+  }
+
+  watch(view: FeedView): void {
+    this.#view.abort();
+    this.#view = new AbortController();
+    this.#listener.streaming(false);
+    const { signal } = this.#view;
+    void this.#windowsLoop(view, signal);
+    void this.#streamLoop(view, signal);
+  }
+
+  async #fleetLoop(): Promise<void> {
+    const dueMs = { gateways: 0, exceptions: 0, series: 0 };
+    let hasDefinitions = false;
+    for (;;) {
+      this.#listener.tick();
+      const nowMs = performance.now();
+      if (!this.#isIdle()) {
+        await this.#attempt(async () => {
+          if (!hasDefinitions) {
+            this.#listener.definitions((await this.#api.windows()).rows);
+            hasDefinitions = true;
+          }
+          if (nowMs >= dueMs.gateways && nowMs - this.#streamGatewaysMs > GATEWAYS_INTERVAL_MS) {
+            dueMs.gateways = nowMs + GATEWAYS_INTERVAL_MS;
+            const answer = await this.#api.gateways();
+            this.#hubAheadMs = Date.parse(answer.time) - Date.now();
+            this.#listener.gateways(answer);
+          }
+          if (nowMs >= dueMs.series) {
+            this.#listener.series(await this.#api.series());
+            dueMs.series = nowMs + SERIES_INTERVAL_MS;
+          }
+          if (nowMs >= dueMs.exceptions) {
+            this.#listener.exceptions(await this.#api.exceptions(this.#exceptionsLimit));
+            dueMs.exceptions = nowMs + EXCEPTIONS_INTERVAL_MS;
+          }
+        });
+      }
+      await sleep(TICK_MS);
+    }
+  }
+
+  #isIdle(): boolean {
+    return this.#isPaused || document.hidden;
+  }
+
+  async #windowsLoop({ filter, from }: FeedView, signal: AbortSignal): Promise<void> {
+    let failures = 0;
+    while (!signal.aborted) {
+      if (!this.#isIdle()) {
+        const isOk = await this.#attempt(async () => {
+          const { rows, waitingFor } = await this.#api.aggregates({ ...filter, from }, signal);
+          if (!signal.aborted) this.#listener.windows(rows, waitingFor, true);
+        });
+        failures = isOk ? 0 : failures + 1;
+      }
+      const usualMs = this.#isStreamOpen ? RELOAD_INTERVAL_STREAMING_MS : RELOAD_INTERVAL_POLLING_MS;
+      await sleep(failures === 0 ? usualMs : retryMs(failures), signal);
+    }
+  }
+
+  async #streamLoop({ filter }: FeedView, signal: AbortSignal): Promise<void> {
+    let failures = 0;
+    while (!signal.aborted) {
+      let hasNoStream = false;
+      if (!this.#isIdle()) {
+        try {
+          for await (const { name, data } of this.#api.stream(filter, signal)) {
+            if (signal.aborted) return;
+            failures = 0;
+            this.#opened(true);
+            this.#event(name, data);
+            // A page in the background gives its place at the hub to others.
+            if (this.#isIdle()) break;
+          }
+        } catch (error) {
+          if (signal.aborted) return;
+          hasNoStream = !isNoAnswer(error);
+        }
+        this.#opened(false);
+        failures++;
+      }
+      await sleep(hasNoStream ? STREAM_RETRY_MS : this.#isIdle() ? TICK_MS : retryMs(failures), signal);
+    }
+  }
+
+  #opened(isOpen: boolean): void {
+    if (isOpen === this.#isStreamOpen) return;
+    this.#isStreamOpen = isOpen;
+    this.#listener.streaming(isOpen);
+  }
+
+  #event(name: string, data: string): void {
+    if (name === 'gateways') {
+      const answer = JSON.parse(data) as Omit<GatewaysAnswer, 'time'> & { truncated: boolean };
+      // A part of the gateways is for the poll to complete; so is the hub's clock, which events do not carry.
+      if (answer.truncated || this.#hubAheadMs === null) return;
+      this.#streamGatewaysMs = performance.now();
+      this.#listener.gateways({ ...answer, time: new Date(Date.now() + this.#hubAheadMs).toISOString() });
+    } else if (name === 'window') {
+      const { rows, waiting_for } = JSON.parse(data) as { rows: AggregateRow[]; waiting_for: string[] };
+      this.#listener.windows(rows, waiting_for, false);
+    }
+  }
+
+  /** The API has told the connection's state already; what is due is tried again in its time. */
+  async #attempt(work: () => Promise<void>): Promise<boolean> {
+    try {
+      await work();
+      return true;
+    } catch (error) {
+      if ((error as Error).name !== 'ApiError' && (error as Error).name !== 'AbortError') console.error(error);
+      return false;
+    }
+  }
+}
+
+function retryMs(failures: number): number {
+  const ms = Math.min(RETRY_MS_MAX, 1000 * 2 ** Math.min(failures - 1, 5));
+  // Jitter: when a hub comes back, its pages do not come as one.
+  return ms * (0.75 + Math.random() / 2);
+}
+
+function sleep(ms: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal?.aborted === true) return resolve();
+    const done = (): void => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    signal?.addEventListener('abort', done);
+  });
+}

@@ -1,0 +1,57 @@
+/** The newest windows of the chosen metric: status in words, and the numbers behind the picture. */
+import { badge, byId, make, setRows, setText, tableRow } from './dom.ts';
+import { formatCount, formatTime, formatValue } from './format.ts';
+import { newestWindows, type Line, type WindowSummary } from './lines.ts';
+
+const WINDOWS_SHOWN = 6;
+
+export interface WindowTableInput {
+  readonly lines: readonly Line[];
+  readonly sizeMs: number;
+  /** Gateways that hold windows open. */
+  readonly waitingFor: readonly string[];
+}
+
+export function showWindows({ lines, sizeMs, waitingFor }: WindowTableInput): void {
+  const nowMs = Date.now();
+  const windows = newestWindows(lines, WINDOWS_SHOWN);
+  // A window whose time is not over waits for the time, not for a gateway.
+  const overdue = windows.filter(({ status, startMs }) => status === 'provisional' && startMs + sizeMs <= nowMs);
+  const waiting = byId('windows-waiting');
+  waiting.hidden = overdue.length === 0 || waitingFor.length === 0;
+  setText(waiting, `Waiting for ${namesOf(waitingFor)}: older readings may still come from there.`);
+  setRows(
+    byId('windows-rows'),
+    windows.map((window) => windowRow(window, sizeMs, waitingFor, nowMs)),
+  );
+}
+
+function namesOf(gateways: readonly string[]): string {
+  const shown = gateways.slice(0, 3).join(', ');
+  return gateways.length > 3 ? `${shown} and ${gateways.length - 3} more gateways` : `gateway${gateways.length === 1 ? '' : 's'} ${shown}`;
+}
+
+function statusCell({ status, startMs, complete }: WindowSummary, sizeMs: number, waitingFor: readonly string[], nowMs: number): Node[] {
+  if (status !== 'provisional') {
+    return [badge(status, complete ? 'good' : 'bad'), ...(complete ? [] : [make('small', { class: 'bad' }, 'readings missing')])];
+  }
+  const isRunning = startMs + sizeMs > nowMs;
+  const why = isRunning
+    ? 'still running'
+    : waitingFor.length > 0
+      ? `waiting for ${waitingFor.slice(0, 2).join(', ')}`
+      : 'waiting for the gateways';
+  return [badge('provisional', isRunning ? 'plain' : 'warn'), make('small', {}, why)];
+}
+
+function windowRow(window: WindowSummary, sizeMs: number, waitingFor: readonly string[], nowMs: number): HTMLTableRowElement {
+  return tableRow([
+    { label: 'From', content: formatTime(window.startMs, nowMs) },
+    { label: 'Status', content: statusCell(window, sizeMs, waitingFor, nowMs) },
+    { label: 'Readings', number: true, content: formatCount(window.count) },
+    { label: 'Mean', number: true, content: formatValue(window.mean) },
+    { label: 'Min', number: true, content: formatValue(window.min) },
+    { label: 'Max', number: true, content: formatValue(window.max) },
+    { label: 'Missing', number: true, content: window.lost === 0 ? '0' : make('b', { class: 'bad' }, formatCount(window.lost)) },
+  ]);
+}
