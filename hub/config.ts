@@ -1,3 +1,4 @@
+import cron from 'node-cron';
 import { z } from 'zod';
 import { tlsFilesSchema } from '../shared/listen.ts';
 import { LOG_LEVELS } from '../shared/logging.ts';
@@ -44,7 +45,11 @@ export const hubConfigSchema = z.strictObject({
   gatewayIdleTimeoutMs: z.int().min(1_000).max(86_400_000).default(600_000).describe('A gateway silent for so long no longer keeps windows open'),
   maintenance: z
     .strictObject({
-      schedule: z.string().default('*/10 * * * *').describe('When log clean-up and vacuum run (cron)'),
+      schedule: z
+        .string()
+        .refine((schedule) => cron.validate(schedule), { error: 'not a cron schedule of five or six fields, like */10 * * * *' })
+        .default('*/10 * * * *')
+        .describe('When log clean-up and vacuum run (cron)'),
     })
     .prefault({}),
   query: z

@@ -32,56 +32,73 @@ export interface RunningHub {
   stop(): Promise<void>;
 }
 
+/** @throws SluiceError ERR_LISTEN_*, ERR_STORE_*, ERR_LAKE_*, ERR_CONFIG_* */
 export async function startHub(config: HubConfig, clock: Clock, logger: Logger, onFatal: (error: Error) => void): Promise<RunningHub> {
   const hubInstance = randomBytes(16).toString('hex');
-  const store = await LocalStore.open(config.lakeDir);
-  const tokens = await TokenRegistry.open(store, clock, logger);
-  const engine = await EngineClient.start({ ...engineSettings(config), hubInstance }, onFatal);
-  const query = await QueryService.start({ engine, lakeDir: config.lakeDir, ...config.query });
-  const gateways = new GatewayRegistry();
-  const uplink = new UplinkServer({
-    engine,
-    tokens,
-    gateways,
-    clock,
-    logger,
-    inspect: inspectBatch,
-    hubInstance,
-    hubVersion: VERSION,
-    wireVersions: [WIRE_VERSION],
-    compressions: availableCompressions(),
-    settings: { pendingBytesMax: config.pendingBytesMax },
-  });
-  const metrics = createHubMetrics({ engine, uplink, gateways });
-  let stopping = false;
-  const app = createHubApp({ engine, query, gateways, uplink, tokens, metrics, clock, logger, isReady: () => !stopping });
-
   const tls = readTls(config.http.tls);
-  const server: Server = tls === null ? createHttpServer(getRequestListener(app.fetch)) : createHttpsServer(tls, getRequestListener(app.fetch));
-  uplink.attach(server);
-  const address = await listen({
-    server,
-    host: config.http.host,
-    port: config.http.port,
-    credentialsConfigured: tokens.list().some(({ kind }) => kind === 'read' || kind === 'admin'),
-    credentialsHint: 'create a read token with `sluice-hub token create --read`',
-    flagName: '--http-port',
-    what: 'the HTTP API',
-  });
-  logger.info({ address: address.address, port: address.port, lakeId: engine.lakeId, lakeDir: config.lakeDir }, `hub listens on ${address.address}:${address.port}`);
-
-  return {
-    address,
-    async stop() {
-      stopping = true;
-      await uplink.stop(UPLINK_STOP_DEADLINE_MS);
-      server.close();
-      await engine.stop();
-      await query.stop();
-      tokens.stop();
-      server.closeAllConnections();
-    },
+  const store = await LocalStore.open(config.lakeDir);
+  const running: (() => Promise<void> | void)[] = [];
+  const stop = async (): Promise<void> => {
+    for (const part of running.splice(0).reverse()) await part();
   };
+  try {
+    const tokens = await TokenRegistry.open(store, clock, logger);
+    running.push(() => tokens.stop());
+    const engine = await EngineClient.start({ ...engineSettings(config), hubInstance }, onFatal);
+    running.push(() => engine.stop());
+    const query = await QueryService.start({ engine, lakeDir: config.lakeDir, ...config.query });
+    running.push(() => query.stop());
+    const gateways = new GatewayRegistry();
+    const uplink = new UplinkServer({
+      engine,
+      tokens,
+      gateways,
+      clock,
+      logger,
+      inspect: inspectBatch,
+      hubInstance,
+      hubVersion: VERSION,
+      wireVersions: [WIRE_VERSION],
+      compressions: availableCompressions(),
+      settings: { pendingBytesMax: config.pendingBytesMax },
+    });
+    const metrics = createHubMetrics({ engine, uplink, gateways });
+    let stopping = false;
+    const app = createHubApp({ engine, query, gateways, uplink, tokens, metrics, clock, logger, isReady: () => !stopping });
+    const listener = getRequestListener(app.fetch);
+    const server: Server = tls === null ? createHttpServer(listener) : createHttpsServer(tls, listener);
+    uplink.attach(server);
+    running.unshift(() => server.closeAllConnections());
+    running.push(
+      () => void server.close(),
+      () => uplink.stop(UPLINK_STOP_DEADLINE_MS),
+    );
+    const address = await listen({
+      server,
+      host: config.http.host,
+      port: config.http.port,
+      credentialsConfigured: tokens.list().some(({ kind }) => kind === 'read' || kind === 'admin'),
+      credentialsHint: 'create a read token with `sluice-hub token create --read`',
+      flagName: '--http-port',
+      what: 'the HTTP API',
+    });
+    const { lakeId } = engine;
+    logger.info(
+      { address: address.address, port: address.port, lakeId, lakeDir: config.lakeDir },
+      `hub listens on ${address.address}:${address.port}`,
+    );
+    return {
+      address,
+      stop() {
+        stopping = true;
+        return stop();
+      },
+    };
+  } catch (error) {
+    // Whatever runs already would keep the process alive.
+    await stop().catch((cause: unknown) => logger.warn({ err: cause }, 'stopping after a failed start failed as well'));
+    throw error;
+  }
 }
 
 function engineSettings(config: HubConfig) {

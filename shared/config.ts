@@ -134,7 +134,10 @@ function readConfigFile(file: string): Tree {
     const parsed = parseYaml(text) as unknown;
     if (parsed === null || parsed === undefined) return {};
     if (typeof parsed !== 'object' || Array.isArray(parsed)) {
-      throw new SluiceError('ERR_CONFIG_FILE', `${file}: expected keys with values at the top level, got ${Array.isArray(parsed) ? 'a list' : typeof parsed}`);
+      throw new SluiceError(
+        'ERR_CONFIG_FILE',
+        `${file}: expected keys with values at the top level, got ${Array.isArray(parsed) ? 'a list' : typeof parsed}`,
+      );
     }
     return parsed as Tree;
   } catch (cause) {
@@ -176,14 +179,19 @@ export function loadConfig<S extends z.ZodType>(program: ProgramName, schema: S,
     for (const issue of result.error.issues) {
       const key = issue.path.map(String).join('.');
       const leaf = leaves.find((other) => other.key === key);
-      const origin = origins.get(key) ?? (sources.file === null ? 'configuration' : sources.file);
+      // A fault inside a list lies below the setting that the flag or variable gave.
+      const given = [...origins].find(([setting]) => key === setting || key.startsWith(`${setting}.`));
+      const origin = given?.[1] ?? (sources.file === null ? 'configuration' : sources.file);
       const wanted = leaf !== undefined && leaf.constraint !== '' ? ` (allowed: ${leaf.constraint})` : '';
       const hint = issue.code === 'unrecognized_keys' ? suggest(issue.keys[0] ?? '', new Set(leaves.flatMap((other) => other.path))) : '';
       errors.push(`${origin}: ${key === '' ? '' : `${key}: `}${issue.message}${wanted}${hint}`);
     }
   }
   if (errors.length > 0 || !result.success) {
-    throw new SluiceError('ERR_CONFIG_INVALID', `${errors.length} configuration error${errors.length === 1 ? '' : 's'}:\n${errors.map((line) => `  ${line}`).join('\n')}`);
+    throw new SluiceError(
+      'ERR_CONFIG_INVALID',
+      `${errors.length} configuration error${errors.length === 1 ? '' : 's'}:\n${errors.map((line) => `  ${line}`).join('\n')}`,
+    );
   }
   return result.data;
 }
@@ -191,7 +199,7 @@ export function loadConfig<S extends z.ZodType>(program: ProgramName, schema: S,
 /** ' — did you mean X?' when one known name is near. */
 function suggest(name: string, known: ReadonlySet<string>): string {
   let best: string | null = null;
-  let bestDistance = 4; // farther than three edits is another word
+  let bestDistance = Math.min(4, 1 + Math.floor(name.length / 2)); // farther than three edits, or half of it, is another word
   for (const candidate of known) {
     const distance = editDistance(name.toLowerCase(), candidate.toLowerCase(), bestDistance);
     if (distance < bestDistance) {

@@ -3,6 +3,7 @@
  */
 import { readFileSync } from 'node:fs';
 import type { AddressInfo, Server } from 'node:net';
+import { createSecureContext } from 'node:tls';
 import { z } from 'zod';
 import { SluiceError, errorMessage } from './errors.ts';
 import { findPortOwner } from './port-owner.ts';
@@ -35,7 +36,19 @@ export function readTls(files: TlsFiles | null): TlsPair | null {
       throw new SluiceError('ERR_CONFIG_FILE', `cannot read the TLS ${what} ${file}: ${errorMessage(cause)}`, { cause });
     }
   };
-  return { cert: read('certificate', files.cert), key: read('key', files.key) };
+  const pair = { cert: read('certificate', files.cert), key: read('key', files.key) };
+  try {
+    createSecureContext(pair);
+  } catch (cause) {
+    throw new SluiceError(
+      'ERR_CONFIG_FILE',
+      `${files.cert} and ${files.key} are not a PEM certificate and its key: ${errorMessage(cause)}`,
+      {
+        cause,
+      },
+    );
+  }
+  return pair;
 }
 
 export function isLoopback(host: string): boolean {

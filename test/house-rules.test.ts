@@ -40,7 +40,7 @@ const HOMES: Readonly<Record<string, readonly string[]>> = {
   mqtt: ['firmware-sim/', 'gateway/sources/'],
   '@duckdb/node-api': ['hub/query/'],
   hyparquet: ['hub/lake/parquet/', 'firmware-sim/verify/'],
-  'node-cron': ['hub/engine-worker.ts'],
+  'node-cron': ['hub/engine-worker.ts', 'hub/config.ts'],
   pino: ['shared/logging.ts'],
   'prom-client': ['shared/metrics.ts'],
   yaml: ['shared/config.ts'],
