@@ -111,6 +111,12 @@ class RawDevice {
     return taken;
   }
 
+  /** Answers nothing but a ping: all that was sent before has been read, and nothing is acknowledged. */
+  async isSilent(): Promise<boolean> {
+    this.socket.write(Buffer.from([0xc0, 0]));
+    return (await this.take(2)).equals(Buffer.from([0xd0, 0]));
+  }
+
   get waiting(): number {
     return this.#received.length;
   }
@@ -138,6 +144,16 @@ describe('an ack means durable', () => {
     journal.commit();
     await published;
     expect(journal.readings.map((reading) => reading.metric)).toEqual(['temperature', 'later']);
+  });
+
+  test('PUBREC, too, waits for the commit', async () => {
+    const device = await new RawDevice(await start()).connect('a');
+    journal.automatic = false;
+    device.publish(TOPIC, '{"a":1}', 1, { qos: 2 });
+    await until(() => journal.uncommitted === 1);
+    expect(await device.isSilent()).toBe(true);
+    journal.commit();
+    expect(await device.take(4)).toEqual(Buffer.from([0x50, 2, 0, 1]));
   });
 
   test('a commit that fails ends the connection instead of acknowledging', async () => {
@@ -202,7 +218,7 @@ describe('a message that comes again', () => {
     device.publish(TOPIC, STAMPED, 7);
     device.publish(TOPIC, STAMPED, 7, { dup: true });
     await until(() => journal.uncommitted === 1 && counters.redeliveries === 1);
-    expect(device.waiting).toBe(0);
+    expect(await device.isSilent()).toBe(true);
     journal.commit();
     expect((await device.take(8)).length).toBe(8);
     expect(journal.readings).toHaveLength(1);
@@ -228,14 +244,22 @@ describe('a message that comes again', () => {
     first.publish(TOPIC, '{"a":1}', 9, { qos: 2, dup: true });
     expect(await first.take(4)).toEqual(Buffer.from([0x50, 2, 0, 9]));
     first.socket.destroy();
-    const second = await new RawDevice(await start()).connect('a');
+    const after = await start();
+    const subscriber = await connect(after);
+    const received: string[] = [];
+    subscriber.on('message', (_, payload) => received.push(payload.toString()));
+    await subscriber.subscribeAsync('devices/#');
+    const second = await new RawDevice(after).connect('a');
     second.publish(TOPIC, '{"a":1}', 9, { qos: 2, dup: true });
     expect(await second.take(4)).toEqual(Buffer.from([0x50, 2, 0, 9]));
+    await subscriber.publishAsync('devices/end', '', { qos: 1 });
+    await until(() => received.length > 0);
+    expect(received).toEqual(['']); // delivered once, before the restart
     expect(journal.readings).toHaveLength(1);
     journal.automatic = false;
     second.socket.write(Buffer.from([0x62, 2, 0, 9]));
     await until(() => !journal.qos2Open('a', 9));
-    expect(second.waiting).toBe(0); // PUBCOMP waits for the release to be durable
+    expect(await second.isSilent()).toBe(true); // PUBCOMP waits for the release to be durable
     journal.commit();
     expect(await second.take(4)).toEqual(Buffer.from([0x70, 2, 0, 9]));
     journal.automatic = true;
@@ -294,7 +318,7 @@ describe('bad input', () => {
     journal.automatic = false;
     device.publish(TOPIC, '{"a":', 1);
     await until(() => journal.uncommitted === 1);
-    expect(device.waiting).toBe(0);
+    expect(await device.isSilent()).toBe(true);
     journal.automatic = true;
     journal.commit();
     await device.take(4);
