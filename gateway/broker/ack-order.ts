@@ -2,24 +2,46 @@
 
 export type Settle = (error: Error | null) => void;
 
+/** Where PUBACKs go that no callback of aedes waits for. */
+export interface AckWriter {
+  acknowledge(messageId: number, error: Error | null): void;
+  /** Hands over what is acknowledged so far: what is written next must not overtake it. */
+  flush(): void;
+}
+
 interface Waiting {
-  readonly callback: Settle;
+  readonly callback: Settle | null;
+  readonly messageId: number;
+  readonly bytes: number;
   settled: boolean;
   error: Error | null;
 }
 
-/** Bounded by its user: aedes reads on only when all messages of a socket read are settled. */
+/** Bounded by its users: aedes reads on only when all messages of a socket read are settled, DirectIntake has a bound. */
 export class AckOrder {
+  readonly #writer: AckWriter;
+  readonly #onSettled: (bytes: number) => void;
   #waiting: Waiting[] = [];
   #head = 0;
+
+  /** @param onSettled called after each answer was handed on, with what `expect` was told */
+  constructor(writer: AckWriter, onSettled: (bytes: number) => void) {
+    this.#writer = writer;
+    this.#onSettled = onSettled;
+  }
 
   get size(): number {
     return this.#waiting.length - this.#head;
   }
 
-  /** Takes the next place in the order; `callback` is called once the answer's call and all before it have come. */
-  expect(callback: Settle): Settle {
-    const place: Waiting = { callback, settled: false, error: null };
+  /**
+   * Takes the next place in the order; the answer is handed on once it and all before it have come.
+   *
+   * @param callback null: the writer acknowledges `messageId`
+   * @param bytes of the message's payload
+   */
+  expect(callback: Settle | null, messageId: number, bytes: number): Settle {
+    const place: Waiting = { callback, messageId, bytes, settled: false, error: null };
     this.#waiting.push(place);
     return (error) => {
       if (place.settled) return;
@@ -34,7 +56,12 @@ export class AckOrder {
       const place = this.#waiting[this.#head];
       if (place === undefined || !place.settled) break;
       this.#head++;
-      place.callback(place.error);
+      if (place.callback === null) this.#writer.acknowledge(place.messageId, place.error);
+      else {
+        this.#writer.flush();
+        place.callback(place.error);
+      }
+      this.#onSettled(place.bytes);
     }
     if (this.#head === this.#waiting.length) {
       this.#waiting = [];

@@ -21,9 +21,8 @@ import type { MqttConfig } from '../config.ts';
 import type { Decoder } from '../decode/decoder.ts';
 import type { IngestCounters } from '../ingest-counters.ts';
 import type { JournalWriter } from '../journal/journal-api.ts';
-import { AckOrder } from './ack-order.ts';
+import { DirectIntake, type BrokerClient } from './direct-intake.ts';
 import { skipWithoutSubscribers, type PublishingBroker } from './no-subscribers.ts';
-import { guardStream } from './packet-guard.ts';
 import { PublishGate, type PublishedMessage, type Sender } from './publish-gate.ts';
 import { boundPersistence, type MemoryPersistence, type SessionCounters } from './session-store.ts';
 
@@ -84,7 +83,8 @@ class MqttBroker implements Broker {
   readonly #redelivered = new WeakSet<object>();
   readonly #sessions: SessionCounters = { queueDropped: 0, retainedDropped: 0 };
   readonly #servers: Server[] = [];
-  readonly #streams = new Set<Duplex>();
+  readonly #streams = new Map<Duplex, DirectIntake>();
+  #hasSubscribers = (): boolean => true;
   #webSockets: WebSocketServer | null = null;
   #connectionsRefused = 0;
   #authenticationsFailed = 0;
@@ -128,7 +128,7 @@ class MqttBroker implements Broker {
     await this.#aedes.listen();
     const { persistence } = this.#aedes as unknown as { persistence: MemoryPersistence };
     const sessions = boundPersistence(persistence, journal, (packet) => this.#redelivered.has(packet), this.#sessions);
-    skipWithoutSubscribers(this.#aedes as unknown as PublishingBroker, () => sessions() > 0);
+    this.#hasSubscribers = skipWithoutSubscribers(this.#aedes as unknown as PublishingBroker, () => sessions() > 0);
     const tls = readTls(config.tls);
     const bind = (server: Server, port: number, flagName: string, what: string): Promise<AddressInfo> => {
       this.#servers.push(server);
@@ -185,10 +185,15 @@ class MqttBroker implements Broker {
       stream.destroy();
       return;
     }
-    this.#streams.add(stream);
+    const intake = new DirectIntake(stream, {
+      gate: this.#gate,
+      packetBytesMax: config.packetBytesMax,
+      topicLevelsMax: config.topicLevelsMax,
+      hasSubscribers: () => this.#hasSubscribers(),
+    });
+    this.#streams.set(stream, intake);
     stream.once('close', () => this.#streams.delete(stream));
-    guardStream(stream, config.packetBytesMax);
-    this.#aedes.handle(stream, request);
+    intake.attach(this.#aedes.handle(stream, request) as unknown as BrokerClient);
   }
 
   #authenticate(
@@ -217,7 +222,11 @@ class MqttBroker implements Broker {
     if (otherSender !== undefined && otherSender.onlyDevice !== onlyDevice) {
       return refuse(RETURN_IDENTIFIER_REJECTED, `client id ${client.id.slice(0, 64)} is connected with another credential`);
     }
-    this.#senders.set(client, { clientId: client.id, onlyDevice, order: new AckOrder() });
+    const intake = this.#streams.get(client.conn as Duplex);
+    if (intake === undefined) return done(null, false); // it is gone already
+    const sender = { clientId: client.id, onlyDevice, order: this.#gate.openOrder(intake) };
+    this.#senders.set(client, sender);
+    intake.open(sender);
     done(null, true);
   }
 
@@ -241,7 +250,7 @@ class MqttBroker implements Broker {
     await new Promise<void>((resolve) => this.#aedes.close(resolve));
     this.#webSockets?.close();
     // Who has not answered the close by now is not asked again: unacknowledged messages come again by themselves.
-    for (const stream of this.#streams) stream.destroy();
+    for (const stream of this.#streams.keys()) stream.destroy();
     await Promise.all(closed);
   }
 }

@@ -31,8 +31,9 @@ const SYSTEM_TOPICS = '$SYS/';
  * Changes the broker in place, once it has registered its own listeners (they hear system topics only).
  *
  * @param hasSessions whether a session, its client present or not, has subscriptions to be queued for
+ * @returns whether anybody, present or not, subscribes to anything
  */
-export function skipWithoutSubscribers(broker: PublishingBroker, hasSessions: () => boolean): void {
+export function skipWithoutSubscribers(broker: PublishingBroker, hasSessions: () => boolean): () => boolean {
   const { mq } = broker;
   // Topic and function, as a set: taking one away twice does no harm, which a count would not survive.
   const listeners = new Map<string, Set<Notify>>();
@@ -51,10 +52,11 @@ export function skipWithoutSubscribers(broker: PublishingBroker, hasSessions: ()
     if (ofTopic?.size === 0) listeners.delete(topic);
     return removeListener(topic, notify, done);
   };
+  const hasSubscribers = (): boolean => listeners.size > 0 || hasSessions();
   broker.publish = (message, client, done) => {
-    const wanted =
-      listeners.size > 0 || message.retain === true || hasSessions() || broker.closed || message.topic.startsWith(SYSTEM_TOPICS);
+    const wanted = message.retain === true || hasSubscribers() || broker.closed || message.topic.startsWith(SYSTEM_TOPICS);
     if (wanted || typeof client === 'function') publish(message, client, done);
     else done?.();
   };
+  return hasSubscribers;
 }

@@ -2,12 +2,11 @@
  * Follows the frames of an MQTT byte stream and refuses what is too large before anybody buffers it: the parser of
  * mqtt-packet collects a whole packet (up to 256 MB by its own length) before it looks at it.
  */
-import type { Duplex } from 'node:stream';
 import { SluiceError } from '../../shared/errors.ts';
 
 /** A CONNECT has five strings of at most 64 KiB; who has not yet said who he is gets no more than real ones need. */
 const CONNECT_BYTES_MAX = 256 * 1024;
-const LENGTH_BYTES_MAX = 4; // [MQTT-2.2.3]
+export const LENGTH_BYTES_MAX = 4; // [MQTT-2.2.3]
 
 export class PacketGuard {
   readonly #packetBytesMax: number;
@@ -18,6 +17,11 @@ export class PacketGuard {
 
   constructor(packetBytesMax: number) {
     this.#packetBytesMax = packetBytesMax;
+  }
+
+  /** Bytes of the packet at hand that have not come; 0 between packets; null: its length is not known yet. */
+  get bodyBytesOpen(): number | null {
+    return this.#state === 'header' ? 0 : this.#state === 'body' ? this.#length : null;
   }
 
   /** null, or why the connection must end. */
@@ -54,19 +58,4 @@ export class PacketGuard {
       return new SluiceError('ERR_BROKER_MALFORMED', 'the remaining length of an MQTT packet has more than four bytes');
     return null;
   }
-}
-
-/** Puts the guard between a stream and its reader; a fault destroys the stream with the typed error. */
-export function guardStream(stream: Duplex, packetBytesMax: number): void {
-  const guard = new PacketGuard(packetBytesMax);
-  const read = stream.read.bind(stream);
-  // aedes reads by `read(null)` on 'readable': wrapping that costs nothing, where a Transform would copy every chunk.
-  stream.read = (size?: number): unknown => {
-    const chunk = read(size) as Uint8Array | null;
-    if (chunk === null) return null;
-    const fault = guard.scan(chunk);
-    if (fault === null) return chunk;
-    stream.destroy(fault);
-    return null;
-  };
 }

@@ -7,6 +7,7 @@
  * A crash before the commit: no ack was sent, the device sends again with DUP=1, the key is not known, it is new. A crash
  * after it: the key is known, nothing is stored twice. (A message without an event time of its own is stored again: its
  * id and payload may be those of another one, and a duplicate is better than a loss.)
+ * aedes stops reading a connection only now and then while its hooks run, so what waits is bounded here.
  * Not here: delivery to subscribers, sessions, limits of connections.
  */
 import type { Clock } from '../../shared/clock.ts';
@@ -16,7 +17,7 @@ import type { Decoder, TopicPlan } from '../decode/decoder.ts';
 import type { IngestCounters } from '../ingest-counters.ts';
 import type { JournalWriter, ReadingSink, RedeliveryKey } from '../journal/journal-api.ts';
 import { messageHash } from '../journal/message-hash.ts';
-import type { AckOrder, Settle } from './ack-order.ts';
+import { AckOrder, type AckWriter, type Settle } from './ack-order.ts';
 
 /** Who publishes; null for the will of a client that is gone. */
 export interface Sender {
@@ -44,6 +45,10 @@ export interface PublishGateOptions {
 }
 
 const SYSTEM_TOPICS = '$SYS/';
+/** A client has no more message ids than this [MQTT-2.3.1]: more unanswered messages are no client's need. */
+const ACKS_PER_CLIENT_MAX = 65_535;
+/** Payloads of all messages that wait for an answer. The journal bounds what it holds; this bounds what waits behind it. */
+const PENDING_BYTES_MAX = 64 * 1024 * 1024;
 
 /** Counts readings without a time of their own, and keeps nothing. */
 class StampProbe implements ReadingSink {
@@ -68,6 +73,7 @@ export class PublishGate {
   readonly #logger: Logger;
   #stopping = false;
   #pending = 0;
+  #pendingBytes = 0;
   #onDrained: (() => void) | null = null;
   // The message at hand: one closure for all messages instead of one each.
   #plan: TopicPlan | null = null;
@@ -83,12 +89,23 @@ export class PublishGate {
     this.#counters.problems += result.problemCount;
   };
 
+  readonly #onSettled = (bytes: number): void => {
+    this.#pending--;
+    this.#pendingBytes -= bytes;
+    if (this.#pending === 0) this.#onDrained?.();
+  };
+
   constructor(options: PublishGateOptions) {
     this.#decoder = options.decoder;
     this.#journal = options.journal;
     this.#clock = options.clock;
     this.#counters = options.counters;
     this.#logger = options.logger;
+  }
+
+  /** The order of the acks of a new connection. */
+  openOrder(writer: AckWriter): AckOrder {
+    return new AckOrder(writer, this.#onSettled);
   }
 
   /** Messages that wait for their commit. */
@@ -99,9 +116,10 @@ export class PublishGate {
   /**
    * Takes a message and calls back once: null when it is durable (QoS 0: taken), an error when the connection must end.
    *
+   * @param direct the connection's AckWriter is told what is durable; the callback is called for what is not even tried
    * @returns true for a redelivery of a message that is, or is about to be, durable
    */
-  publish(sender: Sender | null, message: PublishedMessage, callback: Settle): boolean {
+  publish(sender: Sender | null, message: PublishedMessage, callback: Settle, direct = false): boolean {
     if (this.#stopping) {
       callback(new SluiceError('ERR_BROKER_STOPPING', 'the gateway is stopping'));
       return false;
@@ -121,7 +139,17 @@ export class PublishGate {
       }
       return false;
     }
-    const settle = this.#expect(sender, callback);
+    if (sender.order.size >= ACKS_PER_CLIENT_MAX || this.#pendingBytes + message.payload.length > PENDING_BYTES_MAX) {
+      const waiting = `${sender.order.size} messages of this client and ${this.#pendingBytes} bytes of all wait for their answer`;
+      this.#refuse(
+        new SluiceError('ERR_BROKER_TOO_MANY', `${waiting}; ${ACKS_PER_CLIENT_MAX} and ${PENDING_BYTES_MAX} are allowed`),
+        callback,
+      );
+      return false;
+    }
+    this.#pending++;
+    this.#pendingBytes += message.payload.length;
+    const settle = sender.order.expect(direct ? null : callback, messageId, message.payload.length);
     if (plan === null) {
       this.#counters.unmatched++;
       settle(null);
@@ -151,15 +179,6 @@ export class PublishGate {
         cancel();
         resolve();
       };
-    });
-  }
-
-  #expect(sender: Sender, callback: Settle): Settle {
-    this.#pending++;
-    return sender.order.expect((error) => {
-      this.#pending--;
-      callback(error);
-      if (this.#pending === 0) this.#onDrained?.();
     });
   }
 
