@@ -104,6 +104,8 @@ export interface HubMetrics {
   scrape(): Promise<string>;
   /** @param route the path pattern, never the path: labels are bounded */
   observeRequest(route: string, status: number, seconds: number): void;
+  /** @param count open streams of /v1/stream */
+  setStreams(count: number): void;
   close(): void;
 }
 
@@ -139,6 +141,7 @@ export function createHubMetrics({ engine, uplink, gateways }: HubMetricsSources
     buckets: [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 30],
     registers,
   });
+  const streams = new Gauge({ name: 'sluice_hub_http_streams', help: 'Open streams of /v1/stream', registers });
   const loopDelay = monitorEventLoopDelay({ resolution: LOOP_RESOLUTION_MS });
   loopDelay.enable();
   const loopDelayP99 = new Gauge({
@@ -170,6 +173,7 @@ export function createHubMetrics({ engine, uplink, gateways }: HubMetricsSources
       return registry.metrics();
     },
     observeRequest: (route, status, seconds) => requests.observe({ route, status }, seconds),
+    setStreams: (count) => streams.set(count),
     close: () => loopDelay.disable(),
   };
 }

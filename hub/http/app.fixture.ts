@@ -1,13 +1,14 @@
 /** The API over a real engine and the real query worker on a temporary lake; for tests. */
 import { randomBytes } from 'node:crypto';
 import { ManualClock, systemClock } from '../../shared/clock.ts';
+import { SluiceError } from '../../shared/errors.ts';
 import type { ExceptionRecord } from '../../shared/exception.ts';
 import { createLogger } from '../../shared/logging.ts';
 import { laneAppId } from '../../shared/uplink.ts';
 import { batchOf, EPOCH, laneOf, startHub, temporaryLake, type TestHub } from '../engine.fixture.ts';
 import type { QueryEngine } from '../engine-api.ts';
 import { GatewayRegistry } from '../ingest/gateways.ts';
-import { createToken, TokenRegistry, type TokenKind } from '../ingest/tokens.ts';
+import { createToken, revokeToken, TokenRegistry, type TokenKind } from '../ingest/tokens.ts';
 import { MemoryStore } from '../lake/memory-store.ts';
 import { createHubMetrics } from '../metrics.ts';
 import { QueryService } from '../query/query-service.ts';
@@ -33,10 +34,13 @@ export class ApiFixture {
   readonly clock = new ManualClock(NOW_US);
   readonly tokenStore = new MemoryStore(systemClock);
   ready = true;
+  /** Aggregates are answered with a time-out: stands for a query engine that does not keep up. */
+  failQueries = false;
   app!: HubApp;
   services!: HubServices;
   #hub!: TestHub;
   #query!: QueryService;
+  #tokens!: TokenRegistry;
   #seqs = new Map<string, number>();
 
   static async start(): Promise<ApiFixture> {
@@ -61,12 +65,21 @@ export class ApiFixture {
       timeoutMs: 10_000,
     });
     const logger = createLogger('test', 'silent');
+    this.#tokens?.stop();
     const tokens = await TokenRegistry.open(this.tokenStore, this.clock, logger);
+    this.#tokens = tokens;
+    const query = this.#query;
+    const queries: HubServices['query'] = {
+      aggregates: (asked) => (this.failQueries ? Promise.reject(new SluiceError('ERR_QUERY_TIMEOUT', 'planted')) : query.aggregates(asked)),
+      readings: (asked) => query.readings(asked),
+      exceptions: (asked) => query.exceptions(asked),
+      series: () => query.series(),
+    };
     const uplink = { state: UPLINK_STATE };
     const metrics = createHubMetrics({ engine: queryEngine, uplink, gateways: this.gateways });
     this.services = {
       engine: queryEngine,
-      query: this.#query,
+      query: queries,
       gateways: this.gateways,
       uplink,
       tokens,
@@ -111,7 +124,13 @@ export class ApiFixture {
 
   async token(kind: TokenKind, gateway: string | null = null): Promise<string> {
     const { token } = await createToken(this.tokenStore, kind, gateway, this.clock, randomBytes);
+    await this.#tokens.reload();
     return token;
+  }
+
+  async clearTokens(): Promise<void> {
+    for (const { id } of this.#tokens.list()) await revokeToken(this.tokenStore, id);
+    await this.#tokens.reload();
   }
 
   async get(path: string, headers: Record<string, string> = {}): Promise<Response> {

@@ -1,5 +1,7 @@
+import { gunzipSync } from 'node:zlib';
+import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { ApiFixture, NOW_US, problemOf, START_US } from './app.fixture.ts';
+import { ApiFixture, problemOf, START_US } from './app.fixture.ts';
 
 interface Page {
   readonly window: string;
@@ -10,16 +12,59 @@ interface Page {
   readonly next_cursor: string | null;
 }
 
+const MINUTE_US = 60_000_000;
+
 let api: ApiFixture;
 beforeAll(async () => {
   api = await ApiFixture.start();
+  // In the lake as partials, committed behind them, and received only.
   await api.commit('gw-1', START_US, 120, 0);
   await api.restart();
-  await api.commit('gw-1', START_US + 120_000_000, 60, 100);
-  await api.submit('gw-1', START_US + 180_000_000, 30, 200);
-  await api.commit('gw-2', START_US, 60, 7);
+  await api.commit('gw-1', START_US + 90_000_000, 60, 100);
+  await api.commit('gw-2', START_US, 60, 7, [
+    {
+      kind: 'gap',
+      device: 'pump-1',
+      metric: 'temperature',
+      fromUs: START_US + 2 * MINUTE_US,
+      toUs: START_US + 3 * MINUTE_US,
+      readingCount: 42,
+      reason: 'buffer_full',
+      payload: null,
+    },
+    {
+      kind: 'dead_letter',
+      device: null,
+      metric: null,
+      fromUs: START_US,
+      toUs: START_US + 1,
+      readingCount: null,
+      reason: 'decode: ERR_DECODE_SYNTAX',
+      payload: Buffer.from('{"a":'),
+    },
+  ]);
+  await api.submit('gw-1', START_US + 100_000_000, 100, 200);
 });
 afterAll(() => api.stop());
+
+async function allPages(path: string): Promise<Record<string, unknown>[]> {
+  const rows: Record<string, unknown>[] = [];
+  let cursor: string | null = null;
+  for (let page = 0; page < 100; page++) {
+    const answer: Page = await api.json(cursor === null ? path : `${path}&cursor=${cursor}`);
+    rows.push(...answer.rows);
+    cursor = answer.next_cursor;
+    if (cursor === null) return rows;
+  }
+  throw new Error('the pages do not end');
+}
+
+/** The query engine adds up in parallel: the last digits differ from answer to answer. */
+function rounded(row: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(row).map(([name, value]) => [name, typeof value === 'number' ? Number(value.toPrecision(12)) : value]),
+  );
+}
 
 describe('GET /v1/aggregates', () => {
   test('with nothing but a metric answers the last hour in minutes', async () => {
@@ -31,7 +76,6 @@ describe('GET /v1/aggregates', () => {
       next_cursor: null,
       waiting_for: ['gw-1', 'gw-2'],
     });
-    expect(page.rows.length).toBe(5);
     expect(page.rows[0]).toMatchObject({
       window_start: '2026-11-22T12:00:00Z',
       window_end: '2026-11-22T12:01:00Z',
@@ -52,22 +96,455 @@ describe('GET /v1/aggregates', () => {
       lost: 0,
       complete: false,
     });
+    expect(page.rows[0]?.['stddev']).toBeCloseTo(Math.sqrt(305), 9);
+    expect(Math.abs((page.rows[0]?.['p50'] as number) - 29.5)).toBeLessThan(1);
   });
 
-  test('names every wrong parameter at once', async () => {
-    const response = await api.get('/v1/aggregates?window=5m&limit=0&form=csv&from=yesterday');
-    expect(response.status).toBe(400);
+  test('counts lake, tail and what is only received once each', async () => {
+    for (const window of ['10s', '1m', '1h', '1m_by_metric']) {
+      const rows = await allPages(`/v1/aggregates?window=${window}&from=2026-11-22T12:00:00Z&to=now&limit=1000`);
+      expect(
+        rows.reduce((sum, row) => sum + (row['count'] as number), 0),
+        window,
+      ).toBe(120 + 60 + 60 + 100);
+    }
+  });
+
+  test.each(['10s', '1m', '1m_by_metric'])('pages of %s are together the whole answer, in its order', async (window) => {
+    const path = `/v1/aggregates?window=${window}&from=2026-11-22T12:00:00Z&to=2026-11-22T13:00:00Z`;
+    const whole = await allPages(`${path}&limit=10000`);
+    expect(whole.length).toBeGreaterThan(3);
+    for (const limit of [2, 7]) expect((await allPages(`${path}&limit=${limit}`)).map(rounded)).toEqual(whole.map(rounded));
+    const places = whole.map((row) => `${row['window_start'] as string} ${row['gateway'] as string}`);
+    expect(places).toEqual([...places].sort());
+  });
+
+  test('pages go on where they ended although older and newer windows changed in between', async () => {
+    const other = await ApiFixture.start();
+    try {
+      await other.commit('gw-1', START_US + 10 * MINUTE_US, 300, 0);
+      const first = await other.json<Page>('/v1/aggregates?metric=temperature&limit=2');
+      await other.commit('gw-1', START_US + 5 * MINUTE_US, 60, 0);
+      await other.restart();
+      other.clock.advance(10 * MINUTE_US);
+      await other.commit('gw-1', START_US + 65 * MINUTE_US, 60, 0);
+      const second = await other.json<Page>(`/v1/aggregates?metric=temperature&limit=10&cursor=${first.next_cursor ?? ''}`);
+      expect([...first.rows, ...second.rows].map((row) => row['window_start'])).toEqual(
+        ['10', '11', '12', '13', '14'].map((minute) => `2026-11-22T12:${minute}:00Z`),
+      );
+      expect(second.to).toBe(first.to);
+    } finally {
+      await other.stop();
+    }
+  });
+
+  test('filters by lists and repeated parameters', async () => {
+    const count = async (query: string): Promise<number> =>
+      (await api.json<Page>(`/v1/aggregates?window=1h&from=now-2h&${query}`)).rows.length;
+    expect(await count('gateway=gw-1')).toBe(1);
+    expect(await count('gateway=gw-1,gw-2')).toBe(2);
+    expect(await count('gateway=gw-1&gateway=gw-2&device=pump-1')).toBe(2);
+    expect(await count('gateway=gw-3')).toBe(0);
+    expect(await count('metric=pressure')).toBe(0);
+    expect(await count('device=pump-1%5C%2Cgw')).toBe(0);
+  });
+
+  test('answers the functions that are asked for, and count', async () => {
+    const { rows } = await api.json<Page>('/v1/aggregates?metric=temperature&functions=p99.9,delta&functions=mean&limit=1');
+    expect(Object.keys(rows[0] ?? {})).toEqual([
+      'window_start',
+      'window_end',
+      'gateway',
+      'device',
+      'metric',
+      'tags',
+      'count',
+      'p99.9',
+      'delta',
+      'mean',
+      'status',
+      'revision',
+      'late',
+      'lost',
+      'lost_is_estimate',
+      'complete',
+    ]);
+  });
+
+  test('a group by metric has no gateway and device', async () => {
+    const { rows } = await api.json<Page>('/v1/aggregates?window=1m_by_metric&from=now-2h');
+    expect(rows[0]).toMatchObject({ gateway: null, device: null, tags: null, metric: 'temperature', count: 120 });
+  });
+
+  test('what exceptions say is missing shows as lost, and the window is not complete', async () => {
+    const { rows } = await api.json<Page>('/v1/aggregates?window=1m&from=2026-11-22T12:00:00Z&gateway=gw-2');
+    expect(rows).toMatchObject([{ lost: 0, lost_is_estimate: true, complete: false }]);
+    const byMetric = await api.json<Page>('/v1/aggregates?window=1m_by_metric&from=2026-11-22T12:02:00Z&to=2026-11-22T12:03:00Z');
+    expect(byMetric.rows).toMatchObject([{ lost: 42, complete: false }]);
+  });
+
+  test('as CSV has the same rows, and the next page in a Link header', async () => {
+    const path = '/v1/aggregates?window=1m&from=2026-11-22T12:00:00Z&limit=2';
+    const { rows } = await api.json<Page>(path);
+    for (const response of [await api.get(`${path}&format=csv`), await api.get(path, { accept: 'text/csv' })]) {
+      expect(response.headers.get('content-type')).toContain('text/csv');
+      expect(response.headers.get('link')).toMatch(/^<\?window=1m&.*cursor=.*>; rel="next"$/);
+      const [header = '', ...lines] = (await response.text()).trimEnd().split('\r\n');
+      const columns = header.split(',');
+      expect(lines.map((line) => line.split(',')[columns.indexOf('count')])).toEqual(rows.map((row) => String(row['count'])));
+    }
+  });
+
+  test('an answer is compressed for who takes that', async () => {
+    const response = await api.get('/v1/aggregates?metric=temperature', { 'accept-encoding': 'gzip' });
+    expect(response.headers.get('content-encoding')).toBe('gzip');
+    const text = gunzipSync(Buffer.from(await response.arrayBuffer())).toString();
+    expect((JSON.parse(text) as Page).rows.length).toBeGreaterThan(3);
+  });
+});
+
+describe('the same windows', () => {
+  test('are answered before the commit, after it, after the flush and after a restart', async () => {
+    const other = await ApiFixture.start();
+    try {
+      const rows = async (): Promise<Record<string, unknown>[]> =>
+        (await allPagesOf(other)).map((row) => ({ ...row, status: '', complete: false }));
+      await other.submit('gw-1', START_US, 150, -20);
+      const received = await rows();
+      expect(received.length).toBe(3);
+      await other.commit('gw-1', START_US + 150_000_000, 10, 5);
+      const committed = await rows();
+      expect(committed[0]).toEqual(received[0]);
+      await other.restart();
+      const restarted = await rows();
+      expect(restarted.length).toBe(committed.length);
+      restarted.forEach((row, index) => {
+        for (const [name, value] of Object.entries(row)) {
+          if (typeof value === 'number') expect(value, name).toBeCloseTo(committed[index]?.[name] as number, 9);
+          else expect(value, name).toEqual(committed[index]?.[name]);
+        }
+      });
+    } finally {
+      await other.stop();
+    }
+  });
+
+  test('become final once the watermark has passed them, and revised by what is late', async () => {
+    const other = await ApiFixture.start();
+    try {
+      await other.commit('gw-1', START_US, 60, 0);
+      other.watermark('gw-1', START_US + MINUTE_US);
+      expect(await allPagesOf(other)).toMatchObject([{ status: 'final', complete: true, count: 60 }]);
+      await other.commit('gw-1', START_US + 10_000_000, 5, 0);
+      expect(await allPagesOf(other)).toMatchObject([{ status: 'revised', count: 65, late: 5, revision: 1 }]);
+    } finally {
+      await other.stop();
+    }
+  });
+});
+
+async function allPagesOf(fixture: ApiFixture): Promise<readonly Record<string, unknown>[]> {
+  return (await fixture.json<Page>('/v1/aggregates?window=1m&from=2026-11-22T12:00:00Z')).rows;
+}
+
+describe('the lists', () => {
+  test('readings come in order, page by page, forwards and backwards', async () => {
+    const path = '/v1/readings?from=2026-11-22T12:00:00Z&to=2026-11-22T13:00:00Z';
+    const whole = await allPages(`${path}&limit=10000`);
+    expect(whole.length).toBeGreaterThanOrEqual(240);
+    expect(whole[0]).toMatchObject({
+      ts: '2026-11-22T12:00:00Z',
+      gateway: 'gw-1',
+      device: 'pump-1',
+      metric: 'temperature',
+      tags: null,
+      value: 0,
+      text: null,
+      lane: 'live',
+      seq: 1,
+    });
+    expect(await allPages(`${path}&limit=37`)).toEqual(whole);
+    expect(await allPages(`${path}&limit=91&order=desc`)).toEqual([...whole].reverse());
+    expect(await allPages(`${path}&gateway=gw-2&limit=59`)).toHaveLength(60);
+  });
+
+  test('exceptions say what is missing, why, and what was received', async () => {
+    const rows = await allPages('/v1/exceptions?from=2026-11-22T12:00:00Z&limit=1');
+    expect(rows).toMatchObject([
+      { kind: 'gap', device: 'pump-1', reading_count: 42, reason: 'buffer_full', payload: null, from_ts: '2026-11-22T12:02:00Z' },
+      { kind: 'dead_letter', device: null, reading_count: null, payload: Buffer.from('{"a":').toString('base64') },
+    ]);
+    expect(await allPages('/v1/exceptions?from=2026-11-22T12:00:00Z&kind=dead_letter')).toHaveLength(1);
+  });
+
+  test('series and devices are those that have readings', async () => {
+    const series = await allPages('/v1/series?limit=1');
+    expect(series.map((row) => row['gateway'])).toEqual(['gw-1', 'gw-2']);
+    expect(series[1]).toMatchObject({
+      device: 'pump-1',
+      metric: 'temperature',
+      tags: null,
+      count: 60,
+      first_ts: '2026-11-22T12:00:00Z',
+      last_ts: '2026-11-22T12:00:59Z',
+      last_value: 66,
+    });
+    expect(await allPages('/v1/devices?gateway=gw-2')).toEqual([
+      {
+        gateway: 'gw-2',
+        device: 'pump-1',
+        metrics: ['temperature'],
+        series: 1,
+        count: 60,
+        first_ts: '2026-11-22T12:00:00Z',
+        last_ts: '2026-11-22T12:00:59Z',
+      },
+    ]);
+  });
+
+  test('gateways show their backlog and lag as they reported them, and the hub itself', async () => {
+    const nowUs = api.clock.nowUs();
+    const backlog = { readings: 10, bytes: 1_000, exceptions: 1, oldestUs: nowUs - 3_000_000 };
+    api.gateways.heartbeat(
+      'gw-9',
+      { type: 'heartbeat', watermark: null, backlog, clock: { state: 'known', wallUs: nowUs - 500_000 } },
+      nowUs,
+    );
+    const answer = await api.json<{ hub: Record<string, unknown>; rows: Record<string, unknown>[] }>('/v1/gateways');
+    expect(answer.hub).toMatchObject({ lake_error: null, uplinks_paused: false, readings_version: expect.any(Number) });
+    expect(answer.rows.at(-1)).toMatchObject({
+      gateway: 'gw-9',
+      connected: false,
+      lag_seconds: 2.5,
+      backlog: { readings: 10, bytes: 1_000 },
+      clock: { state: 'known', offset_seconds: -0.5 },
+      lanes: [],
+    });
+  });
+
+  test('windows are listed as queries name them', async () => {
+    const { rows } = await api.json<{ rows: { name: string }[] }>('/v1/windows');
+    expect(rows.map(({ name }) => name)).toEqual(['10s', '1m', '1h', '1m_by_metric']);
+  });
+});
+
+describe('a wrong request', () => {
+  test('is told every wrong parameter at once, with what would be right', async () => {
+    const response = await api.get('/v1/aggregates?window=5m&limit=0&form=csv&from=yesterday&functions=median');
     expect(response.headers.get('content-type')).toBe('application/problem+json');
     const problem = await problemOf(response);
-    expect(problem.code).toBe('ERR_HTTP_PARAMETER');
-    expect(problem.errors?.map(({ parameter }) => parameter).sort()).toEqual(['form', 'from', 'limit', 'window']);
-    expect(problem.detail).toContain('1m_by_metric');
+    expect(problem).toMatchObject({ status: 400, code: 'ERR_HTTP_PARAMETER' });
+    expect(problem.errors?.map(({ parameter }) => parameter).sort()).toEqual(['form', 'from', 'functions', 'limit', 'window']);
+    for (const hint of ['1m_by_metric', 'from 1 to 10000', 'RFC 3339', 'stddev', 'cursor']) expect(problem.detail).toContain(hint);
+  });
+
+  test.each([
+    ['/v1/aggregates?from=now&to=now-1h', 'from'],
+    ['/v1/aggregates?window=1m_by_metric&device=a', 'device'],
+    ['/v1/aggregates?window=1m_by_metric&gateway=a', 'gateway'],
+    ['/v1/aggregates?metric=', 'metric'],
+    ['/v1/aggregates?limit=10001', 'limit'],
+    ['/v1/aggregates?limit=1&limit=2', 'limit'],
+    ['/v1/aggregates?cursor=x', 'cursor'],
+    [`/v1/aggregates?cursor=${Buffer.from('["w","5m",1,1,""]').toString('base64url')}&to=now`, 'window'],
+    [`/v1/aggregates?window=1h&cursor=${Buffer.from('["w","1m",1,1,""]').toString('base64url')}`, 'cursor'],
+    [`/v1/readings?cursor=${Buffer.from('["w","1m",1,1,""]').toString('base64url')}`, 'cursor'],
+    ['/v1/readings?order=up', 'order'],
+    ['/v1/exceptions?kind=gap,lost', 'kind'],
+    ['/v1/series?window=1m', 'window'],
+    ['/v1/gateways?x=1', 'x'],
+    ['/v1/stream?window=1m_by_metric&device=a', 'device'],
+  ])('%s names the parameter', async (path, parameter) => {
+    const response = await api.get(path);
+    expect(response.status).toBe(400);
+    expect((await problemOf(response)).errors?.[0]?.parameter).toBe(parameter);
+  });
+
+  test('with names, lists or functions beyond their bounds names the parameter', async () => {
+    const bounds: [path: string, parameter: string][] = [
+      [`/v1/aggregates?metric=${'x'.repeat(257)}`, 'metric'],
+      [`/v1/aggregates?metric=${Array.from({ length: 1_001 }, (_, index) => index).join()}`, 'metric'],
+      [`/v1/aggregates?functions=${Array.from({ length: 33 }, (_, index) => `p${index}`).join()}`, 'functions'],
+    ];
+    for (const [path, parameter] of bounds)
+      expect(await problemOf(await api.get(path))).toMatchObject({ status: 400, errors: [{ parameter }] });
+  });
+
+  test('to nowhere, or with a method that changes things, is refused as such', async () => {
+    expect((await problemOf(await api.get('/v1/nothing'))).code).toBe('ERR_HTTP_NOT_FOUND');
+    expect((await problemOf(await api.get('/v1/aggregates/'))).code).toBe('ERR_HTTP_NOT_FOUND');
+    const post = await api.app.request('/v1/aggregates', { method: 'POST' });
+    expect(post.headers.get('allow')).toBe('GET, HEAD');
+    expect((await problemOf(post)).code).toBe('ERR_HTTP_METHOD');
+    expect((await api.app.request('/v1/aggregates', { method: 'HEAD' })).status).toBe(200);
+  });
+
+  test('of any kind never gives a 5xx', async () => {
+    const names = ['window', 'from', 'to', 'device', 'metric', 'gateway', 'functions', 'limit', 'cursor', 'format', 'order', 'kind', 'x'];
+    const cursor = fc.json().map((text) => Buffer.from(text).toString('base64url'));
+    const readingCursor = fc
+      .tuple(
+        fc.maxSafeNat(),
+        fc.maxSafeNat(),
+        fc.integer(),
+        fc.string(),
+        fc.string(),
+        fc.string(),
+        fc.string({ unit: 'binary' }),
+        fc.string(),
+        fc.string(),
+        fc.nat(),
+        fc.nat(),
+      )
+      .map((parts) => Buffer.from(JSON.stringify(['r', ...parts])).toString('base64url'));
+    const windowCursor = fc
+      .tuple(fc.constantFrom('1m', '10s', ''), fc.maxSafeNat(), fc.maxSafeNat(), fc.string({ unit: 'binary' }))
+      .map((parts) => Buffer.from(JSON.stringify(['w', ...parts])).toString('base64url'));
+    const value = fc.oneof(
+      fc.string({ unit: 'binary' }),
+      fc.string(),
+      fc.constantFrom(
+        '1m',
+        '1h',
+        '10s',
+        'now',
+        'now-1h',
+        '0',
+        '2200-01-01',
+        '1',
+        '10000',
+        'csv',
+        'desc',
+        'gap',
+        'temperature',
+        'p50',
+        "'",
+        '\u0000',
+        '\\',
+        '\\,',
+        ',',
+      ),
+      fc.integer().map(String),
+      cursor,
+      readingCursor,
+      windowCursor,
+    );
+    const query = fc.array(fc.tuple(fc.constantFrom(...names), value), { maxLength: 4 });
+    const path = fc.constantFrom(
+      '/v1/aggregates',
+      '/v1/readings',
+      '/v1/exceptions',
+      '/v1/series',
+      '/v1/devices',
+      '/v1/windows',
+      '/v1/gateways',
+    );
+    const statuses = new Map<number, number>();
+    await fc.assert(
+      fc.asyncProperty(path, query, async (route, pairs) => {
+        const search = pairs.map(([name, text]) => `${name}=${encodeURIComponent(text)}`).join('&');
+        const response = await api.get(`${route}?${search}`);
+        const text = await response.text();
+        expect(response.status, `${search}: ${text.slice(0, 500)}`).toBeLessThan(500);
+        statuses.set(response.status, (statuses.get(response.status) ?? 0) + 1);
+      }),
+      { numRuns: 200 },
+    );
+    // Some got through to a query, others were refused: otherwise this would prove nothing.
+    expect(statuses.get(200)).toBeGreaterThan(20);
+    expect(statuses.get(400)).toBeGreaterThan(20);
+  });
+
+  test('with broken escapes never gives a 5xx', async () => {
+    for (const search of [
+      'metric=%',
+      'metric=%zz',
+      'metric=%ff%fe',
+      '%00=1',
+      '&&&',
+      '=',
+      'metric',
+      'metric=%00',
+      'cursor=%00',
+      '__proto__=1',
+      'constructor=1',
+    ]) {
+      expect((await api.get(`/v1/aggregates?${search}`)).status, search).toBeLessThan(500);
+    }
   });
 });
 
-test('the probes answer', async () => {
-  expect(await api.json('/healthz')).toMatchObject({ status: 'ok' });
-  expect(await api.json('/readyz')).toMatchObject({ status: 'ready', lake_error: null });
-  expect(await (await api.get('/metrics')).text()).toContain('sluice_hub_readings_committed_total');
-  expect(NOW_US).toBeGreaterThan(START_US);
+describe('for machines', () => {
+  test('the probes answer, and say when the hub is stopping', async () => {
+    expect(await api.json('/healthz')).toMatchObject({ status: 'ok' });
+    expect(await api.json('/readyz')).toMatchObject({ status: 'ready', lake_error: null });
+    api.ready = false;
+    expect((await api.get('/readyz')).status).toBe(503);
+    api.ready = true;
+  });
+
+  test('/metrics has the figures of engine, uplink, gateways and requests', async () => {
+    const text = await (await api.get('/metrics')).text();
+    for (const name of [
+      'readings_committed_total',
+      'uplink_connections',
+      'gateways_lag_seconds_max',
+      'gateway_lag_seconds{gateway="gw-9"}',
+      'event_loop_delay_p99_seconds',
+      'http_request_seconds_count{route="/v1/aggregates",status="200"}',
+    ]) {
+      expect(text).toContain(`sluice_hub_${name} `);
+    }
+  });
+
+  test('/openapi.json describes every route of /v1, and the answers have the shape that it says', async () => {
+    const document = await api.json<{ openapi: string; paths: Record<string, unknown> }>('/openapi.json');
+    expect(document.openapi).toBe('3.1.0');
+    expect(Object.keys(document.paths).sort()).toEqual(
+      ['aggregates', 'devices', 'exceptions', 'gateways', 'readings', 'series', 'stream', 'windows'].map((name) => `/v1/${name}`),
+    );
+    const served = new Set(
+      api.app.routes.filter(({ path, method }) => method === 'GET' && path.startsWith('/v1/')).map(({ path }) => path),
+    );
+    expect([...served].sort()).toEqual(Object.keys(document.paths).sort());
+    for (const path of Object.keys(document.paths)) {
+      if (path !== '/v1/stream')
+        expect(
+          unlikeSchema(
+            document,
+            responseSchema(document, path),
+            await api.json(`${path}${/aggregates|readings/.test(path) ? '?from=2026-11-22T12:00:00Z' : ''}`),
+            path,
+          ),
+        ).toEqual([]);
+    }
+  });
 });
+
+type Json = Record<string, unknown>;
+
+function at(value: unknown, ...path: string[]): unknown {
+  return path.reduce((inner: unknown, key) => (inner as Json | undefined)?.[key], value);
+}
+
+function responseSchema(document: unknown, path: string): Json {
+  return at(document, 'paths', path, 'get', 'responses', '200', 'content', 'application/json', 'schema') as Json;
+}
+
+/** Members that the schema does not know or that it demands and that are missing: enough of JSON Schema for these answers. */
+function unlikeSchema(document: unknown, schema: Json, value: unknown, place: string): string[] {
+  const reference = schema['$ref'];
+  if (typeof reference === 'string') return unlikeSchema(document, at(document, ...reference.slice(2).split('/')) as Json, value, place);
+  if (Array.isArray(value))
+    return value.flatMap((item, index) => unlikeSchema(document, schema['items'] as Json, item, `${place}[${index}]`));
+  const properties = schema['properties'] as Record<string, Json> | undefined;
+  if (typeof value !== 'object' || value === null || properties === undefined) return [];
+  const missing = ((schema['required'] as string[] | undefined) ?? [])
+    .filter((name) => !(name in value))
+    .map((name) => `${place}.${name} is missing`);
+  return Object.entries(value).reduce((wrong, [name, member]) => {
+    const inner = properties[name];
+    if (inner === undefined) return schema['additionalProperties'] === undefined ? [...wrong, `${place}.${name} is not described`] : wrong;
+    return [...wrong, ...unlikeSchema(document, inner, member, `${place}.${name}`)];
+  }, missing);
+}

@@ -98,7 +98,7 @@ function knownParameters(app: HubApp, path: string): string[] {
   for (const definition of app.openAPIRegistry.definitions) {
     if (definition.type !== 'route' || definition.route.path !== path) continue;
     const { query } = definition.route.request ?? {};
-    return query !== undefined && 'shape' in query ? Object.keys(query.shape as object) : [];
+    return query !== undefined && 'shape' in query ? Object.keys(query.shape) : [];
   }
   return [];
 }

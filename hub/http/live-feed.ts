@@ -2,7 +2,7 @@
  * What the subscribers of /v1/stream see: windows that changed and the state of the gateways, once a second.
  *
  * Layout: subscribers with the same filter share a channel. A channel holds the rows of its newest windows, each with the
- * round in which it last changed; a subscriber holds nothing but the round that it has been sent. Who reads slowly is
+ * version at which it last changed; a subscriber holds nothing but the version that it has been sent. Who reads slowly is
  * therefore never queued for: it gets the newest state of everything that changed since, in one event.
  *
  * Bounds: clients, channels, rows per channel, gateways per event; one query at a time for all channels; a client that
@@ -36,7 +36,8 @@ const SLICE_ROWS = 256;
 
 interface LiveRow {
   readonly json: string;
-  readonly changedRound: number;
+  /** The channel's version when it took this text. */
+  readonly version: number;
 }
 
 interface Channel {
@@ -44,20 +45,24 @@ interface Channel {
   readonly filter: WindowFilter;
   readonly clients: Set<LiveClient>;
   rows: Map<string, LiveRow>;
+  /** Counts the answers taken; 0: none yet. Moves in the same step as `rows`. */
+  version: number;
   /** Members of the event besides the rows. */
   head: string;
   /** Why the last round has no rows; null: it has. */
   problem: string | null;
 }
 
-type FeedServices = Pick<HubServices, 'query' | 'engine' | 'gateways' | 'uplink' | 'clock' | 'logger' | 'isReady'>;
+type FeedServices = Pick<HubServices, 'query' | 'engine' | 'gateways' | 'uplink' | 'metrics' | 'clock' | 'logger' | 'isReady'>;
 
 /** One subscriber, as the source of its response's body. */
 class LiveClient {
   readonly channel: Channel;
   readonly startedUs: number;
-  sentRound = -1;
-  sentGateways = -1;
+  /** Ends the connection with what still waits in it. */
+  readonly cut: () => void;
+  sentVersion = 0;
+  sentGateways = 0;
   sentProblem: string | null = null;
   /** When something was last taken from us, or nothing had to be. */
   progressUs: number;
@@ -65,8 +70,9 @@ class LiveClient {
   controller: ReadableStreamDefaultController<Uint8Array> | null = null;
   isOver = false;
 
-  constructor(channel: Channel, nowUs: number) {
+  constructor(channel: Channel, nowUs: number, cut: () => void) {
     this.channel = channel;
+    this.cut = cut;
     this.startedUs = nowUs;
     this.progressUs = nowUs;
   }
@@ -78,8 +84,7 @@ export class LiveFeed {
   readonly #logger: Logger;
   #channels = new Map<string, Channel>();
   #clients = new Set<LiveClient>();
-  #round = 0;
-  #gateways = { json: '', changedRound: 0 };
+  #gateways = { json: '', version: 0 };
   #isTicking = false;
   #serial: Promise<void> = Promise.resolve();
 
@@ -89,20 +94,18 @@ export class LiveFeed {
     this.#logger = services.logger;
   }
 
-  get clientCount(): number {
-    return this.#clients.size;
-  }
-
   /**
+   * @param cut ends the client's connection when it takes nothing
    * @returns the bytes of an event stream, without end until the client, the hub or ten minutes end it
    * @throws SluiceError ERR_HTTP_UNAVAILABLE at the limits
    */
-  subscribe(definition: WindowDefinition, filter: WindowFilter): ReadableStream<Uint8Array> {
+  subscribe(definition: WindowDefinition, filter: WindowFilter, cut: () => void): ReadableStream<Uint8Array> {
     if (this.#clients.size >= CLIENTS_MAX)
       throw new SluiceError('ERR_HTTP_UNAVAILABLE', `${this.#clients.size} streams are open, at most ${CLIENTS_MAX} may be`);
-    const client = new LiveClient(this.#channel(definition, filter), this.#clock.monotonicUs());
+    const client = new LiveClient(this.#channel(definition, filter), this.#clock.monotonicUs(), cut);
     client.channel.clients.add(client);
     this.#clients.add(client);
+    this.#services.metrics.setStreams(this.#clients.size);
     void this.#serially(() => this.#newcomer(client));
     this.#startTicking();
     const encoder = new TextEncoder();
@@ -127,7 +130,7 @@ export class LiveFeed {
     if (known !== undefined) return known;
     if (this.#channels.size >= CHANNELS_MAX)
       throw new SluiceError('ERR_HTTP_UNAVAILABLE', `${this.#channels.size} different streams are open, at most ${CHANNELS_MAX} may be`);
-    const channel: Channel = { definition, filter, clients: new Set(), rows: new Map(), head: '', problem: null };
+    const channel: Channel = { definition, filter, clients: new Set(), rows: new Map(), version: 0, head: '', problem: null };
     this.#channels.set(key, channel);
     return channel;
   }
@@ -136,15 +139,10 @@ export class LiveFeed {
     client.isOver = true;
     client.wake?.();
     this.#clients.delete(client);
+    this.#services.metrics.setStreams(this.#clients.size);
     client.channel.clients.delete(client);
     if (client.channel.clients.size > 0) return;
     for (const [key, channel] of this.#channels) if (channel === client.channel) this.#channels.delete(key);
-  }
-
-  #end(client: LiveClient, error: Error | null): void {
-    this.#remove(client);
-    if (error === null) client.controller?.close();
-    else client.controller?.error(error);
   }
 
   // --- rounds --------------------------------------------------------------------------------------------------------
@@ -166,7 +164,6 @@ export class LiveFeed {
   async #tick(): Promise<void> {
     this.#isTicking = false;
     if (this.#services.isReady()) {
-      this.#round++;
       for (const channel of this.#channels.values()) await this.#refresh(channel);
       await this.#refreshGateways();
     }
@@ -175,20 +172,22 @@ export class LiveFeed {
     if (this.#clients.size > 0) this.#startTicking();
   }
 
-  /** The first to ask for a channel does not wait for the next round. */
-  async #newcomer(client: LiveClient): Promise<void> {
-    if (client.isOver) return;
-    if (client.channel.head === '') await this.#refresh(client.channel);
-    if (this.#gateways.json === '') await this.#refreshGateways();
-    client.wake?.();
+  /** The first to ask for a channel does not wait for the next round; while nobody asked, the gateways' state grew old. */
+  async #newcomer({ channel, isOver }: LiveClient): Promise<void> {
+    if (isOver || channel.version > 0) return;
+    await this.#refreshGateways();
+    await this.#refresh(channel);
+    for (const client of channel.clients) client.wake?.();
   }
 
   #endWhoeverIsDue(): void {
     const nowUs = this.#clock.monotonicUs();
-    for (const client of [...this.#clients]) {
+    for (const client of this.#clients) {
       const isStalled = client.wake === null && nowUs - client.progressUs > STALLED_US_MAX;
-      if (isStalled) this.#end(client, new Error('the client takes nothing from its stream'));
-      else if (!this.#services.isReady() || nowUs - client.startedUs > STREAM_US_MAX) this.#end(client, null);
+      if (!isStalled && this.#services.isReady() && nowUs - client.startedUs <= STREAM_US_MAX) continue;
+      this.#remove(client);
+      if (isStalled) client.cut();
+      else client.controller?.close();
     }
   }
 
@@ -217,16 +216,18 @@ export class LiveFeed {
 
   async #take(channel: Channel, answer: AggregateAnswer & { truncated: boolean }): Promise<void> {
     const rows = new Map<string, LiveRow>();
+    const version = channel.version + 1;
     for (let from = 0; from < answer.rows.length; from += SLICE_ROWS) {
       if (from > 0) await nextTurn();
       for (const row of answer.rows.slice(from, from + SLICE_ROWS)) {
         const key = rowKey(row);
         const json = JSON.stringify(renderWindowRow(row, channel.filter.functions));
         const known = channel.rows.get(key);
-        rows.set(key, known?.json === json ? known : { json, changedRound: this.#round });
+        rows.set(key, known?.json === json ? known : { json, version });
       }
     }
     channel.rows = rows;
+    channel.version = version;
     const { aggregatesVersion, readingsVersion, waitingFor, truncated } = answer;
     const head = {
       window: channel.definition.name,
@@ -245,7 +246,7 @@ export class LiveFeed {
       rows: answer.rows.slice(0, GATEWAYS_MAX),
       truncated: answer.rows.length > GATEWAYS_MAX,
     });
-    if (json !== this.#gateways.json) this.#gateways = { json, changedRound: this.#round };
+    if (json !== this.#gateways.json) this.#gateways = { json, version: this.#gateways.version + 1 };
   }
 
   // --- a client ------------------------------------------------------------------------------------------------------
@@ -267,16 +268,19 @@ export class LiveFeed {
 
   #unseen(client: LiveClient): string {
     const { channel } = client;
+    if (channel.version === 0 && channel.problem === null) return '';
     let text = '';
     if (channel.problem !== null && channel.problem !== client.sentProblem) text += `event: problem\ndata: ${channel.problem}\n\n`;
     client.sentProblem = channel.problem;
     const rows: string[] = [];
-    for (const { json, changedRound } of channel.rows.values()) if (changedRound > client.sentRound) rows.push(json);
-    if (rows.length > 0) text += `event: window\ndata: {${channel.head},"rows":[${rows.join(',')}]}\n\n`;
-    if (channel.head !== '') client.sentRound = this.#round;
-    if (this.#gateways.json !== '' && this.#gateways.changedRound > client.sentGateways) {
+    for (const { json, version } of channel.rows.values()) if (version > client.sentVersion) rows.push(json);
+    // The first event comes without rows as well: it says that the stream lives.
+    if (rows.length > 0 || (client.sentVersion === 0 && channel.version > 0))
+      text += `event: window\ndata: {${channel.head},"rows":[${rows.join(',')}]}\n\n`;
+    client.sentVersion = channel.version;
+    if (this.#gateways.version > client.sentGateways) {
       text += `event: gateways\ndata: ${this.#gateways.json}\n\n`;
-      client.sentGateways = this.#round;
+      client.sentGateways = this.#gateways.version;
     }
     return text;
   }

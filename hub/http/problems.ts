@@ -27,6 +27,7 @@ export const PROBLEM_RESPONSES = {
   400: { description: 'A parameter is wrong; `errors` names all of them', ...problemContent },
   401: { description: 'No valid bearer token', ...problemContent },
   403: { description: 'The token does not allow reading', ...problemContent },
+  422: { description: 'The query is too large: ask for less', ...problemContent },
   503: { description: 'Overloaded, starting or stopping: try again', ...problemContent },
   504: { description: 'The query took too long and was cancelled', ...problemContent },
 } as const;

@@ -26,7 +26,7 @@ export interface RowsAnswer<T> {
 /** RFC 4180; null is an empty field, an object (tags) is JSON. */
 export function csvField(value: unknown): string {
   if (value === null || value === undefined) return '';
-  const text = typeof value === 'string' ? value : typeof value === 'object' ? JSON.stringify(value) : String(value as number | boolean);
+  const text = typeof value === 'string' ? value : JSON.stringify(value);
   // An empty text is quoted: unquoted it would be null.
   return text === '' || /[",\r\n]/.test(text) || text !== text.trim() ? `"${text.replaceAll('"', '""')}"` : text;
 }
@@ -83,8 +83,9 @@ export function rowsResponse<T>(answer: RowsAnswer<T>, url: string): Response {
   if (answer.nextCursor !== null) {
     const next = new URL(url);
     next.searchParams.set('cursor', answer.nextCursor);
-    // A CSV has no place for the cursor: it is here, in both forms (RFC 8288).
-    headers.set('link', `<${next.pathname}${next.search}>; rel="next"`);
+    // A CSV has no place for the cursor: it is here, in both forms (RFC 8288), relative, so that it
+    // holds behind a proxy with a path of its own.
+    headers.set('link', `<${next.search}>; rel="next"`);
   }
   return new Response(answer.rows.length <= SLICE_ROWS ? [...slices].join('') : streamOf(slices), { headers });
 }

@@ -40,7 +40,7 @@ const STREAM_HEADERS = {
 
 function shortestBySeries(definitions: readonly WindowDefinition[]): WindowDefinition {
   const bySeries = definitions.filter(({ by }) => by === 'series');
-  return [...(bySeries.length > 0 ? bySeries : definitions)].sort((a, b) => a.sizeMs - b.sizeMs)[0] as WindowDefinition;
+  return [...(bySeries.length > 0 ? bySeries : definitions)].sort((a, b) => a.sizeMs - b.sizeMs)[0];
 }
 
 export function mountStream(app: HubApp, services: HubServices): void {
@@ -52,6 +52,10 @@ export function mountStream(app: HubApp, services: HubServices): void {
     const filter = windowFilter(query, definition);
     // A stream that nobody reads would hold a place until it is found to be stalled.
     if (c.req.method === 'HEAD') return c.body(null, 200, STREAM_HEADERS);
-    return c.body(feed.subscribe(definition, filter), 200, STREAM_HEADERS);
+    return c.body(
+      feed.subscribe(definition, filter, () => c.env?.outgoing?.destroy()),
+      200,
+      STREAM_HEADERS,
+    );
   });
 }

@@ -51,7 +51,7 @@ export function parseTime(text: string): TimeExpression | null {
     const duration = relative[2] ?? relative[4];
     if (duration === undefined) return { kind: 'relative', offsetUs: 0 };
     const ms = parseDurationMs(duration);
-    if (ms === null || ms * 1000 > TIME_MAX_US) return null;
+    if (ms === null) return null;
     return { kind: 'relative', offsetUs: ((relative[1] ?? relative[3]) === '-' ? -1 : 1) * ms * 1000 };
   }
   if (/^\d{4}-\d\d-\d\d$/.test(text)) return parseTime(`${text}T00:00:00Z`);

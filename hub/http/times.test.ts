@@ -1,0 +1,69 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { formatTime, parseTime, resolveTime } from './times.ts';
+
+const NOW_US = Date.UTC(2026, 10, 22, 12) * 1000;
+
+function read(text: string): number | null {
+  const time = parseTime(text);
+  return time === null ? null : resolveTime(time, NOW_US);
+}
+
+test.each([
+  ['2026-01-02T03:04:05Z', Date.UTC(2026, 0, 2, 3, 4, 5) * 1000],
+  ['2026-01-02T03:04:05.123456Z', Date.UTC(2026, 0, 2, 3, 4, 5, 123) * 1000 + 456],
+  ['2026-01-02T03:04:05,5z', Date.UTC(2026, 0, 2, 3, 4, 5, 500) * 1000],
+  ['2026-01-02 03:04:05+02:00', Date.UTC(2026, 0, 2, 1, 4, 5) * 1000],
+  ['2026-01-02T03:04:05 02:00', Date.UTC(2026, 0, 2, 1, 4, 5) * 1000],
+  ['2026-01-02T03:04:05-0130', Date.UTC(2026, 0, 2, 4, 34, 5) * 1000],
+  ['2026-01-02', Date.UTC(2026, 0, 2) * 1000],
+  ['1767225600', Date.UTC(2026, 0, 1) * 1000],
+  ['1767225600.25', Date.UTC(2026, 0, 1) * 1000 + 250_000],
+  ['1767225600000', Date.UTC(2026, 0, 1) * 1000],
+  ['1767225600000001', Date.UTC(2026, 0, 1) * 1000 + 1],
+  ['0', 0],
+  ['now', NOW_US],
+  ['now-1h', NOW_US - 3_600_000_000],
+  ['-15m', NOW_US - 900_000_000],
+  ['now+5m', NOW_US + 300_000_000],
+  ['now 5m', NOW_US + 300_000_000],
+  ['now-9000d', NOW_US - 9_000 * 86_400_000_000],
+  ['now-90000d', 0],
+])('%s is a time', (text, us) => {
+  expect(read(text)).toBe(us);
+});
+
+test.each([
+  '',
+  'yesterday',
+  '2026-02-31',
+  '2026-01-02T03:04:05',
+  '2026-13-01T00:00:00Z',
+  '2026-01-02T25:00:00Z',
+  '-5',
+  'now-',
+  'now-1',
+  'now-1y',
+  '1e9',
+  '0x10',
+  '9'.repeat(30),
+  'x'.repeat(1_000),
+  '2201-01-01',
+  '1969-12-31T23:59:59Z',
+  '2026-01-02T03:04:05+99:00',
+])('%j is not a time', (text) => {
+  expect(parseTime(text)).toBe(null);
+});
+
+test('what an answer writes is read back to the same microsecond', () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 0, max: 7_258_118_400_000_000 }), (us) => {
+      expect(read(formatTime(us))).toBe(us);
+    }),
+  );
+});
+
+test('a stamp that no calendar has is written as the nearest year that RFC 3339 has', () => {
+  expect(formatTime(Infinity)).toBe('9999-12-31T23:59:59Z');
+  expect(formatTime(-9e18)).toBe('0001-01-01T00:00:00Z');
+});
