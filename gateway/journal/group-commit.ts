@@ -168,17 +168,17 @@ export class GroupCommit implements JournalWriter {
   isRedelivery(key: RedeliveryKey, whenDurable: Done): boolean {
     const { clientId, messageId, hash, qos } = key;
     return this.#whenDurable(
-      qos === 2 ? this.#keys.qos2GroupOf(clientId, messageId) : this.#keys.groupOf(clientId, messageId, hash),
+      qos === 2 ? this.#keys.qos2GroupOf(clientId, messageId, hash) : this.#keys.groupOf(clientId, messageId, hash),
       whenDurable,
     );
   }
 
   qos2Open(clientId: string, messageId: number): boolean {
-    return this.#keys.qos2GroupOf(clientId, messageId) !== null;
+    return this.#keys.isQos2Open(clientId, messageId);
   }
 
   qos2Release(clientId: string, messageId: number, done: Done): void {
-    if (this.#keys.qos2GroupOf(clientId, messageId) === null) {
+    if (!this.#keys.isQos2Open(clientId, messageId)) {
       queueMicrotask(() => done(null));
       return;
     }
@@ -225,8 +225,8 @@ export class GroupCommit implements JournalWriter {
   #addKey({ clientId, messageId, hash, qos }: RedeliveryKey): void {
     const open = this.#open;
     if (qos === 2) {
-      this.#keys.openQos2(clientId, messageId, this.#number);
-      open.key(KEY_QOS2_OPEN, open.addClient(clientId), messageId, 0);
+      this.#keys.openQos2(clientId, messageId, hash, this.#number);
+      open.key(KEY_QOS2_OPEN, open.addClient(clientId), messageId, hash);
     } else {
       const client = this.#keys.add(clientId, messageId, hash, this.#number, (id) => open.addClient(id));
       open.key(KEY_QOS1, client, messageId, hash);

@@ -77,8 +77,8 @@ export class RedeliveryKeys {
   /** In the order of last activity. */
   readonly #rings = new Map<string, Ring>();
   #keys = 0;
-  /** client NUL id → group */
-  readonly #qos2 = new Map<string, number>();
+  /** client NUL id → what was taken under it; the hash tells a message of a new session from the one that was left open. */
+  readonly #qos2 = new Map<string, { readonly group: number; readonly hash: number }>();
   /** digest → [group, taken µs] in the order taken */
   readonly #idempotency = new Map<string, { readonly group: number; readonly takenUs: number }>();
 
@@ -134,10 +134,10 @@ export class RedeliveryKeys {
     }
   }
 
-  openQos2(clientId: string, messageId: number, group: number): void {
+  openQos2(clientId: string, messageId: number, hash: number, group: number): void {
     const key = qos2Key(clientId, messageId);
     this.#qos2.delete(key);
-    this.#qos2.set(key, group);
+    this.#qos2.set(key, { group, hash });
     if (this.#qos2.size > this.#limits.qos2OpenMax) this.#qos2.delete(firstKey(this.#qos2));
   }
 
@@ -145,8 +145,14 @@ export class RedeliveryKeys {
     this.#qos2.delete(qos2Key(clientId, messageId));
   }
 
-  qos2GroupOf(clientId: string, messageId: number): number | null {
-    return this.#qos2.get(qos2Key(clientId, messageId)) ?? null;
+  isQos2Open(clientId: string, messageId: number): boolean {
+    return this.#qos2.has(qos2Key(clientId, messageId));
+  }
+
+  /** The group of the open message, if the hash fits; null: not known. */
+  qos2GroupOf(clientId: string, messageId: number, hash: number): number | null {
+    const open = this.#qos2.get(qos2Key(clientId, messageId));
+    return open?.hash === hash ? open.group : null;
   }
 
   addIdempotency(digest: string, takenUs: number, group: number): void {
@@ -174,10 +180,10 @@ export class RedeliveryKeys {
       const kind = reader.byte();
       const client = clients[reader.varint()] ?? '';
       const messageId = reader.varint();
-      const hash = kind === KEY_QOS1 || kind === KEY_IDEMPOTENCY ? reader.varint() : 0;
+      const hash = kind === KEY_QOS2_RELEASE ? 0 : reader.varint();
       // During a replay every entry activates its client anew, which keeps the order of activity.
       if (kind === KEY_QOS1) this.add(client, messageId, hash, DURABLE_BEFORE, () => 0);
-      else if (kind === KEY_QOS2_OPEN) this.openQos2(client, messageId, DURABLE_BEFORE);
+      else if (kind === KEY_QOS2_OPEN) this.openQos2(client, messageId, hash, DURABLE_BEFORE);
       else if (kind === KEY_QOS2_RELEASE) this.releaseQos2(client, messageId);
       else if (kind === KEY_IDEMPOTENCY) this.addIdempotency(client, hash, DURABLE_BEFORE);
     }
@@ -200,9 +206,9 @@ export class RedeliveryKeys {
         if (hash >= 0) entries.push([KEY_QOS1, indexOf(client), ring.ids[at] as number, hash]);
       }
     }
-    for (const key of this.#qos2.keys()) {
+    for (const [key, { hash }] of this.#qos2) {
       const cut = key.lastIndexOf('\u0000');
-      entries.push([KEY_QOS2_OPEN, indexOf(key.slice(0, cut)), Number(key.slice(cut + 1)), 0]);
+      entries.push([KEY_QOS2_OPEN, indexOf(key.slice(0, cut)), Number(key.slice(cut + 1)), hash]);
     }
     for (const [digest, { takenUs }] of this.#idempotency) {
       if (nowUs - takenUs <= IDEMPOTENCY_US_MAX) entries.push([KEY_IDEMPOTENCY, indexOf(digest), 0, takenUs]);
@@ -267,7 +273,7 @@ function writeEntry(writer: ByteWriter, kind: number, client: number, messageId:
   writer.byte(kind);
   writer.varint(client);
   writer.varint(messageId);
-  if (kind === KEY_QOS1 || kind === KEY_IDEMPOTENCY) writer.varint(hash);
+  if (kind !== KEY_QOS2_RELEASE) writer.varint(hash);
 }
 
 /** The keys of the group's messages [from, to) as a log blob, a view into the writer; null when there are none. */
