@@ -9,7 +9,12 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { freePort } from '../process-tools.ts';
 
-const distDir = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..', '..', ...(import.meta.url.includes('/dist/') ? [] : ['dist']));
+const distDir = path.resolve(
+  path.dirname(fileURLToPath(import.meta.url)),
+  '..',
+  '..',
+  ...(import.meta.url.includes('/dist/') ? [] : ['dist']),
+);
 
 const READY_TIMEOUT_MS = 30_000;
 const POLL_MS = 25;
@@ -38,14 +43,21 @@ export class Program {
   readonly readyUrl: string | null;
   #entry: string;
   #args: readonly string[];
+  #env: NodeJS.ProcessEnv;
   #child: ChildProcess | null = null;
   #log: string[] = [];
 
-  constructor(name: string, entry: string, args: readonly string[], readyUrl: string | null) {
+  constructor(name: string, entry: string, args: readonly string[], readyUrl: string | null, env: NodeJS.ProcessEnv = {}) {
     this.name = name;
     this.readyUrl = readyUrl;
     this.#entry = entry;
     this.#args = args;
+    this.#env = env;
+  }
+
+  /** Started, and not ended by itself or by us. */
+  get isRunning(): boolean {
+    return this.#child !== null && this.#child.exitCode === null && this.#child.signalCode === null;
   }
 
   get pid(): number {
@@ -58,7 +70,10 @@ export class Program {
   }
 
   spawn(): void {
-    const child = spawn(process.execPath, [path.join(distDir, this.#entry), ...this.#args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(process.execPath, [path.join(distDir, this.#entry), ...this.#args], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, ...this.#env },
+    });
     const keep = (chunk: Buffer): void => {
       this.#log.push(chunk.toString());
       if (this.#log.length > 2_000) this.#log.splice(0, 1_000);
@@ -85,6 +100,11 @@ export class Program {
         return null; // not listening yet
       }
     });
+  }
+
+  /** SIGSTOP, SIGCONT: what does not end it. */
+  signal(signal: NodeJS.Signals): void {
+    this.#child?.kill(signal);
   }
 
   /** Sends a signal and waits for the end. @returns the exit code, null after a signal's death */
@@ -119,6 +139,7 @@ export interface GatewayProgram {
   readonly program: Program;
   readonly dataDir: string;
   readonly mqttPort: number;
+  readonly webSocketPort: number;
   readonly httpUrl: string;
 }
 
@@ -129,14 +150,26 @@ export class Lab {
   #programs: Program[] = [];
 
   /** A hub that commits five times a second and flushes every two, so that tests need not wait for its usual minute. */
-  async hub(args: readonly string[] = []): Promise<{ program: Program; url: string; port: number }> {
+  async hub(args: readonly string[] = [], env: NodeJS.ProcessEnv = {}): Promise<{ program: Program; url: string; port: number }> {
     const port = await freePort();
     const url = `http://127.0.0.1:${port}`;
     const program = new Program(
       'hub',
       'hub/main.js',
-      ['run', '--lake-dir', this.lakeDir, '--http-port', String(port), '--commit-interval-ms-min', '200', '--flush-interval-ms', '2000', ...args],
+      [
+        'run',
+        '--lake-dir',
+        this.lakeDir,
+        '--http-port',
+        String(port),
+        '--commit-interval-ms-min',
+        '200',
+        '--flush-interval-ms',
+        '2000',
+        ...args,
+      ],
       `${url}/readyz`,
+      env,
     );
     this.#programs.push(program);
     await program.start();
@@ -150,7 +183,7 @@ export class Lab {
     return file;
   }
 
-  async gateway(name: string, hubUrl: string | null, args: readonly string[] = []): Promise<GatewayProgram> {
+  async gateway(name: string, hubUrl: string | null, args: readonly string[] = [], env: NodeJS.ProcessEnv = {}): Promise<GatewayProgram> {
     const [mqttPort, webSocketPort, httpPort] = [await freePort(), await freePort(), await freePort()];
     const dataDir = path.join(this.directory, name);
     const httpUrl = `http://127.0.0.1:${httpPort}`;
@@ -159,20 +192,31 @@ export class Lab {
       name,
       'gateway/main.js',
       [
-        ...['run', '--data-dir', dataDir, '--mqtt-port', String(mqttPort), '--mqtt-ws-port', String(webSocketPort), '--http-port', String(httpPort)],
+        ...[
+          'run',
+          '--data-dir',
+          dataDir,
+          '--mqtt-port',
+          String(mqttPort),
+          '--mqtt-ws-port',
+          String(webSocketPort),
+          '--http-port',
+          String(httpPort),
+        ],
         ...uplink,
         ...['--journal-seal-interval-ms', '300', '--host-metrics-enabled', 'false', ...args],
       ],
       `${httpUrl}/readyz`,
+      env,
     );
     this.#programs.push(program);
     await program.start();
-    return { program, dataDir, mqttPort, httpUrl };
+    return { program, dataDir, mqttPort, webSocketPort, httpUrl };
   }
 
-  fleet(ledger: string, mqttPorts: readonly number[], args: readonly string[]): Program {
+  fleet(ledger: string, mqttPorts: readonly number[], args: readonly string[], env: NodeJS.ProcessEnv = {}): Program {
     const urls = JSON.stringify(mqttPorts.map((port) => `mqtt://127.0.0.1:${port}`));
-    const program = new Program('fleet', 'firmware-sim/main.js', ['run', '--ledger', ledger, '--urls', urls, ...args], null);
+    const program = new Program('fleet', 'firmware-sim/main.js', ['run', '--ledger', ledger, '--urls', urls, ...args], null, env);
     this.#programs.push(program);
     program.spawn();
     return program;
@@ -180,19 +224,38 @@ export class Lab {
 
   /** Runs one of our commands to its end. @throws Error with its output when it fails */
   async run(entry: string, args: readonly string[]): Promise<string> {
+    const { code, stdout, stderr } = await this.tryRun(entry, args);
+    if (code !== 0) throw new Error(`${entry} ${args.join(' ')} ended with ${code}:\n${stdout}\n${stderr}`);
+    return stdout;
+  }
+
+  /** Runs one of our commands to its end, whatever that is. */
+  async tryRun(entry: string, args: readonly string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
     const child = spawn(process.execPath, [path.join(distDir, entry), ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
     let stdout = '';
     let stderr = '';
     child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
     child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
-    const code = await new Promise<number | null>((resolve) => child.once('exit', resolve));
-    if (code !== 0) throw new Error(`${entry} ${args.join(' ')} ended with ${code}:\n${stdout}\n${stderr}`);
-    return stdout;
+    // 'close', not 'exit': by then all of its output has been read.
+    const code = await new Promise<number | null>((resolve) => child.once('close', resolve));
+    return { code, stdout, stderr };
   }
 
   /** `sluice-sim verify` as a user runs it. @throws Error with its report when anything is lost, doubled, altered or wrong */
   verify(ledger: string, hubUrl: string, args: readonly string[] = []): Promise<string> {
-    return this.run('firmware-sim/main.js', ['verify', '--ledger', ledger, '--hub', hubUrl, '--lake', this.lakeDir, '--wait', '45', '--json', ...args]);
+    return this.run('firmware-sim/main.js', [
+      'verify',
+      '--ledger',
+      ledger,
+      '--hub',
+      hubUrl,
+      '--lake',
+      this.lakeDir,
+      '--wait',
+      '45',
+      '--json',
+      ...args,
+    ]);
   }
 
   /** What all programs printed last: for a test that failed. */
@@ -200,8 +263,12 @@ export class Lab {
     return this.#programs.map((program) => `--- ${program.name}\n${program.log}`).join('\n');
   }
 
-  async close(): Promise<void> {
+  async killAll(): Promise<void> {
     await Promise.all(this.#programs.map((program) => program.kill()));
+  }
+
+  async close(): Promise<void> {
+    await this.killAll();
     rmSync(this.directory, { recursive: true, force: true });
   }
 }
