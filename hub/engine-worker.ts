@@ -44,6 +44,16 @@ try {
         reply({ kind: 'pending', bytes: pendingBytes });
       }, PENDING_REPORT_MS);
     },
+    fatal(error) {
+      logger.fatal(
+        { err: error },
+        'the lake has to be opened again: this hub ends, its supervisor starts it anew, the gateways keep what is not committed',
+      );
+      // Out of every promise: what nobody catches ends the thread, and that ends the process.
+      setImmediate(() => {
+        throw error;
+      });
+    },
   });
   const maintenance = cron.schedule(settings.maintenanceSchedule, async () => {
     try {

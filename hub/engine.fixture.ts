@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { encodeBatch } from '../shared/batch/encode.ts';
-import { systemClock } from '../shared/clock.ts';
+import { systemClock, type Clock } from '../shared/clock.ts';
 import type { ExceptionRecord } from '../shared/exception.ts';
 import { createLogger } from '../shared/logging.ts';
 import type { LaneKey } from '../shared/uplink.ts';
@@ -43,21 +43,26 @@ export interface TestHub {
   readonly lake: Lake;
   /** Positions in the order in which they were published. */
   readonly committed: Map<string, number>;
+  /** What the engine could not go on after. */
+  readonly fatal: readonly Error[];
   waitCommitted(appId: string, seq: number): Promise<void>;
 }
 
-export async function startHub(lakeDir: string, changes: Partial<EngineSettings> = {}): Promise<TestHub> {
+/** @param clock a ManualClock that nobody moves makes a hub that follows, commits and flushes only when it is told to */
+export async function startHub(lakeDir: string, changes: Partial<EngineSettings> = {}, clock: Clock = systemClock): Promise<TestHub> {
   const settings = engineSettings(lakeDir, changes);
   const logger = createLogger('test', 'silent');
-  const lake = await Lake.open(lakeDir, systemClock, settings.hubInstance, logger);
+  const lake = await Lake.open(lakeDir, clock, settings.hubInstance, logger);
   const committed = new Map<string, number>();
+  const fatal: Error[] = [];
   const waiters = new Set<() => void>();
-  const engine = await Engine.open(settings, lake, systemClock, logger, {
+  const engine = await Engine.open(settings, lake, clock, logger, {
     committed(positions) {
       for (const { appId, committed: position } of positions) committed.set(appId, position);
       for (const waiter of waiters) waiter();
     },
     pending: () => undefined,
+    fatal: (error) => fatal.push(error),
   });
   const waitCommitted = (appId: string, seq: number): Promise<void> =>
     new Promise((resolve) => {
@@ -69,7 +74,7 @@ export async function startHub(lakeDir: string, changes: Partial<EngineSettings>
       waiters.add(check);
       check();
     });
-  return { definitions: settings.definitions, engine, lake, committed, waitCommitted };
+  return { definitions: settings.definitions, engine, lake, committed, fatal, waitCommitted };
 }
 
 export function temporaryLake(): { directory: string; remove(): void } {
@@ -82,7 +87,13 @@ export function laneOf(gateway: string, epoch = EPOCH): LaneKey {
 }
 
 /** A batch with one reading per second of one series, values counting up from `first`. */
-export function batchOf(seq: number, fromUs: number, count: number, first: number, exceptions: readonly ExceptionRecord[] = []): SubmittedBatch {
+export function batchOf(
+  seq: number,
+  fromUs: number,
+  count: number,
+  first: number,
+  exceptions: readonly ExceptionRecord[] = [],
+): SubmittedBatch {
   const body = encodeBatch(
     {
       sealedUs: fromUs,
@@ -135,7 +146,8 @@ function addColumns(columns: PartialColumns, add: (row: AggregateRow) => void): 
 function lakeRow(row: Record<string, unknown>): AggregateRow {
   const text = (name: string): string | null => (row[name] as string | null | undefined) ?? null;
   const number = (name: string): number => Number(row[name] ?? NaN);
-  const buckets = (name: string): Map<number, number> => new Map(Object.entries(row[name] ?? {}).map(([bucket, count]) => [Number(bucket), Number(count)]));
+  const buckets = (name: string): Map<number, number> =>
+    new Map(Object.entries(row[name] ?? {}).map(([bucket, count]) => [Number(bucket), Number(count)]));
   return {
     group: groupKeyText({ gateway: text('gateway'), device: text('device'), metric: text('metric'), tags: text('tags') }),
     windowStartUs: number('window_start'),

@@ -7,7 +7,7 @@
  *
  * Constraints: never refuses one seq for ever (a batch that cannot be applied becomes an exception with its bytes); never
  * exits for an error of the store (it is tried again with a delay, the batches stay, the gateways are held back by
- * `pendingBytes`).
+ * `pendingBytes`), but for one: a log whose entries are gone under a running hub can only be opened again (`fatal`).
  *
  * Crash: everything here is in memory. The gateways hold what is not in `readings`; tail, watermarks and positions are
  * rebuilt from the lake alone by `open`.
@@ -19,23 +19,32 @@ import { errorMessage, isSluiceError } from '../shared/errors.ts';
 import { EXCEPTION_PAYLOAD_BYTES_MAX, type ExceptionRecord } from '../shared/exception.ts';
 import type { Logger } from '../shared/logging.ts';
 import { laneAppId, parseLaneAppId, type LaneClaim, type LaneKey, type WatermarkClaim } from '../shared/uplink.ts';
-import { definitionHash, type WindowDefinition } from '../shared/window/definition.ts';
-import type { AggregateCapture, AggregateFilter, EngineSettings, EngineStatus, LaneState, SubmittedBatch, TableCapture, TableName, TableRange } from './engine-api.ts';
+import { definitionHash } from '../shared/window/definition.ts';
+import type {
+  AggregateCapture,
+  AggregateFilter,
+  EngineSettings,
+  EngineStatus,
+  LaneState,
+  SubmittedBatch,
+  TableCapture,
+  TableName,
+  TableRange,
+} from './engine-api.ts';
 import { Committer } from './lake/committer.ts';
 import type { ActionSet } from './lake/delta-actions.ts';
 import { positionOf } from './lake/delta-snapshot.ts';
 import type { AppliedVersion } from './lake/delta-table.ts';
-import type { Lake } from './lake/lake.ts';
+import type { AcceptedWatermark, Lake } from './lake/lake.ts';
 import { ServedFiles } from './lake/served-files.ts';
 import { PendingLanes, type PendingBatch } from './lake/pending.ts';
 import { SeriesOrder } from './lake/series-order.ts';
 import { Flusher, type ProgressRow } from './windows/flusher.ts';
 import { GroupRegistry } from './windows/group-registry.ts';
 import { isFull, Overlay, type GatewayRuns } from './windows/overlay.ts';
-import { readGatewayRuns } from './windows/readings-source.ts';
-import { rebuildWindows } from './windows/rebuild.ts';
+import { readVersionRuns } from './windows/readings-source.ts';
+import { Tail } from './windows/tail.ts';
 import { Watermarks } from './windows/watermarks.ts';
-import type { WindowState } from './windows/window-state.ts';
 
 /** How often the loop looks whether something is due. */
 const TICK_MS = 50;
@@ -48,12 +57,16 @@ const RETRY_DELAY_MS_MAX = 15_000;
 const LANES_AT_INTERVAL_MAX = 1_000;
 /** A commit that takes long is not followed by the next at once: at most this share of the time goes into commits. */
 const COMMIT_TIME_RATIO_MAX = 0.25;
+/** What a window in memory costs at least: bounds a state that a flush could not empty in time. */
+const SLOT_BYTES = 128;
 /** A slice of work after which queries get a turn. */
 const SLICE_MS = 5;
 
 export interface EngineEvents {
   committed(positions: readonly { readonly appId: string; readonly committed: number }[]): void;
   pending(bytes: number): void;
+  /** This engine cannot go on; a new one, from the lake, can. */
+  fatal(error: Error): void;
 }
 
 export class Engine {
@@ -68,15 +81,16 @@ export class Engine {
   readonly #overlay: Overlay;
   readonly #committer: Committer;
   readonly #flusher: Flusher;
-  /** The files of `readings` up to the last applied version, and of `aggregates` as they fit to the tail. */
+  /** The files of `readings` up to the last applied version. */
   readonly #readings: ServedFiles;
-  readonly #aggregates: ServedFiles;
+  readonly #tail: Tail;
   readonly #openedLanes = new Set<string>();
   /** Versions that the tables have taken in and the windows have not, in order. */
   #incoming: AppliedVersion[] = [];
-  #incomingAggregates: AppliedVersion[] = [];
+  #incomingProgress: AppliedVersion[] = [];
   #serial: Promise<unknown> = Promise.resolve();
-  #busy = 0;
+  #isTurnQueued = false;
+  #isFatal = false;
   #stopTick: () => void = () => undefined;
   #sliceStartMs = performance.now();
   #nextCommitMs = 0;
@@ -84,6 +98,8 @@ export class Engine {
   #nextFlushMs = 0;
   #retryDelayMs = 0;
   #retryAtMs = 0;
+  /** Attempts in a row that found the windows full. */
+  #fullTurns = 0;
   #progressWritten = new Map<string, number>();
   #totals = { readings: 0, batches: 0, exceptions: 0, commits: 0, conflicts: 0, flushes: 0, durationMs: 0 };
   #lastCommitUs: number | null = null;
@@ -96,14 +112,22 @@ export class Engine {
     this.#logger = logger;
     this.#events = events;
     this.#readings = new ServedFiles(lake, lake.readings);
-    this.#aggregates = new ServedFiles(lake, lake.aggregates);
     this.#watermarks = new Watermarks(settings.allowedLatenessMs);
-    this.#overlay = new Overlay(settings.definitions, this.#registry, (gateway) => this.#watermarks.acceptedUs(gateway) ?? -Infinity);
+    const lateBeforeUs = (gateway: string): number => this.#watermarks.acceptedUs(gateway) ?? -Infinity;
+    this.#overlay = new Overlay(settings.definitions, this.#registry, lateBeforeUs, Math.floor(settings.windowBytesMax / SLOT_BYTES));
     this.#flusher = new Flusher(
       lake,
       settings.definitions.filter((definition) => definition.persisted),
       () => this.#breathe(),
     );
+    this.#tail = new Tail({
+      lake,
+      overlay: this.#overlay,
+      flusher: this.#flusher,
+      readings: this.#readings,
+      logger,
+      breathe: () => this.#breathe(),
+    });
     this.#committer = new Committer(lake, this.#pending, new SeriesOrder(this.#registry), {
       applyReadings: () => this.#applyReadings(),
       breathe: () => this.#breathe(),
@@ -118,14 +142,18 @@ export class Engine {
    */
   static async open(settings: EngineSettings, lake: Lake, clock: Clock, logger: Logger, events: EngineEvents): Promise<Engine> {
     const engine = new Engine(settings, lake, clock, logger, events);
-    for (const { gateway, watermarkUs, assertedUs } of await lake.readProgress()) engine.#watermarks.restore(gateway, watermarkUs, assertedUs);
-    await engine.#restoreWindows();
-    for (const appId of lake.readings.snapshot.txns.keys()) {
+    engine.#restoreWatermarks(await lake.readProgress());
+    lake.progress.onVersion((version) => {
+      if (!version.isOwn) engine.#incomingProgress.push(version);
+    });
+    await engine.#tail.reread(() => engine.#readings.reset());
+    for (const [appId, txn] of lake.readings.snapshot.txns) {
       const lane = parseLaneAppId(appId);
-      if (lane !== null) engine.#watermarks.seen(lane.gateway, (lake.readings.snapshot.txns.get(appId)?.lastUpdated ?? 0) * 1000);
+      if (lane === null) continue;
+      engine.#pending.settle(lane, txn.version);
+      engine.#watermarks.seen(lane.gateway, (txn.lastUpdated ?? 0) * 1000);
     }
     lake.readings.onVersion((version) => engine.#incoming.push(version));
-    lake.aggregates.onVersion((version) => engine.#incomingAggregates.push(version));
     engine.#nextFlushMs = engine.#nowMs() + settings.flushIntervalMs;
     engine.#scheduleTick();
     return engine;
@@ -159,7 +187,10 @@ export class Engine {
   /** Seqs that nobody holds any more: the lake was restored from before they were freed, or its log was lost. */
   #addLostSeqs(lane: LaneKey, firstSeq: number, lastSeq: number): void {
     const nowUs = this.#clock.nowUs();
-    this.#logger.error({ lane, firstSeq, lastSeq }, 'the gateway no longer holds batches that the lake does not have: they are recorded as a gap');
+    this.#logger.error(
+      { lane, firstSeq, lastSeq },
+      'the gateway no longer holds batches that the lake does not have: they are recorded as a gap',
+    );
     const record: ExceptionRecord = {
       kind: 'gap',
       device: null,
@@ -174,6 +205,9 @@ export class Engine {
   }
 
   submit(lane: LaneKey, batch: SubmittedBatch): void {
+    // Another hub may have committed it while it was on its way from the thread of the sockets.
+    if (batch.seq <= (this.#pending.received(laneAppId(lane)) ?? 0)) return;
+    this.#watermarks.seen(lane.gateway, this.#clock.nowUs());
     this.#add(this.#decode(lane, batch));
   }
 
@@ -227,16 +261,31 @@ export class Engine {
   // --- the serial loop ---------------------------------------------------------------------------------------------
 
   #serially<T>(task: () => Promise<T>): Promise<T> {
-    this.#busy++;
-    const result = this.#serial.then(task).finally(() => this.#busy--);
-    this.#serial = result.catch(() => undefined); // the caller has the error; the next task does not depend on it
+    const result = this.#serial.then(task);
+    // The caller has the error; the next task does not depend on it.
+    this.#serial = result.catch((error: unknown) => this.#checkFatal(error));
     return result;
+  }
+
+  /** Entries between the snapshot and the end of the log are gone: no retry brings them back, opening again starts behind them. */
+  #checkFatal(error: unknown): void {
+    if (this.#isFatal || !isSluiceError(error, 'ERR_LAKE_LOG_GAP')) return;
+    this.#isFatal = true;
+    this.#stopTick();
+    this.#events.fatal(error);
   }
 
   #scheduleTick(): void {
     this.#stopTick = this.#clock.after(TICK_MS, () => {
-      if (this.#busy === 0 && this.#nowMs() >= this.#retryAtMs) void this.#serially(() => this.#turn()).catch(() => undefined);
-      this.#scheduleTick();
+      if (!this.#isTurnQueued && this.#nowMs() >= this.#retryAtMs) {
+        this.#isTurnQueued = true;
+        void this.#serially(() => this.#turn()).then(
+          () => (this.#isTurnQueued = false),
+          // Only what is fatal gets out of a turn: no further one is wanted.
+          () => undefined,
+        );
+      }
+      if (!this.#isFatal) this.#scheduleTick();
     });
   }
 
@@ -248,21 +297,32 @@ export class Engine {
       if (this.#nowMs() >= this.#nextFlushMs || this.#overlay.tailBytes > this.#settings.windowBytesMax) await this.#flush();
       this.#retryDelayMs = 0;
       this.#lastError = null;
+      this.#fullTurns = 0;
     } catch (caught) {
-      const error = await this.#makeRoom(caught);
+      if (isSluiceError(caught, 'ERR_LAKE_LOG_GAP')) throw caught;
+      const error = isFull(caught) ? await this.#makeRoom(caught) : caught;
       if (error === null) return;
       this.#retryDelayMs = Math.min(RETRY_DELAY_MS_MAX, Math.max(RETRY_DELAY_MS_MIN, this.#retryDelayMs * 2));
       this.#retryAtMs = this.#nowMs() + this.#retryDelayMs;
       this.#lastError = errorMessage(error);
-      this.#logger.error({ err: error, retryDelayMs: this.#retryDelayMs }, 'the lake cannot be written; nothing is lost, it is tried again');
+      this.#logger.error(
+        { err: error, retryDelayMs: this.#retryDelayMs },
+        'the lake cannot be written; nothing is lost, it is tried again',
+      );
     }
   }
 
-  /** Series ran out while sorting a commit: what the flush frees is room. @returns the error that is left, null for none. */
+  /**
+   * The windows or their series are full: first the tail goes to the lake, then provisional answers give way.
+   *
+   * @returns the error that is left, null: try again
+   */
   async #makeRoom(error: unknown): Promise<unknown> {
-    if (!isFull(error)) return error;
+    this.#fullTurns++;
     try {
-      await this.#flush();
+      if (this.#fullTurns === 1) await this.#flush();
+      else if (this.#fullTurns === 2) this.#overlay.giveWay();
+      else return error;
       return null;
     } catch (flushError) {
       return flushError;
@@ -273,7 +333,9 @@ export class Engine {
     if (this.#pending.hasGroup) return true;
     const { waitingBatches, waitingReadings, bytes } = this.#pending;
     if (waitingBatches === 0) return false;
-    return this.#nowMs() >= this.#nextCommitMs || waitingReadings >= this.#settings.commitReadingsMax || bytes >= this.#settings.commitBytesMax;
+    return (
+      this.#nowMs() >= this.#nextCommitMs || waitingReadings >= this.#settings.commitReadingsMax || bytes >= this.#settings.commitBytesMax
+    );
   }
 
   /** Few lanes: the shortest interval; many lanes or slow commits: longer, so that the log grows more slowly. */
@@ -304,20 +366,52 @@ export class Engine {
     await this.#lake.checkpointIfDue();
   }
 
-  /** Applies what other hubs have committed since. */
+  /**
+   * Applies what other hubs have committed since. Watermarks of others count only once the readings are here that they
+   * depend on: those are older than the row of `progress`, so readings are asked for after it.
+   */
   async #follow(): Promise<void> {
     this.#nextFollowMs = this.#nowMs() + FOLLOW_INTERVAL_MS;
+    await this.#lake.progress.refresh();
+    const progress = this.#incomingProgress.length;
     await this.#lake.readings.refresh();
     await this.#applyReadings();
+    for (const version of this.#incomingProgress.splice(0, progress)) {
+      this.#restoreWatermarks(await this.#lake.readProgressOf(version.actions.adds));
+    }
+  }
+
+  #restoreWatermarks(rows: readonly AcceptedWatermark[]): void {
+    for (const { gateway, watermarkUs, assertedUs } of rows) {
+      this.#watermarks.restore(gateway, watermarkUs, assertedUs);
+      this.#progressWritten.set(gateway, watermarkUs);
+    }
   }
 
   async #applyReadings(): Promise<void> {
+    let isFollowed = false;
     for (;;) {
       const version = this.#incoming[0];
       if (version === undefined) return;
-      if (version.isOwn && this.#isGroup(version.actions)) await this.#applyGroup(version);
-      else await this.#applyForeign(version);
-      // Only now: what throws before is met again by the next call.
+      const isGroup = version.isOwn && this.#isGroup(version.actions);
+      // A hub commits exceptions before the readings that they go with: who sees these must see those.
+      if (!version.isOwn && !isFollowed) {
+        await this.#lake.exceptions.refresh();
+        isFollowed = true;
+      }
+      const runs = isGroup ? [] : await readVersionRuns(this.#lake, version.actions, () => this.#breathe());
+      try {
+        if (isGroup) this.#applyGroup(version);
+        else this.#applyForeign(version, runs);
+      } catch (error) {
+        // What throws here has changed nothing.
+        if (!isFull(error)) throw error;
+        const rest = await this.#makeRoom(error);
+        if (rest !== null) throw rest;
+        // Where the flush was lost to another hub it took this version in: look again.
+        continue;
+      }
+      this.#fullTurns = 0;
       this.#incoming.shift();
       this.#publishPositions(version.actions);
     }
@@ -330,62 +424,53 @@ export class Engine {
     return group.length > 0 && group.length === moved.size && group.every((lane) => moved.get(lane.appId) === lane.to);
   }
 
-  async #applyGroup(version: AppliedVersion): Promise<void> {
+  #applyGroup(version: AppliedVersion): void {
     const group = this.#pending.group();
-    const batches = group.flatMap((lane) => lane.batches.flatMap(runsOf));
-    await this.#withRoom(() => {
-      this.#overlay.commitGroup(batches);
-      for (const lane of group) {
-        this.#pending.settle(lane.key, lane.to);
-        this.#watermarks.accept(lane.key.gateway, (appId) => this.#pending.committed(appId));
-      }
-      this.#readings.apply(version);
-    });
-  }
-
-  async #applyForeign(version: AppliedVersion): Promise<void> {
-    const runs = await this.#readAdds(version.actions);
-    await this.#withRoom(() => {
-      this.#overlay.addTail(runs);
-      let dropped = 0;
-      for (const txn of version.actions.txns) {
-        const lane = parseLaneAppId(txn.appId);
-        if (lane === null) continue;
-        const { fromGroup, fromWaiting } = this.#pending.settle(lane, txn.version);
-        dropped += fromGroup + fromWaiting;
-        this.#watermarks.seen(lane.gateway, version.timestampMs * 1000);
-        this.#watermarks.accept(lane.gateway, (appId) => this.#pending.committed(appId));
-      }
-      if (dropped > 0) this.#rebuildOverlay();
-      this.#readings.apply(version);
-    });
-  }
-
-  async #readAdds(actions: ActionSet): Promise<GatewayRuns[]> {
-    // Compaction and deletion rewrite rows that were consumed when they were added (design: 4, Windows).
-    if (actions.removes.some((remove) => remove.dataChange)) return [];
-    const runs: GatewayRuns[] = [];
-    for (const add of actions.adds) {
-      if (!add.dataChange) continue;
-      runs.push(...(await readGatewayRuns(this.#lake.store, `${this.#lake.readings.spec.name}/${add.path}`)));
-      await this.#breathe();
+    this.#overlay.commitGroup(group.flatMap((lane) => lane.batches.flatMap(runsOf)));
+    for (const lane of group) {
+      this.#pending.settle(lane.key, lane.to);
+      this.#watermarks.accept(lane.key.gateway, (appId) => this.#pending.committed(appId));
     }
-    return runs;
+    this.#readings.apply(version);
   }
 
-  /** One synchronous step that may find the windows full: then the tail is flushed first. */
-  async #withRoom(step: () => void): Promise<void> {
-    try {
-      step();
-    } catch (error) {
-      if (!isFull(error)) throw error;
-      await this.#flush();
-      step();
+  #applyForeign(version: AppliedVersion, runs: readonly GatewayRuns[]): void {
+    this.#overlay.addTail(runs);
+    if (this.#settleVersion(version)) this.#rebuildOverlay();
+    this.#readings.apply(version);
+  }
+
+  /** @returns whether batches were dropped that the version covers */
+  #settleVersion(version: AppliedVersion): boolean {
+    let dropped = 0;
+    for (const txn of version.actions.txns) {
+      const lane = parseLaneAppId(txn.appId);
+      if (lane === null) continue;
+      const { fromGroup, fromWaiting } = this.#pending.settle(lane, txn.version);
+      dropped += fromGroup + fromWaiting;
+      this.#watermarks.seen(lane.gateway, version.timestampMs * 1000);
+      this.#watermarks.accept(lane.gateway, (appId) => this.#pending.committed(appId));
     }
+    return dropped > 0;
+  }
+
+  /** The tail was read anew from the lake, with all versions that wait here: they are taken in without being read again. */
+  #takeOver(): void {
+    const versions = this.#incoming;
+    this.#incoming = [];
+    let isDropped = false;
+    for (const version of versions) {
+      isDropped = this.#settleVersion(version) || isDropped;
+      this.#readings.apply(version);
+    }
+    if (isDropped) this.#rebuildOverlay();
+    for (const version of versions) this.#publishPositions(version.actions);
   }
 
   #publishPositions(actions: ActionSet): void {
-    const positions = actions.txns.filter((txn) => parseLaneAppId(txn.appId) !== null).map((txn) => ({ appId: txn.appId, committed: txn.version }));
+    const positions = actions.txns
+      .filter((txn) => parseLaneAppId(txn.appId) !== null)
+      .map((txn) => ({ appId: txn.appId, committed: txn.version }));
     if (positions.length > 0) this.#events.committed(positions);
     this.#events.pending(this.#pending.bytes);
   }
@@ -398,59 +483,10 @@ export class Engine {
 
   // --- windows -----------------------------------------------------------------------------------------------------
 
-  /** Brings all definitions to one position, then reads the versions behind it into the tail. */
-  async #restoreWindows(): Promise<void> {
-    const { snapshot } = this.#lake.readings;
-    await rebuildWindows(this.#lake, this.#flusher, this.#logger);
-    this.#overlay.swapTail(await this.#readTail(this.#tailPosition(), snapshot.version));
-    this.#aggregates.reset();
-    for (const [appId, txn] of snapshot.txns) {
-      const lane = parseLaneAppId(appId);
-      if (lane !== null) this.#pending.settle(lane, txn.version);
-    }
-  }
-
-  /** Up to where `aggregates` is whole for every persisted definition; with none, nothing is ever in a tail. */
-  #tailPosition(): number {
-    const positions = this.#flusher.definitions.map((definition) => this.#flusher.position(definition));
-    return positions.length === 0 ? this.#readings.version : Math.min(...positions);
-  }
-
-  /** The windows of the versions (from, to], read from the lake. */
-  async #readTail(from: number, to: number): Promise<WindowState> {
-    const tail = this.#overlay.newState();
-    for (let version = from + 1; version <= to; version++) {
-      for (const { gateway, runs } of await this.#readAdds(await this.#lake.readEntry(this.#lake.readings, version))) {
-        tail.add(gateway, runs, this.#watermarks.acceptedUs(gateway) ?? -Infinity);
-      }
-    }
-    return tail;
-  }
-
   async #flush(): Promise<void> {
     this.#nextFlushMs = this.#nowMs() + this.#settings.flushIntervalMs;
-    const to = this.#readings.version;
-    const from = this.#tailPosition();
-    if (to > from) {
-      const { definitions } = this.#flusher;
-      const outcome = await this.#flusher.flush(definitions, { from, to }, (definition) => [this.#overlay.tailRows(this.#definitionIndex(definition))]);
-      if (outcome.status === 'committed') {
-        this.#totals.flushes++;
-        this.#overlay.clearTail();
-      } else {
-        // Another hub flushed first: its rows are in the lake, what is behind them is read again.
-        this.#overlay.swapTail(await this.#readTail(this.#tailPosition(), to));
-      }
-      this.#incomingAggregates.forEach((version) => this.#aggregates.apply(version));
-      this.#incomingAggregates = [];
-    } else if (this.#flusher.definitions.length === 0) {
-      this.#overlay.clearTail();
-    }
+    if (await this.#tail.flush(() => this.#takeOver())) this.#totals.flushes++;
     await this.#writeProgress();
-  }
-
-  #definitionIndex(definition: WindowDefinition): number {
-    return this.#settings.definitions.indexOf(definition);
   }
 
   async #writeProgress(): Promise<void> {
@@ -482,9 +518,9 @@ export class Engine {
     return {
       definition,
       definitionHash: definitionHash(definition),
-      aggregatesVersion: this.#aggregates.version,
+      aggregatesVersion: this.#tail.aggregates.version,
       readingsVersion: this.#readings.version,
-      files: definition.persisted ? this.#aggregates.select(filter) : this.#readings.select(range),
+      files: definition.persisted ? this.#tail.aggregates.select(filter) : this.#readings.select(range),
       tail,
       overlayComplete: this.#overlay.complete,
       watermarks: this.#watermarks.all(),
@@ -505,7 +541,8 @@ export class Engine {
     const collect = (batch: PendingBatch): void => {
       if (batch.exceptions.length === 0 || batch.seq <= positionOf(known, batch.appId)) return;
       for (const { kind, device, metric, fromUs, toUs, readingCount, reason } of batch.exceptions) {
-        if (fromUs < range.toUs && toUs > range.fromUs) pending.push({ gateway: batch.lane.gateway, kind, device, metric, fromUs, toUs, readingCount, reason });
+        if (fromUs < range.toUs && toUs > range.fromUs)
+          pending.push({ gateway: batch.lane.gateway, kind, device, metric, fromUs, toUs, readingCount, reason });
       }
     };
     for (const lane of this.#pending.group()) lane.batches.forEach(collect);
@@ -520,7 +557,7 @@ export class Engine {
     return {
       lakeId: this.lakeId,
       readingsVersion: this.#readings.version,
-      aggregatesVersion: this.#aggregates.version,
+      aggregatesVersion: this.#tail.aggregates.version,
       readingsCommittedTotal: this.#totals.readings,
       batchesCommittedTotal: this.#totals.batches,
       exceptionsCommittedTotal: this.#totals.exceptions,
@@ -542,7 +579,17 @@ export class Engine {
 
   /** Runs log clean-up and vacuum in the serial loop. */
   maintain(): Promise<void> {
-    return this.#serially(() => this.#lake.maintain(this.#tailPosition()));
+    return this.#serially(() => this.#lake.maintain(Math.min(this.#tail.from, this.#lake.consumedVersion())));
+  }
+
+  /** Resolves when all that was asked for until now is done. */
+  idle(): Promise<void> {
+    return this.#serially(() => Promise.resolve());
+  }
+
+  /** Flushes the windows now. @throws SluiceError of the store: tried again when it is due */
+  flush(): Promise<void> {
+    return this.#serially(() => this.#flush());
   }
 
   /** Commits and flushes what is there. What fails stays with the gateways and in the log. */

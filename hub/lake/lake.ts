@@ -4,7 +4,7 @@
 import path from 'node:path';
 import type { Clock } from '../../shared/clock.ts';
 import type { Logger } from '../../shared/logging.ts';
-import type { ActionSet } from './delta-actions.ts';
+import type { ActionSet, AddFile } from './delta-actions.ts';
 import { cleanLog, vacuum } from './delta-maintenance.ts';
 import { DeltaTable } from './delta-table.ts';
 import { LocalStore } from './local-store.ts';
@@ -14,6 +14,9 @@ import { AGGREGATES, EXCEPTIONS, PROGRESS, READINGS } from './tables.ts';
 
 /** Watermarks only ever rise, so the newest files have them; older ones are of gateways long gone. */
 const PROGRESS_FILES_READ_MAX = 500;
+
+/** A definition that was switched off, say, may come back within this time without being computed anew. */
+const CONSUMER_SILENT_MS_MAX = 30 * 86_400_000;
 
 export interface AcceptedWatermark {
   readonly gateway: string;
@@ -54,9 +57,16 @@ export class Lake {
     throw new Error('a history of one version has one');
   }
 
-  async readProgress(): Promise<AcceptedWatermark[]> {
+  /** The newest watermark of each gateway. */
+  readProgress(): Promise<AcceptedWatermark[]> {
+    // A checkpoint keeps no order.
+    const files = [...this.progress.snapshot.files.values()].sort((a, b) => a.modificationTime - b.modificationTime);
+    return this.readProgressOf(files.slice(-PROGRESS_FILES_READ_MAX));
+  }
+
+  /** As readProgress, of these files alone. */
+  async readProgressOf(files: readonly AddFile[]): Promise<AcceptedWatermark[]> {
     const newest = new Map<string, AcceptedWatermark>();
-    const files = [...this.progress.snapshot.files.values()].slice(-PROGRESS_FILES_READ_MAX);
     for (const file of files) {
       const bytes = await this.store.get(`${PROGRESS.name}/${file.path}`);
       if (bytes === null) continue;
@@ -74,6 +84,17 @@ export class Lake {
       }
     }
     return [...newest.values()];
+  }
+
+  /** Up to where all consumers of `readings` have it; those that have not moved for long count as broken and are made anew. */
+  consumedVersion(): number {
+    const { version, timestampMs } = this.readings.snapshot;
+    let consumed = version;
+    for (const { appId, version: position, lastUpdated } of this.aggregates.snapshot.txns.values()) {
+      const isAlive = timestampMs - (lastUpdated ?? 0) < CONSUMER_SILENT_MS_MAX;
+      if (appId.startsWith('win/') && isAlive) consumed = Math.min(consumed, position);
+    }
+    return consumed;
   }
 
   /** Checkpoints of all tables whose interval has passed. */

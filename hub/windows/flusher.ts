@@ -11,7 +11,7 @@ import type { WindowDefinition } from '../../shared/window/definition.ts';
 import { definitionHash } from '../../shared/window/definition.ts';
 import type { PartialColumns } from '../../shared/window/partial-columns.ts';
 import { encodeInSlices } from '../lake/committer.ts';
-import type { AddFile } from '../lake/delta-actions.ts';
+import type { AddFile, RemoveFile } from '../lake/delta-actions.ts';
 import { positionOf } from '../lake/delta-snapshot.ts';
 import type { CommitOutcome, DeltaTable } from '../lake/delta-table.ts';
 import type { ParquetColumn } from '../lake/parquet/encode.ts';
@@ -49,12 +49,14 @@ export class Flusher {
   /**
    * @param definitions all with the same position `from`
    * @param rowsOf partials of one definition, possibly several sets (days of a backfill)
+   * @param removes files whose rows the new ones replace
    * @returns 'moved': another hub was first; nothing was written. `applied`: what happened to the table meanwhile.
    */
   async flush(
     definitions: readonly WindowDefinition[],
     versions: { readonly from: number; readonly to: number },
     rowsOf: (definition: WindowDefinition) => Iterable<PartialColumns> | AsyncIterable<PartialColumns>,
+    removes: readonly RemoveFile[] = [],
   ): Promise<CommitOutcome> {
     const adds: AddFile[] = [];
     for (const definition of definitions) {
@@ -68,7 +70,7 @@ export class Flusher {
       operation: 'STREAMING UPDATE',
       operationParameters: { outputMode: 'Append' },
       adds,
-      removes: [],
+      removes,
       txns: definitions.map((definition) => ({ appId: windowAppId(definition), ...versions })),
     });
     if (outcome.status !== 'committed') await this.#tables.aggregates.discardStaged(adds.map((add) => add.path));
@@ -85,7 +87,13 @@ export class Flusher {
       { name: 'epoch', type: 'string', dictionary: [epoch], indices: new Uint32Array(rows.length) },
     ];
     const add = await this.#stage(this.#tables.progress, rows.length, columns);
-    await this.#tables.progress.tryCommit({ operation: 'STREAMING UPDATE', operationParameters: { outputMode: 'Append' }, adds: [add], removes: [], txns: [] });
+    await this.#tables.progress.tryCommit({
+      operation: 'STREAMING UPDATE',
+      operationParameters: { outputMode: 'Append' },
+      adds: [add],
+      removes: [],
+      txns: [],
+    });
   }
 
   async #stage(table: DeltaTable, rowCount: number, columns: ParquetColumn[]): Promise<AddFile> {

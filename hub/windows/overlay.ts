@@ -14,7 +14,7 @@
  *
  * Bounds: series of the registry, slots of a state. What does not fit into the overlay stays out of provisional answers
  * (`complete` is false until the next rotation) and is taken from its columns once it is committed; a full tail throws,
- * and its owner flushes.
+ * and its owner flushes, then lets the overlay give way. An empty tail takes any version: a commit bounds its readings.
  */
 import { isSluiceError } from '../../shared/errors.ts';
 import type { SeriesRuns } from '../../shared/reading.ts';
@@ -43,9 +43,20 @@ export class Overlay {
   #group: OverlayState;
   #open: OverlayState;
 
-  /** @param lateBeforeUs windows of the gateway's readings that end at or before it are closed */
-  constructor(definitions: readonly WindowDefinition[], registry: GroupRegistry, lateBeforeUs: (gateway: string) => number) {
+  readonly #slotsMax: number | undefined;
+
+  /**
+   * @param lateBeforeUs windows of the gateway's readings that end at or before it are closed
+   * @param slotsMax of each of the three states
+   */
+  constructor(
+    definitions: readonly WindowDefinition[],
+    registry: GroupRegistry,
+    lateBeforeUs: (gateway: string) => number,
+    slotsMax?: number,
+  ) {
     this.definitions = definitions;
+    this.#slotsMax = slotsMax;
     this.registry = registry;
     this.#lateBeforeUs = lateBeforeUs;
     this.#tail = this.newState();
@@ -55,7 +66,11 @@ export class Overlay {
 
   /** An empty state of the same definitions and registry. */
   newState(): WindowState {
-    return new WindowState(this.definitions, { registry: this.registry });
+    return this.#stateOf(this.#slotsMax);
+  }
+
+  #stateOf(slotsMax: number | undefined): WindowState {
+    return new WindowState(this.definitions, slotsMax === undefined ? { registry: this.registry } : { registry: this.registry, slotsMax });
   }
 
   get bytes(): number {
@@ -128,9 +143,15 @@ export class Overlay {
    * @throws SluiceError ERR_WINDOW_STATE_FULL, ERR_WINDOW_GROUPS_FULL: the tail is as before; flush, then again.
    */
   addTail(batches: Iterable<GatewayRuns>): void {
-    const whole = this.newState();
+    this.addWhole(this.#tail, batches);
+  }
+
+  /** Adds all batches to a state, or none of them. @throws as addTail */
+  addWhole(state: WindowState, batches: Iterable<GatewayRuns>): void {
+    // Not bounded by slots: before it is known how many there are, a state reckons with one for each reading.
+    const whole = this.#stateOf(Infinity);
     for (const { gateway, runs } of batches) whole.add(gateway, runs, this.#lateBeforeUs(gateway));
-    this.#tail.merge(whole);
+    state.merge(whole);
   }
 
   tailRows(definitionIndex: number, filter: RowFilter = {}): PartialColumns {
@@ -139,7 +160,9 @@ export class Overlay {
 
   /** Provisional partials: of the group and of the open batches. */
   overlayRows(definitionIndex: number, filter: RowFilter = {}): PartialColumns[] {
-    return [this.#group.state.rows(definitionIndex, filter), this.#open.state.rows(definitionIndex, filter)].filter((rows) => rows.count > 0);
+    return [this.#group.state.rows(definitionIndex, filter), this.#open.state.rows(definitionIndex, filter)].filter(
+      (rows) => rows.count > 0,
+    );
   }
 
   /** Takes a tail that was read from the lake. */
@@ -150,10 +173,27 @@ export class Overlay {
   /** The tail is in the lake: empties it, and forgets series that nothing uses. */
   clearTail(): void {
     this.#tail.clear();
-    if (this.registry.seriesCount > this.registry.seriesMax / 2) {
-      const states = [this.#group.state, this.#open.state].filter((state) => state.readingCount > 0);
-      compactGroups(this.registry, states);
+    this.forgetUnused();
+  }
+
+  /** Forgets series that no state uses, once they are many. States that are made of `newState` and hold something must not be around. */
+  forgetUnused(): void {
+    if (this.registry.seriesCount > this.registry.seriesMax / 2) this.#compact();
+  }
+
+  /** What is committed needs the room: provisional answers do without the batches that are here until they are committed. */
+  giveWay(): void {
+    for (const overlay of [this.#group, this.#open]) {
+      if (overlay.state.readingCount === 0) continue;
+      overlay.state.clear();
+      overlay.complete = false;
     }
+    this.#compact();
+  }
+
+  #compact(): void {
+    const states = [this.#tail, this.#group.state, this.#open.state].filter((state) => state.readingCount > 0);
+    compactGroups(this.registry, states);
   }
 }
 

@@ -7,6 +7,8 @@
 import { sortIntoRuns } from '../../shared/batch/runs.ts';
 import { SluiceError } from '../../shared/errors.ts';
 import { seriesKey, type Series } from '../../shared/reading.ts';
+import type { ActionSet } from '../lake/delta-actions.ts';
+import type { Lake } from '../lake/lake.ts';
 import type { ParquetColumn } from '../lake/parquet/encode.ts';
 import { readParquetColumns } from '../lake/parquet/read.ts';
 import type { ObjectStore } from '../lake/store.ts';
@@ -37,7 +39,9 @@ function texts(column: ParquetColumn | undefined, rowCount: number): TextColumn 
 export async function readGatewayRuns(store: ObjectStore, key: string): Promise<GatewayRuns[]> {
   const bytes = await store.get(key);
   if (bytes === null) throw new SluiceError('ERR_LAKE_FILE_MISSING', `${key} is in the log of the lake and not in its store`);
-  const { rowCount, columns } = await readParquetColumns(bytes, { columns: ['ts', 'gateway', 'device', 'metric', 'tags', 'value', 'text'] });
+  const { rowCount, columns } = await readParquetColumns(bytes, {
+    columns: ['ts', 'gateway', 'device', 'metric', 'tags', 'value', 'text'],
+  });
   const ts = columns.get('ts');
   const value = columns.get('value');
   if (ts?.type !== 'timestamp') throw new SluiceError('ERR_LAKE_SCHEMA', `${key}: column ts is missing`);
@@ -98,4 +102,19 @@ export async function readGatewayRuns(store: ObjectStore, key: string): Promise<
     );
     return { gateway: name, runs };
   });
+}
+
+/**
+ * What a version of `readings` adds to the windows. Compaction and deletion rewrite rows that were consumed when they were
+ * added (design: 4, Windows): a version that removes data brings nothing.
+ */
+export async function readVersionRuns(lake: Lake, actions: ActionSet, breathe: () => Promise<void>): Promise<GatewayRuns[]> {
+  if (actions.removes.some((remove) => remove.dataChange)) return [];
+  const runs: GatewayRuns[] = [];
+  for (const add of actions.adds) {
+    if (!add.dataChange) continue;
+    runs.push(...(await readGatewayRuns(lake.store, `${lake.readings.spec.name}/${add.path}`)));
+    await breathe();
+  }
+  return runs;
 }

@@ -1,0 +1,160 @@
+/**
+ * The tail of the windows and what it stands behind: the committed readings that are not in the served `aggregates`.
+ *
+ * Invariant: the overlay's tail holds exactly the versions (from, served version] of `readings`, and the served files of
+ * `aggregates` exactly those up to `from`, for every persisted definition. `from` is remembered here, not asked of the
+ * table: the table may be further on, by another hub's flush, and a flush from there would write the tail's rows twice.
+ *
+ * A flush that loses its race reads everything anew from the winner's position, up to the newest version of `readings`,
+ * because the winner may have flushed versions that this hub has not taken in. Old tail and old files answer until then.
+ *
+ * Crash: all of it is memory; `reread` is also how a hub starts.
+ *
+ * Bound: a tail that outgrows its state while it is read is flushed on the way. It does not decide when to flush.
+ */
+import assert from 'node:assert/strict';
+import type { Logger } from '../../shared/logging.ts';
+import { isSluiceError } from '../../shared/errors.ts';
+import type { WindowDefinition } from '../../shared/window/definition.ts';
+import type { PartialColumns } from '../../shared/window/partial-columns.ts';
+import type { AppliedVersion } from '../lake/delta-table.ts';
+import type { Lake } from '../lake/lake.ts';
+import { ServedFiles } from '../lake/served-files.ts';
+import type { Flusher } from './flusher.ts';
+import { isFull, type GatewayRuns, type Overlay } from './overlay.ts';
+import { readVersionRuns } from './readings-source.ts';
+import { alignWindows } from './rebuild.ts';
+import type { WindowState } from './window-state.ts';
+
+export interface TailParts {
+  readonly lake: Lake;
+  readonly overlay: Overlay;
+  readonly flusher: Flusher;
+  /** The files of `readings` up to the last version that the overlay has taken in. */
+  readonly readings: ServedFiles;
+  readonly logger: Logger;
+  readonly breathe: () => Promise<void>;
+}
+
+export class Tail {
+  readonly aggregates: ServedFiles;
+  readonly #parts: TailParts;
+  #from = 0;
+  /** Versions of `aggregates` that the table has taken in and answers have not. */
+  #unserved: AppliedVersion[] = [];
+
+  constructor(parts: TailParts) {
+    this.#parts = parts;
+    this.aggregates = new ServedFiles(parts.lake, parts.lake.aggregates);
+    parts.lake.aggregates.onVersion((version) => this.#unserved.push(version));
+  }
+
+  /** The tail holds the versions behind this one. */
+  get from(): number {
+    return this.#from;
+  }
+
+  /**
+   * Appends the tail to `aggregates`.
+   *
+   * @param takeOver as for `reread`, if another hub was first
+   * @returns whether something was appended
+   * @throws SluiceError of the store: nothing has changed
+   */
+  async flush(takeOver: () => void): Promise<boolean> {
+    const { overlay, flusher, readings } = this.#parts;
+    const { definitions } = flusher;
+    const to = readings.version;
+    assert(this.#from <= to, 'the windows are never ahead of the readings that answers see');
+    if (definitions.length === 0) {
+      overlay.clearTail();
+      this.#from = to;
+      return false;
+    }
+    if (this.#from === to) return false;
+    const rowsOf = (definition: WindowDefinition): PartialColumns[] => [overlay.tailRows(this.#indexOf(definition))];
+    const outcome = await flusher.flush(definitions, { from: this.#from, to }, rowsOf);
+    if (outcome.status !== 'committed') {
+      await this.reread(takeOver);
+      return false;
+    }
+    overlay.clearTail();
+    this.#publish(to);
+    return true;
+  }
+
+  /**
+   * Makes the tail anew: the versions of `readings` behind the position that all definitions have in the table.
+   *
+   * @param takeOver called in the step in which tail and files change: takes in all versions that `readings` has
+   */
+  async reread(takeOver: () => void): Promise<void> {
+    const { lake, overlay, flusher, logger } = this.#parts;
+    let isLogLost = false;
+    for (;;) {
+      const from = await alignWindows(lake, flusher, logger, isLogLost);
+      await lake.readings.refresh();
+      const tail = overlay.newState();
+      let start: number | null;
+      try {
+        start = await this.#readInto(tail, from, lake.readings.version);
+      } catch (error) {
+        if (isLogLost || !isSluiceError(error, 'ERR_LAKE_LOG_GAP')) throw error;
+        isLogLost = true;
+        continue;
+      }
+      if (start === null) continue;
+      overlay.swapTail(tail);
+      this.#publish(start);
+      takeOver();
+      return;
+    }
+  }
+
+  /** @returns the position that the tail is behind in the end; null: another hub flushed in between */
+  async #readInto(tail: WindowState, from: number, to: number): Promise<number | null> {
+    const { lake, overlay, flusher, breathe } = this.#parts;
+    let start = from;
+    let hasGivenWay = false;
+    for (let version = from + 1; version <= to; version++) {
+      const runs = await readVersionRuns(lake, await lake.readEntry(lake.readings, version), breathe);
+      for (let error = this.#add(tail, runs); error !== null; error = this.#add(tail, runs)) {
+        if (tail.readingCount > 0) {
+          const rowsOf = (definition: WindowDefinition): PartialColumns[] => [tail.rows(this.#indexOf(definition))];
+          const outcome = await flusher.flush(flusher.definitions, { from: start, to: version - 1 }, rowsOf);
+          if (outcome.status !== 'committed') return null;
+          start = version - 1;
+          tail.clear();
+          overlay.forgetUnused();
+        } else if (!hasGivenWay) {
+          hasGivenWay = true;
+          overlay.giveWay();
+        } else {
+          throw error;
+        }
+      }
+    }
+    return start;
+  }
+
+  /** Adds a version whole or not at all. @returns the error of a state that is full, else null */
+  #add(tail: WindowState, runs: readonly GatewayRuns[]): unknown {
+    try {
+      this.#parts.overlay.addWhole(tail, runs);
+      return null;
+    } catch (error) {
+      if (!isFull(error)) throw error;
+      return error;
+    }
+  }
+
+  #publish(from: number): void {
+    this.#from = from;
+    for (const version of this.#unserved) this.aggregates.apply(version);
+    this.#unserved = [];
+  }
+
+  #indexOf(definition: WindowDefinition): number {
+    return this.#parts.overlay.definitions.indexOf(definition);
+  }
+}
