@@ -165,13 +165,14 @@ describe('a redelivery', () => {
     expect(log.at(-1)).toBe('durable');
   });
 
-  test('of QoS 2 is one by its id alone until the release is durable', () => {
+  test('of QoS 2 is one by id and content until the release is durable, with or without a time of its own', () => {
     const { port, writer, turn, log, send } = setUp();
     send(1, { redelivery: keyOf(5, 2) });
     turn();
     port.answer();
     expect(writer.qos2Open('client', 5)).toBe(true);
-    expect(writer.isRedelivery(keyOf(5, 2, 0), () => {})).toBe(true);
+    expect(writer.isRedelivery(keyOf(5, 2), () => {})).toBe(true);
+    expect(writer.isRedelivery(keyOf(5, 2, 0), () => {})).toBe(false);
     writer.qos2Release('client', 5, () => log.push('released'));
     expect(log).toEqual(['1 stored']);
     turn();
