@@ -1,0 +1,94 @@
+/**
+ * `npm run faults`: real processes, hurt on purpose from a seed, and the ledger's verdict (docs/faults.md).
+ *
+ * Exit 0: no violation, and every negative control was seen to lose. 1: otherwise. 2: wrong usage.
+ */
+import { writeFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { missing } from './needs.ts';
+import { SCENARIOS } from './scenarios/all.ts';
+import type { Scenario } from './scenario.ts';
+import { runTrial } from './trial.ts';
+import { formatTable, verdictOf, type ScenarioVerdict } from './verdict.ts';
+
+const USAGE = `npm run faults [-- options]
+  --scenario NAME   only this one (again for more)
+  --seed N          repeats the faults of a run (default: from the clock, printed)
+  --minutes M       how long each scenario is hurt (default 1)
+  --no-control      without the negative controls
+  --json FILE       writes the verdicts as JSON
+  --quiet           only the table
+  --list            the scenarios`;
+
+function fail(text: string): never {
+  process.stderr.write(`${text}\n${USAGE}\n`);
+  process.exit(2);
+}
+
+function readArguments() {
+  try {
+    return parseArgs({
+      options: {
+        scenario: { type: 'string', multiple: true, default: [] },
+        seed: { type: 'string', default: String(Date.now() % 1_000_000) },
+        minutes: { type: 'string', default: '1' },
+        'no-control': { type: 'boolean', default: false },
+        json: { type: 'string' },
+        quiet: { type: 'boolean', default: false },
+        list: { type: 'boolean', default: false },
+        help: { type: 'boolean', default: false },
+      },
+    }).values;
+  } catch (error) {
+    return fail(error instanceof Error ? error.message : String(error));
+  }
+}
+
+const flags = readArguments();
+const seed = Number(flags.seed);
+const minutes = Number(flags.minutes);
+if (!Number.isInteger(seed) || seed < 0 || seed > 0xffffffff) fail(`--seed ${flags.seed}: expected a whole number below 2^32`);
+if (!Number.isFinite(minutes) || minutes <= 0 || minutes > 1_440) fail(`--minutes ${flags.minutes}: expected minutes, at most 1440`);
+const unknown = flags.scenario.filter((name) => !SCENARIOS.some((scenario) => scenario.name === name));
+if (unknown.length > 0) fail(`no scenario '${unknown.join("', '")}'`);
+if (flags.help) {
+  process.stdout.write(`${USAGE}\n`);
+  process.exit(0);
+}
+if (flags.list) {
+  for (const { name, about, control } of SCENARIOS)
+    process.stdout.write(`${name.padEnd(10)} ${about}${control === null ? '' : `; control: ${control.about}`}\n`);
+  process.exit(0);
+}
+
+const startedMs = performance.now();
+
+async function runScenario(scenario: Scenario): Promise<ScenarioVerdict> {
+  const attempt = async (isControl: boolean): Promise<Awaited<ReturnType<typeof runTrial>>> => {
+    const title = `${scenario.name}${isControl ? ' (control)' : ''}`;
+    const log = (line: string): void => {
+      if (!flags.quiet) process.stdout.write(`${((performance.now() - startedMs) / 1000).toFixed(1).padStart(7)} ${title}: ${line}\n`);
+    };
+    const result = await runTrial({ scenario, isControl, seed, minutes, log });
+    log(JSON.stringify({ faults: result.faults, ...result.figures, recoveryMs: result.recoveryMs, ...result.measures }));
+    return result;
+  };
+  const skipped = missing(scenario.needs);
+  if (skipped !== null) return verdictOf(scenario.name, null, `needs ${skipped}`, null, null);
+  const trial = await attempt(false);
+  if (scenario.control === null || flags['no-control']) return verdictOf(scenario.name, trial, null, null, null);
+  const controlSkipped = missing(scenario.control.needs);
+  if (controlSkipped !== null) return verdictOf(scenario.name, trial, null, null, `needs ${controlSkipped}`);
+  return verdictOf(scenario.name, trial, null, await attempt(true), null);
+}
+
+const verdicts: ScenarioVerdict[] = [];
+for (const scenario of SCENARIOS) {
+  if (flags.scenario.length === 0 || flags.scenario.includes(scenario.name)) verdicts.push(await runScenario(scenario));
+}
+const again = flags.scenario.map((name) => `--scenario ${name} `).join('');
+process.stdout.write(`\n${formatTable(verdicts)}\n\nnpm run faults -- ${again}--seed ${seed} --minutes ${minutes}\n`);
+for (const { scenario, trial } of verdicts)
+  for (const violation of trial?.violations ?? []) process.stdout.write(`${scenario}: ${violation}\n`);
+if (flags.json !== undefined) writeFileSync(flags.json, `${JSON.stringify({ seed, minutes, verdicts }, null, 2)}\n`);
+process.exitCode = verdicts.every(({ ok }) => ok) ? 0 : 1;

@@ -1,0 +1,16 @@
+import type { Need } from './needs.ts';
+import type { Trial } from './trial.ts';
+
+/** One way to hurt the system, and what must still hold. */
+export interface Scenario {
+  readonly name: string;
+  readonly about: string;
+  /** What the machine must offer; without it the scenario is skipped with a message. */
+  readonly needs: readonly Need[];
+  /** Readings may be missing if an exception says so with its reason: the fault destroys what only existed once. */
+  readonly announcedLoss: boolean;
+  /** Starts a system, hurts it until the trial's time is over, and settles it. Asks `trial.isControl` where the control differs. */
+  run(trial: Trial): Promise<void>;
+  /** What is deliberately broken in the negative control; null: there is none. */
+  readonly control: { readonly about: string; readonly needs: readonly Need[] } | null;
+}
