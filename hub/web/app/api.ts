@@ -10,6 +10,9 @@ const TOKEN_KEY = 'sluice-read-token';
 const REQUEST_TIMEOUT_MS = 20_000;
 /** The stream has a heartbeat; a connection that is silent for so long is dead without having said so. */
 const STREAM_SILENCE_MS_MAX = 40_000;
+/** Answered from memory: a hub that takes longer for it is as good as away. */
+const PROBE_TIMEOUT_MS = 8_000;
+const EXCEPTION_ROWS = 100;
 const PAGE_ROWS = 10_000;
 /** 30 days of 1 h windows of 8 lines is one page; more pages than that no chart can show. */
 const PAGES_MAX = 3;
@@ -69,11 +72,11 @@ export class Api {
   }
 
   gateways(): Promise<GatewaysAnswer> {
-    return this.#json('v1/gateways');
+    return this.#json('v1/gateways', {}, AbortSignal.timeout(PROBE_TIMEOUT_MS));
   }
 
-  exceptions(limit: number): Promise<ExceptionsAnswer> {
-    return this.#json('v1/exceptions', { limit: String(limit) });
+  exceptions(): Promise<ExceptionsAnswer> {
+    return this.#json('v1/exceptions', { limit: String(EXCEPTION_ROWS) });
   }
 
   /** All pages, as far as a chart can show them. */
@@ -132,9 +135,14 @@ export class Api {
 
   async #json<T>(path: string, parameters: Parameters = {}, signal?: AbortSignal): Promise<T> {
     const timeout = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
-    const response = await this.#answer(apiPath(path, parameters), signal === undefined ? timeout : AbortSignal.any([signal, timeout]));
-    // The hub and this page are of one build: the shape is not checked again.
-    return (await response.json()) as T;
+    const either = signal === undefined ? timeout : AbortSignal.any([signal, timeout]);
+    const response = await this.#answer(apiPath(path, parameters), either);
+    try {
+      // The hub and this page are of one build: the shape is not checked again.
+      return (await response.json()) as T;
+    } catch (cause) {
+      throw this.#broken(cause);
+    }
   }
 
   async #answer(path: string, signal: AbortSignal): Promise<Response> {
@@ -146,8 +154,7 @@ export class Api {
         headers: this.#token === null ? {} : { authorization: `Bearer ${this.#token}` },
       });
     } catch (cause) {
-      if (signal.aborted && (signal.reason as Error | undefined)?.name === 'AbortError') throw cause;
-      throw this.#failed(new ApiError(0, cause instanceof Error ? cause.message : String(cause)));
+      throw this.#broken(cause);
     }
     if (!response.ok) {
       const problem = (await response.json().catch(() => ({}))) as { detail?: string };
@@ -155,6 +162,12 @@ export class Api {
     }
     this.#onOutcome(null);
     return response;
+  }
+
+  /** @returns what to throw: an aborted request is nobody's fault */
+  #broken(cause: unknown): unknown {
+    if (cause instanceof Error && cause.name === 'AbortError') return cause;
+    return this.#failed(new ApiError(0, cause instanceof Error ? cause.message : String(cause)));
   }
 
   #failed(error: ApiError): ApiError {

@@ -61,8 +61,13 @@ export function firstView(
   return { metric, window: definition.name, rangeMs: wanted.rangeMs ?? defaultRange(definition), device };
 }
 
-/** Of the metrics that are alive the one that most devices have: names of a machine's own metrics come last that way. */
+/** Where several are as good as another: everybody has an idea of it, and it moves. */
+const FAVOURITE = 'temperature';
+
+/** Of the metrics that are alive the one that most devices have: a machine's own metrics come last that way. */
 function liveliest({ metrics }: Catalogue, nowMs: number): MetricEntry | undefined {
   const alive = [...metrics.values()].filter(({ lastMs }) => nowMs - lastMs < 5 * 60_000);
-  return [...(alive.length > 0 ? alive : metrics.values())].sort((a, b) => b.devices.length - a.devices.length)[0];
+  return [...(alive.length > 0 ? alive : metrics.values())].sort(
+    (a, b) => b.devices.length - a.devices.length || Number(b.metric === FAVOURITE) - Number(a.metric === FAVOURITE),
+  )[0];
 }

@@ -7,6 +7,7 @@
 import uPlot from 'uplot';
 import { make } from './dom.ts';
 import { formatTime, formatValue } from './format.ts';
+import type { HubClock } from './hub-clock.ts';
 import { chartColumns, type ChartColumns, type Line } from './lines.ts';
 
 /** With more, bands would cover one another. */
@@ -28,6 +29,8 @@ const COLUMNS_PER_LINE = 4;
 const HEIGHT_WIDE = 300;
 const HEIGHT_NARROW = 230;
 const NARROW_WIDTH = 560;
+/** The least that the time axis shows. */
+const YOUNG_SLOTS = 6;
 /** Points are drawn where they are at least so far apart, in CSS pixels. */
 const POINT_SPACING_MIN = 14;
 
@@ -46,6 +49,7 @@ function translucent(colour: string, alpha: string): string {
 
 export class Chart {
   readonly #host: HTMLElement;
+  readonly #clock: HubClock;
   readonly #readout = make('div', { class: 'readout', hidden: true, 'aria-hidden': 'true' });
   readonly #empty = make('p', { class: 'chart-empty' });
   #plot: uPlot | null = null;
@@ -53,8 +57,9 @@ export class Chart {
   #input: ChartInput | null = null;
   #columns: ChartColumns = { startsSeconds: [], lines: [], openFrom: null, lossy: [] };
 
-  constructor(host: HTMLElement) {
+  constructor(host: HTMLElement, clock: HubClock) {
     this.#host = host;
+    this.#clock = clock;
     host.setAttribute('role', 'img');
     host.append(this.#empty);
     new ResizeObserver(() => this.#resize()).observe(host);
@@ -115,12 +120,12 @@ export class Chart {
     };
     return {
       ...this.#size(),
-      padding: [12, 12, 0, 0],
+      padding: [12, 28, 0, 0],
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
       scales: { x: { time: true, range: (_, min, max) => this.#xRange(min, max) }, y: { range: (_, min, max) => yRange(min, max) } },
       axes: [
-        { ...axis, space: 70, values: timeLabels },
+        { ...axis, size: 30, space: 70, values: timeLabels },
         { ...axis, size: 62, gap: 6, values: (_, ticks) => ticks.map((tick) => formatValue(tick)) },
       ],
       series: [{}, ...colours.flatMap((colour) => lineSeries(colour))],
@@ -139,12 +144,12 @@ export class Chart {
     };
   }
 
-  /** A fleet that has just started gets a chart of ten windows, not a dot at the edge of an hour. */
+  /** A fleet that has just started gets a chart of some windows, not a dot at the edge of an hour. */
   #xRange(min: number, max: number): [number, number] {
     const input = this.#input;
     if (input === null || min === null || max === null) return [min, max];
     const sizeSeconds = input.sizeMs / 1000;
-    return [Math.min(min, max - 10 * sizeSeconds), max + sizeSeconds * 0.5];
+    return [Math.min(min, max - YOUNG_SLOTS * sizeSeconds), max + sizeSeconds * 0.5];
   }
 
   #drawOpenGround(plot: uPlot): void {
@@ -184,7 +189,7 @@ export class Chart {
       this.#readout.hidden = true;
       return;
     }
-    this.#readout.replaceChildren(...readoutLines(input, startSeconds * 1000));
+    this.#readout.replaceChildren(...readoutLines(input, startSeconds * 1000, this.#clock.nowMs()));
     this.#readout.hidden = false;
     const left = plot.cursor.left ?? 0;
     const width = this.#readout.offsetWidth;
@@ -250,8 +255,8 @@ function timeLabels(_: uPlot, ticks: number[], __: number, ___: number, stepSeco
   });
 }
 
-function readoutLines(input: ChartInput, startMs: number): HTMLElement[] {
-  const head = make('p', { class: 'dim' }, `${formatTime(startMs, Date.now())} – ${formatTime(startMs + input.sizeMs, Date.now())}`);
+function readoutLines(input: ChartInput, startMs: number, nowMs: number): HTMLElement[] {
+  const head = make('p', { class: 'dim' }, `${formatTime(startMs, nowMs)} – ${formatTime(startMs + input.sizeMs, nowMs)}`);
   const rows = input.lines.flatMap((line, index) => {
     const point = input.hidden.has(line.key) ? undefined : line.points.find((candidate) => candidate.startMs === startMs);
     if (point === undefined) return [];

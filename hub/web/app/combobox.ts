@@ -16,6 +16,7 @@ export class Combobox {
   readonly #onPick: (value: string) => void;
   #choices: readonly Choice[] = [];
   #shown: readonly Choice[] = [];
+  #isPartial = false;
   #active = -1;
   #value = '';
 
@@ -47,9 +48,13 @@ export class Combobox {
     });
   }
 
-  /** @param value the one that is chosen now */
-  set(choices: readonly Choice[], value: string): void {
+  /**
+   * @param value the one that is chosen now
+   * @param isPartial there are more than these: what is typed is a choice as well
+   */
+  set(choices: readonly Choice[], value: string, isPartial: boolean): void {
     this.#choices = choices;
+    this.#isPartial = isPartial;
     this.#value = value;
     if (document.activeElement !== this.#input) this.#input.value = this.#labelOf(value);
   }
@@ -61,7 +66,12 @@ export class Combobox {
   #open(filter: string): void {
     const wanted = filter.trim().toLowerCase();
     const matching = this.#choices.filter(({ label }) => label.toLowerCase().includes(wanted));
-    this.#shown = matching.slice(0, SHOWN_MAX);
+    const typed = filter.trim();
+    const others =
+      this.#isPartial && typed !== '' && !matching.some(({ value }) => value === typed)
+        ? [{ value: typed, label: typed, note: 'not listed' }]
+        : [];
+    this.#shown = [...matching.slice(0, SHOWN_MAX), ...others];
     this.#active = Math.max(
       0,
       this.#shown.findIndex(({ value }) => value === this.#value),
@@ -74,8 +84,8 @@ export class Combobox {
         make('small', {}, choice.note),
       ),
     );
-    const rest = matching.length - this.#shown.length;
-    const last = rest > 0 ? `${rest} more: type to narrow` : matching.length === 0 ? 'Nothing has this name' : null;
+    const rest = matching.length - SHOWN_MAX;
+    const last = rest > 0 ? `${rest} more: type to narrow` : this.#shown.length === 0 ? 'Nothing has this name' : null;
     this.#list.replaceChildren(...options, ...(last === null ? [] : [make('li', { class: 'more', role: 'presentation' }, last)]));
     this.#list.hidden = false;
     this.#input.setAttribute('aria-expanded', 'true');

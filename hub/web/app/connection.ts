@@ -14,12 +14,12 @@ const WORDS: Readonly<Record<State, string>> = {
 };
 
 export class Connection {
-  readonly #onUnauthorized: (detail: string) => void;
+  readonly #onUnauthorized: (error: ApiError) => void;
   #state: State = 'connecting';
   #isStreaming = false;
   #lastAnswerMs: number | null = null;
 
-  constructor(onUnauthorized: (detail: string) => void) {
+  constructor(onUnauthorized: (error: ApiError) => void) {
     this.#onUnauthorized = onUnauthorized;
   }
 
@@ -32,7 +32,7 @@ export class Connection {
     if (error !== null && error.status === 0) return this.#set('lost');
     if (error !== null && (error.status === 401 || error.status === 403)) {
       this.#set('unauthorized');
-      return this.#onUnauthorized(error.message);
+      return this.#onUnauthorized(error);
     }
     this.#lastAnswerMs = Date.now();
     this.#set(this.#isStreaming ? 'live' : 'polling');

@@ -7,10 +7,12 @@ export interface Attributes {
 }
 
 /** @throws Error if index.html has no such element: page and script are of two builds */
-export function byId<T extends HTMLElement = HTMLElement>(id: string): T {
+export function byId(id: string): HTMLElement;
+export function byId<T extends HTMLElement>(id: string, type: new () => T): T;
+export function byId(id: string, type: new () => HTMLElement = HTMLElement): HTMLElement {
   const element = document.getElementById(id);
-  if (element === null) throw new Error(`the page has no element #${id}`);
-  return element as T;
+  if (element instanceof type) return element;
+  throw new Error(`the page has no ${type.name} #${id}`);
 }
 
 /** @param attributes null and false: without the attribute; true: the empty attribute */
@@ -37,6 +39,8 @@ export interface Cell {
   /** Also the cell's heading where the table is stacked on a phone. */
   readonly label: string;
   readonly number?: boolean;
+  /** Left out where the screen is narrow. */
+  readonly isMinor?: boolean;
   readonly title?: string;
 }
 
@@ -47,8 +51,12 @@ export interface Cell {
  */
 export function tableRow(cells: readonly Cell[]): HTMLTableRowElement {
   const row = make('tr', { role: 'row' });
-  cells.forEach(({ content, label, number, title }, index) => {
-    const attributes = { class: number === true ? 'number' : null, title: title ?? null, 'data-label': label };
+  cells.forEach(({ content, label, number, isMinor, title }, index) => {
+    const attributes = {
+      class: [number === true ? 'number' : '', isMinor === true ? 'minor' : ''].join(' ').trim() || null,
+      title: title ?? null,
+      'data-label': label,
+    };
     const children = Array.isArray(content) ? (content as Child[]) : [content as Child];
     row.append(
       index === 0

@@ -3,7 +3,7 @@ import type { ExceptionsAnswer, ExceptionRow } from './answers.ts';
 import { badge, byId, make, setRows, setText, tableRow } from './dom.ts';
 import { formatCount, formatDuration, formatTime } from './format.ts';
 
-export const EXCEPTIONS_SHOWN = 20;
+const EXCEPTIONS_SHOWN = 20;
 
 const KINDS: Readonly<Record<string, { words: string; tone: 'bad' | 'warn' }>> = {
   gap: { words: 'gap', tone: 'bad' },
@@ -12,14 +12,14 @@ const KINDS: Readonly<Record<string, { words: string; tone: 'bad' | 'warn' }>> =
 };
 const PAYLOAD_CHARACTERS_MAX = 120;
 
-export function showExceptions({ rows, next_cursor }: ExceptionsAnswer): void {
-  const nowMs = Date.now();
+export function showExceptions({ rows, next_cursor }: ExceptionsAnswer, nowMs: number): void {
+  const shown = rows.slice(0, EXCEPTIONS_SHOWN);
   byId('exceptions-scroll').hidden = rows.length === 0;
   byId('exceptions-none').hidden = rows.length > 0;
-  setText(byId('exceptions-note'), next_cursor !== null ? `the newest ${rows.length}` : '');
+  setText(byId('exceptions-note'), next_cursor !== null || shown.length < rows.length ? `the newest ${shown.length}` : '');
   setRows(
     byId('exceptions-rows'),
-    rows.map((row) => exceptionRow(row, nowMs)),
+    shown.map((row) => exceptionRow(row, nowMs)),
   );
 }
 
@@ -37,11 +37,18 @@ function exceptionRow(row: ExceptionRow, nowMs: number): HTMLTableRowElement {
     {
       label: 'Reason',
       content: [
-        make('span', { class: 'reason' }, row.reason.replaceAll('_', ' ')),
+        make('span', { class: 'reason' }, reasonText(row.reason)),
         payload === null ? null : make('small', {}, make('code', { class: 'reason' }, payload)),
       ],
     },
   ]);
+}
+
+/** `decode_syntax: not JSON`: the first word is a name for programs, the rest is for people. */
+function reasonText(reason: string): string {
+  const colon = reason.indexOf(':');
+  const word = colon < 0 ? reason : reason.slice(0, colon);
+  return `${word.replaceAll('_', ' ')}${reason.slice(word.length)}`;
 }
 
 /** The start of what was received, if it is text. */
@@ -51,7 +58,7 @@ function payloadText(base64: string | null): string | null {
     const bytes = Uint8Array.from(atob(base64.slice(0, 2048)), (character) => character.charCodeAt(0));
     const text = new TextDecoder('utf-8').decode(bytes);
     // Control and replacement characters: binary, which helps nobody here.
-    if (/[\u0000-\u0008\u000e-\u001f\ufffd]/.test(text.slice(0, PAYLOAD_CHARACTERS_MAX))) return `${bytes.length} bytes, not text`;
+    if (/(?![\t\r\n])\p{Cc}|\ufffd/u.test(text.slice(0, PAYLOAD_CHARACTERS_MAX))) return `${bytes.length} bytes, not text`;
     return text.length > PAYLOAD_CHARACTERS_MAX ? `${text.slice(0, PAYLOAD_CHARACTERS_MAX)}…` : text;
   } catch {
     return null; // not base64 after all: the reason stands alone

@@ -6,16 +6,21 @@
  * away. It does not draw.
  */
 import type { AggregateRow, ExceptionsAnswer, GatewaysAnswer, SeriesAnswer, WindowDefinition } from './answers.ts';
+import type { HubClock } from './hub-clock.ts';
 import { isNoAnswer, type Api, type Parameters } from './api.ts';
 
 const TICK_MS = 1_000;
 const GATEWAYS_INTERVAL_MS = 3_000;
 const EXCEPTIONS_INTERVAL_MS = 10_000;
-const SERIES_INTERVAL_MS = 10_000;
+const SERIES_INTERVAL_MS_MIN = 10_000;
+const EMPTY_INTERVAL_MS = 2_000;
+/** One a second for as long as a request may take. */
+const EVENTS_KEPT = 20;
 const RETRY_MS_MAX = 10_000;
 /** The stream tells what changed; that a window was closed, or that a row was missed, shows here. */
 const RELOAD_INTERVAL_STREAMING_MS = 30_000;
 const RELOAD_INTERVAL_POLLING_MS = 3_000;
+const STREAM_GRACE_MS = 4_000;
 /** After the hub had no stream for us (too many clients, a proxy that buffers). */
 const STREAM_RETRY_MS = 30_000;
 
@@ -31,6 +36,11 @@ export interface FeedListener {
   tick(): void;
 }
 
+interface Rows {
+  readonly rows: readonly AggregateRow[];
+  readonly waiting_for: readonly string[];
+}
+
 export interface FeedView {
   /** Filter for aggregates and stream. */
   readonly filter: Parameters;
@@ -41,18 +51,19 @@ export interface FeedView {
 export class Feed {
   readonly #api: Api;
   readonly #listener: FeedListener;
-  readonly #exceptionsLimit: number;
+  readonly #clock: HubClock;
   #view = new AbortController();
   #streamGatewaysMs = -Infinity;
   #isStreamOpen = false;
+  #streamTimer: ReturnType<typeof setTimeout> | undefined;
+  /** What the stream told while all rows were being loaded; null: they are not. */
+  #duringLoad: Rows[] | null = null;
   #isPaused = false;
-  /** The hub's clock minus this machine's. */
-  #hubAheadMs: number | null = null;
 
-  constructor(api: Api, listener: FeedListener, exceptionsLimit: number) {
+  constructor(api: Api, listener: FeedListener, clock: HubClock) {
     this.#api = api;
     this.#listener = listener;
-    this.#exceptionsLimit = exceptionsLimit;
+    this.#clock = clock;
   }
 
   start(): void {
@@ -71,7 +82,7 @@ export class Feed {
   watch(view: FeedView): void {
     this.#view.abort();
     this.#view = new AbortController();
-    this.#listener.streaming(false);
+    this.#opened(false);
     const { signal } = this.#view;
     void this.#windowsLoop(view, signal);
     void this.#streamLoop(view, signal);
@@ -92,15 +103,17 @@ export class Feed {
           if (nowMs >= dueMs.gateways && nowMs - this.#streamGatewaysMs > GATEWAYS_INTERVAL_MS) {
             dueMs.gateways = nowMs + GATEWAYS_INTERVAL_MS;
             const answer = await this.#api.gateways();
-            this.#hubAheadMs = Date.parse(answer.time) - Date.now();
+            this.#clock.set(answer.time);
             this.#listener.gateways(answer);
           }
           if (nowMs >= dueMs.series) {
-            this.#listener.series(await this.#api.series());
-            dueMs.series = nowMs + SERIES_INTERVAL_MS;
+            const answer = await this.#api.series();
+            this.#listener.series(answer);
+            // The first reading of a fleet is waited for.
+            dueMs.series = nowMs + (answer.rows.length === 0 ? EMPTY_INTERVAL_MS : seriesIntervalMs(answer.rows.length));
           }
           if (nowMs >= dueMs.exceptions) {
-            this.#listener.exceptions(await this.#api.exceptions(this.#exceptionsLimit));
+            this.#listener.exceptions(await this.#api.exceptions());
             dueMs.exceptions = nowMs + EXCEPTIONS_INTERVAL_MS;
           }
         });
@@ -118,8 +131,14 @@ export class Feed {
     while (!signal.aborted) {
       if (!this.#isIdle()) {
         const isOk = await this.#attempt(async () => {
+          const newer: Rows[] = [];
+          this.#duringLoad = newer;
           const { rows, waitingFor } = await this.#api.aggregates({ ...filter, from }, signal);
-          if (!signal.aborted) this.#listener.windows(rows, waitingFor, true);
+          if (signal.aborted) return;
+          this.#duringLoad = null;
+          this.#listener.windows(rows, waitingFor, true);
+          // The answer may have been on its way while the stream told something newer.
+          for (const event of newer) this.#listener.windows(event.rows, event.waiting_for, false);
         });
         failures = isOk ? 0 : failures + 1;
       }
@@ -156,19 +175,23 @@ export class Feed {
   #opened(isOpen: boolean): void {
     if (isOpen === this.#isStreamOpen) return;
     this.#isStreamOpen = isOpen;
-    this.#listener.streaming(isOpen);
+    clearTimeout(this.#streamTimer);
+    // Another view and the hub's ten minutes end a stream too; the next one follows at once and nobody need know.
+    this.#streamTimer = setTimeout(() => this.#listener.streaming(isOpen), isOpen ? 0 : STREAM_GRACE_MS);
   }
 
   #event(name: string, data: string): void {
     if (name === 'gateways') {
       const answer = JSON.parse(data) as Omit<GatewaysAnswer, 'time'> & { truncated: boolean };
       // A part of the gateways is for the poll to complete; so is the hub's clock, which events do not carry.
-      if (answer.truncated || this.#hubAheadMs === null) return;
+      if (answer.truncated || !this.#clock.isKnown) return;
       this.#streamGatewaysMs = performance.now();
-      this.#listener.gateways({ ...answer, time: new Date(Date.now() + this.#hubAheadMs).toISOString() });
+      this.#listener.gateways({ ...answer, time: new Date(this.#clock.nowMs()).toISOString() });
     } else if (name === 'window') {
-      const { rows, waiting_for } = JSON.parse(data) as { rows: AggregateRow[]; waiting_for: string[] };
-      this.#listener.windows(rows, waiting_for, false);
+      const event = JSON.parse(data) as Rows;
+      this.#duringLoad?.splice(0, this.#duringLoad.length - EVENTS_KEPT + 1);
+      this.#duringLoad?.push(event);
+      this.#listener.windows(event.rows, event.waiting_for, false);
     }
   }
 
@@ -184,21 +207,32 @@ export class Feed {
   }
 }
 
+/** The list is as long as the fleet is large, and changes seldom: 10,000 series are asked for every 100 s. */
+function seriesIntervalMs(rows: number): number {
+  return Math.max(SERIES_INTERVAL_MS_MIN, rows * 10);
+}
+
 function retryMs(failures: number): number {
   const ms = Math.min(RETRY_MS_MAX, 1000 * 2 ** Math.min(failures - 1, 5));
   // Jitter: when a hub comes back, its pages do not come as one.
   return ms * (0.75 + Math.random() / 2);
 }
 
+/** Until the time is over, the signal aborts, or the reader comes back to the page. */
 function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     if (signal?.aborted === true) return resolve();
     const done = (): void => {
       clearTimeout(timer);
       signal?.removeEventListener('abort', done);
+      document.removeEventListener('visibilitychange', onVisibility);
       resolve();
+    };
+    const onVisibility = (): void => {
+      if (!document.hidden) done();
     };
     const timer = setTimeout(done, ms);
     signal?.addEventListener('abort', done);
+    document.addEventListener('visibilitychange', onVisibility);
   });
 }

@@ -59,7 +59,7 @@ export class RowSet {
 
   /** At most LINES_MAX, by device, then tags; names carry as much as tells them apart. */
   lines(): { lines: Line[]; hidden: number } {
-    const entries = [...this.#rows.entries()].map(([key, rows]) => ({ key, rows, row: [...rows.values()][0] as AggregateRow }));
+    const entries = [...this.#rows.entries()].map(([key, rows]) => ({ key, rows, row: [...rows.values()][0] }));
     entries.sort((a, b) => a.key.localeCompare(b.key, 'en', { numeric: true }));
     const severalGateways = new Set(entries.map(({ row }) => row.gateway)).size > 1;
     const lines = entries.slice(0, LINES_MAX).map(({ key, rows, row }) => ({

@@ -4,9 +4,10 @@ import { catalogueOf, EMPTY_CATALOGUE, firstView } from './catalogue.ts';
 import { Connection } from './connection.ts';
 import { wireCopyButtons } from './copy-buttons.ts';
 import { byId, setText } from './dom.ts';
-import { EXCEPTIONS_SHOWN, showExceptions } from './exception-table.ts';
+import { showExceptions } from './exception-table.ts';
 import { Feed } from './feed.ts';
 import { showGateways } from './gateway-table.ts';
+import { HubClock } from './hub-clock.ts';
 import { MetricPanel } from './metric-panel.ts';
 import { SameOverHttp } from './same-over-http.ts';
 import { Tiles } from './tiles.ts';
@@ -19,7 +20,8 @@ class Page {
   readonly #api: Api;
   readonly #tokens: TokenDialog;
   readonly #feed: Feed;
-  readonly #panel = new MetricPanel((view) => this.#show(view, true));
+  readonly #clock = new HubClock();
+  readonly #panel = new MetricPanel(this.#clock, (view) => this.#show(view, true));
   readonly #same: SameOverHttp;
   readonly #tiles = new Tiles();
   #definitions: readonly WindowDefinition[] = [];
@@ -28,11 +30,12 @@ class Page {
   #hasGateways = false;
 
   constructor() {
-    this.#connection = new Connection((detail) => this.#askToken(detail));
+    this.#connection = new Connection((error) => this.#askToken(error));
     this.#api = new Api((error: ApiError | null) => this.#connection.outcome(error));
     this.#same = new SameOverHttp(this.#api);
     this.#tokens = new TokenDialog((token) => {
       this.#api.setToken(token);
+      this.#same.refresh();
       this.#feed.resume();
     });
     this.#feed = new Feed(
@@ -44,8 +47,8 @@ class Page {
         },
         gateways: (answer) => this.#showFleet(answer),
         exceptions: (answer) => {
-          showExceptions(answer);
-          this.#tiles.showExceptions(answer);
+          showExceptions(answer, this.#clock.nowMs());
+          this.#tiles.showExceptions(answer, this.#clock.nowMs());
         },
         series: (answer) => {
           this.#catalogue = catalogueOf(answer);
@@ -56,7 +59,7 @@ class Page {
         streaming: (isStreaming) => this.#connection.streaming(isStreaming),
         tick: () => this.#tiles.tick(),
       },
-      EXCEPTIONS_SHOWN,
+      this.#clock,
     );
   }
 
@@ -66,12 +69,13 @@ class Page {
     this.#feed.start();
   }
 
-  #askToken(detail: string): void {
+  #askToken({ status, message }: ApiError): void {
     if (this.#tokens.isOpen) return;
     this.#feed.pause();
     const hadToken = this.#api.hasToken;
     this.#api.setToken(null);
-    this.#tokens.ask(hadToken ? detail : null);
+    // 403: the hub's words say what else is wrong (a gateway's token, another name than localhost).
+    this.#tokens.ask(status === 403 ? message : hadToken ? 'The hub does not know this token.' : null);
   }
 
   #showFleet(answer: GatewaysAnswer): void {
@@ -86,7 +90,7 @@ class Page {
     byId('empty').hidden = !isEmpty;
     if (isEmpty) this.#showEmpty();
     if (this.#view !== null) return;
-    const view = firstView(this.#catalogue, this.#definitions, readView(location.hash), Date.now());
+    const view = firstView(this.#catalogue, this.#definitions, readView(location.hash), this.#clock.nowMs());
     if (view !== null) this.#show(view, false);
   }
 
@@ -104,7 +108,7 @@ class Page {
     const wanted = readView(location.hash);
     // The link that skips to the content changes the address as well.
     if (wanted.metric === undefined) return;
-    const view = firstView(this.#catalogue, this.#definitions, wanted, Date.now());
+    const view = firstView(this.#catalogue, this.#definitions, wanted, this.#clock.nowMs());
     if (view !== null) this.#show(view, false);
   }
 

@@ -5,6 +5,7 @@ import { BANDS_MAX, Chart, lineColour } from './chart.ts';
 import { Combobox } from './combobox.ts';
 import { byId, make, setText } from './dom.ts';
 import { formatDuration, formatValue, formatWindowSize, plural } from './format.ts';
+import type { HubClock } from './hub-clock.ts';
 import { RowSet, type Line } from './lines.ts';
 import { defaultRange, LINES_MAX, rangesOf, type View } from './view.ts';
 import { showWindows } from './window-table.ts';
@@ -14,7 +15,8 @@ const FIRST_DEVICES = '\u0000';
 
 export class MetricPanel {
   readonly #onView: (view: View) => void;
-  readonly #chart = new Chart(byId('chart'));
+  readonly #clock: HubClock;
+  readonly #chart: Chart;
   readonly #metrics: Combobox;
   readonly #devices: Combobox;
   readonly #rows = new RowSet();
@@ -27,7 +29,9 @@ export class MetricPanel {
   #isDrawing = false;
 
   /** @param onView the reader has chosen another view */
-  constructor(onView: (view: View) => void) {
+  constructor(clock: HubClock, onView: (view: View) => void) {
+    this.#clock = clock;
+    this.#chart = new Chart(byId('chart'), clock);
     this.#onView = onView;
     this.#metrics = new Combobox(byId('metric-picker'), 'metric-input', 'Metric', 'Type to search', (metric) =>
       this.#choose({ metric, device: null }),
@@ -35,7 +39,7 @@ export class MetricPanel {
     this.#devices = new Combobox(byId('device-picker'), 'device-input', 'Devices', 'Type to search', (device) =>
       this.#choose({ device: device === FIRST_DEVICES ? null : device }),
     );
-    byId<HTMLSelectElement>('range-choice').addEventListener('change', (event) =>
+    byId('range-choice', HTMLSelectElement).addEventListener('change', (event) =>
       this.#choose({ rangeMs: Number((event.target as HTMLSelectElement).value) }),
     );
   }
@@ -65,7 +69,7 @@ export class MetricPanel {
     if (this.#view === null) return;
     if (isWhole) this.#rows.clear();
     this.#rows.merge(rows);
-    this.#rows.dropBefore(Date.now() - this.#view.rangeMs - this.#definition(this.#view).size_ms);
+    this.#rows.dropBefore(this.#clock.nowMs() - this.#view.rangeMs - this.#definition(this.#view).size_ms);
     this.#waitingFor = waitingFor;
     this.#isLoaded ||= isWhole;
     this.#drawSoon();
@@ -86,21 +90,26 @@ export class MetricPanel {
   }
 
   #showPickers(view: View): void {
+    const isPartial = this.#catalogue?.isPartial ?? false;
+    const more = isPartial ? ' or more' : '';
     const metrics = [...(this.#catalogue?.metrics.values() ?? [])];
-    const choices = metrics.map(({ metric, devices }) => ({
-      value: metric,
-      label: metric,
-      note: plural(devices.length, 'device', 'devices'),
-    }));
-    this.#metrics.set(choices, view.metric);
+    this.#metrics.set(
+      metrics.map(({ metric, devices }) => ({
+        value: metric,
+        label: metric,
+        note: `${plural(devices.length, 'device', 'devices')}${more}`,
+      })),
+      view.metric,
+      isPartial,
+    );
     const devices = this.#catalogue?.metrics.get(view.metric)?.devices ?? [];
-    const first = {
-      value: FIRST_DEVICES,
-      label: devices.length > LINES_MAX ? `First ${LINES_MAX} of ${devices.length}` : 'All of them',
-      note: '',
-    };
-    this.#devices.set([first, ...devices.map((device) => ({ value: device, label: device, note: '' }))], view.device ?? FIRST_DEVICES);
-    byId('device-picker').hidden = this.#definition(view).by !== 'series';
+    const firstLabel = devices.length > LINES_MAX ? `First ${LINES_MAX} of ${devices.length}${more}` : `All ${devices.length}`;
+    this.#devices.set(
+      [{ value: FIRST_DEVICES, label: firstLabel, note: '' }, ...devices.map((device) => ({ value: device, label: device, note: '' }))],
+      view.device ?? FIRST_DEVICES,
+      isPartial,
+    );
+    byId('device-picker').hidden = this.#definition(view).by !== 'series' || (devices.length < 2 && view.device === null);
   }
 
   #showChoices(view: View): void {
@@ -125,7 +134,7 @@ export class MetricPanel {
     const ranges = [...new Set([...rangesOf(this.#definition(view)), view.rangeMs])].sort((a, b) => a - b);
     byId('range-choice').replaceChildren(
       ...ranges.map((rangeMs) =>
-        make('option', { value: String(rangeMs), selected: rangeMs === view.rangeMs }, `Last ${rangeWords(rangeMs)}`),
+        make('option', { value: String(rangeMs), selected: rangeMs === view.rangeMs }, `Last ${rangeWords(rangeMs).replace(/^1 /, '')}`),
       ),
     );
   }
@@ -158,7 +167,7 @@ export class MetricPanel {
     this.#showLegend(lines, hidden);
     setText(byId('metric-heading'), view.metric);
     this.#showNow(shown);
-    showWindows({ lines: shown, sizeMs: definition.size_ms, waitingFor: this.#waitingFor });
+    showWindows({ lines: shown, sizeMs: definition.size_ms, waitingFor: this.#waitingFor, nowMs: this.#clock.nowMs() });
   }
 
   #showNow(shown: readonly Line[]): void {

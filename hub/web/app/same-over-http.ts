@@ -19,7 +19,7 @@ export class SameOverHttp {
   show(parameters: Parameters): void {
     this.#parameters = parameters;
     byId('api-panel').hidden = false;
-    const csv = byId<HTMLAnchorElement>('csv-link');
+    const csv = byId('csv-link', HTMLAnchorElement);
     csv.href = this.#csvPath();
     csv.download = this.#fileName();
     const url = new URL(apiPath('v1/aggregates', parameters), location.href);
@@ -27,6 +27,11 @@ export class SameOverHttp {
     // In single quotes nothing means anything to a shell but the quote itself.
     setText(byId('curl-line'), `curl -s${token} '${url.origin}${url.pathname}${decodeQuery(url.search).replaceAll("'", "'\\''")}'`);
     byId('api-links').hidden = this.#api.hasToken;
+  }
+
+  /** A token was set: the command line has to send it as well. */
+  refresh(): void {
+    if (!byId('api-panel').hidden) this.show(this.#parameters);
   }
 
   #csvPath(): string {

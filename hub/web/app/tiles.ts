@@ -3,24 +3,27 @@ import type { ExceptionsAnswer, GatewaysAnswer } from './answers.ts';
 import { byId, setText } from './dom.ts';
 import { formatBytes, formatCount, formatDuration } from './format.ts';
 
-interface Sample {
+/** A commit: its time by the hub's clock, and what had been committed with it. */
+interface Commit {
   readonly atMs: number;
-  readonly committed: number;
+  readonly total: number;
 }
 
-/** Commits come in lumps of some seconds: a rate over less jumps up and down. */
+/** Commits come in lumps: the rate is taken from commit to commit, over some of them. */
 const RATE_SPAN_MS = 20_000;
+/** Without a commit for so long nothing flows. */
+const IDLE_MS = 90_000;
 const DAY_MS = 86_400_000;
 
 export class Tiles {
-  #samples: Sample[] = [];
-  #commit: { readonly ageMs: number; readonly atMs: number } | null = null;
+  #commits: Commit[] = [];
+  #age: { readonly ms: number; readonly atMs: number } | null = null;
 
   showHub({ time, hub }: GatewaysAnswer): void {
     const hubMs = Date.parse(time);
-    this.#sample({ atMs: hubMs, committed: hub.readings_committed });
-    this.#commit = hub.last_commit === null ? null : { ageMs: hubMs - Date.parse(hub.last_commit), atMs: performance.now() };
-    const rate = this.#rate();
+    this.#age = hub.last_commit === null ? null : { ms: hubMs - Date.parse(hub.last_commit), atMs: performance.now() };
+    if (hub.last_commit !== null) this.#sample({ atMs: Date.parse(hub.last_commit), total: hub.readings_committed });
+    const rate = hub.last_commit === null || hubMs - Date.parse(hub.last_commit) > IDLE_MS ? 0 : this.#rate();
     setText(byId('tile-rate'), rate === null ? '…' : formatCount(rate));
     setText(byId('tile-pending'), formatCount(hub.pending_readings));
     const note = hub.uplinks_paused ? 'readings; gateways are held back' : `readings, ${formatBytes(hub.pending_bytes)}`;
@@ -31,8 +34,8 @@ export class Tiles {
     this.tick();
   }
 
-  showExceptions({ rows, next_cursor }: ExceptionsAnswer): void {
-    const recent = rows.filter(({ ingested_at }) => Date.parse(ingested_at) > Date.now() - DAY_MS).length;
+  showExceptions({ rows, next_cursor }: ExceptionsAnswer, nowMs: number): void {
+    const recent = rows.filter(({ ingested_at }) => Date.parse(ingested_at) > nowMs - DAY_MS).length;
     const tile = byId('tile-exceptions');
     setText(tile, `${formatCount(recent)}${recent === rows.length && next_cursor !== null ? ' or more' : ''}`);
     tile.className = recent > 0 ? 'warn' : '';
@@ -40,22 +43,23 @@ export class Tiles {
 
   /** The age grows between two answers as well. */
   tick(): void {
-    const ageMs = this.#commit === null ? null : Math.max(0, this.#commit.ageMs + performance.now() - this.#commit.atMs);
+    const ageMs = this.#age === null ? null : Math.max(0, this.#age.ms + performance.now() - this.#age.atMs);
     setText(byId('tile-commit'), ageMs === null ? 'none yet' : formatDuration(ageMs));
     byId('tile-commit-note').hidden = ageMs === null;
   }
 
-  #sample(sample: Sample): void {
-    const newest = this.#samples.at(-1);
+  #sample(commit: Commit): void {
+    const newest = this.#commits.at(-1);
+    if (newest?.atMs === commit.atMs) return;
     // The hub has started anew and counts from zero, or its clock was set back.
-    if (newest !== undefined && (newest.committed > sample.committed || newest.atMs > sample.atMs)) this.#samples = [];
-    this.#samples.push(sample);
-    while (this.#samples.length > 2 && (this.#samples[1]?.atMs ?? 0) <= sample.atMs - RATE_SPAN_MS) this.#samples.shift();
+    if (newest !== undefined && (newest.total > commit.total || newest.atMs > commit.atMs)) this.#commits = [];
+    this.#commits.push(commit);
+    while (this.#commits.length > 2 && (this.#commits[1]?.atMs ?? 0) <= commit.atMs - RATE_SPAN_MS) this.#commits.shift();
   }
 
   #rate(): number | null {
-    const [oldest, newest] = [this.#samples[0], this.#samples.at(-1)];
-    if (oldest === undefined || newest === undefined || newest.atMs - oldest.atMs < 1000) return null;
-    return ((newest.committed - oldest.committed) * 1000) / (newest.atMs - oldest.atMs);
+    const [oldest, newest] = [this.#commits[0], this.#commits.at(-1)];
+    if (oldest === undefined || newest === undefined || newest === oldest) return null;
+    return ((newest.total - oldest.total) * 1000) / (newest.atMs - oldest.atMs);
   }
 }

@@ -2,13 +2,13 @@
 import { byId, setText } from './dom.ts';
 
 export class TokenDialog {
-  readonly #dialog = byId<HTMLDialogElement>('token-dialog');
-  readonly #input = byId<HTMLInputElement>('token-input');
+  readonly #dialog = byId('token-dialog', HTMLDialogElement);
+  readonly #input = byId('token-input', HTMLInputElement);
   readonly #error = byId('token-error');
 
   /** @param onToken gets what was typed; the dialog is closed by then */
   constructor(onToken: (token: string) => void) {
-    byId<HTMLFormElement>('token-form').addEventListener('submit', (event) => {
+    byId('token-form', HTMLFormElement).addEventListener('submit', (event) => {
       event.preventDefault();
       const token = this.#input.value.trim();
       if (token === '') return;

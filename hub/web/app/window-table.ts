@@ -4,19 +4,20 @@ import { formatCount, formatTime, formatValue } from './format.ts';
 import { newestWindows, type Line, type WindowSummary } from './lines.ts';
 
 const WINDOWS_SHOWN = 6;
+/** Every window waits for a commit or two; past this somebody may want to know for whom. */
+const OVERDUE_MS = 20_000;
 
 export interface WindowTableInput {
   readonly lines: readonly Line[];
   readonly sizeMs: number;
   /** Gateways that hold windows open. */
   readonly waitingFor: readonly string[];
+  readonly nowMs: number;
 }
 
-export function showWindows({ lines, sizeMs, waitingFor }: WindowTableInput): void {
-  const nowMs = Date.now();
+export function showWindows({ lines, sizeMs, waitingFor, nowMs }: WindowTableInput): void {
   const windows = newestWindows(lines, WINDOWS_SHOWN);
-  // A window whose time is not over waits for the time, not for a gateway.
-  const overdue = windows.filter(({ status, startMs }) => status === 'provisional' && startMs + sizeMs <= nowMs);
+  const overdue = windows.filter(({ status, startMs }) => status === 'provisional' && startMs + sizeMs + OVERDUE_MS <= nowMs);
   const waiting = byId('windows-waiting');
   waiting.hidden = overdue.length === 0 || waitingFor.length === 0;
   setText(waiting, `Waiting for ${namesOf(waitingFor)}: older readings may still come from there.`);
@@ -33,7 +34,7 @@ function namesOf(gateways: readonly string[]): string {
 
 function statusCell({ status, startMs, complete }: WindowSummary, sizeMs: number, waitingFor: readonly string[], nowMs: number): Node[] {
   if (status !== 'provisional') {
-    return [badge(status, complete ? 'good' : 'bad'), ...(complete ? [] : [make('small', { class: 'bad' }, 'readings missing')])];
+    return [badge(status, complete ? 'good' : 'bad'), ...(complete ? [] : [make('span', { class: 'why bad' }, 'readings missing')])];
   }
   const isRunning = startMs + sizeMs > nowMs;
   const why = isRunning
@@ -41,7 +42,7 @@ function statusCell({ status, startMs, complete }: WindowSummary, sizeMs: number
     : waitingFor.length > 0
       ? `waiting for ${waitingFor.slice(0, 2).join(', ')}`
       : 'waiting for the gateways';
-  return [badge('provisional', isRunning ? 'plain' : 'warn'), make('small', {}, why)];
+  return [badge('provisional', startMs + sizeMs + OVERDUE_MS <= nowMs ? 'warn' : 'plain'), make('span', { class: 'why' }, why)];
 }
 
 function windowRow(window: WindowSummary, sizeMs: number, waitingFor: readonly string[], nowMs: number): HTMLTableRowElement {
@@ -50,8 +51,8 @@ function windowRow(window: WindowSummary, sizeMs: number, waitingFor: readonly s
     { label: 'Status', content: statusCell(window, sizeMs, waitingFor, nowMs) },
     { label: 'Readings', number: true, content: formatCount(window.count) },
     { label: 'Mean', number: true, content: formatValue(window.mean) },
-    { label: 'Min', number: true, content: formatValue(window.min) },
-    { label: 'Max', number: true, content: formatValue(window.max) },
+    { label: 'Min', number: true, isMinor: true, content: formatValue(window.min) },
+    { label: 'Max', number: true, isMinor: true, content: formatValue(window.max) },
     { label: 'Missing', number: true, content: window.lost === 0 ? '0' : make('b', { class: 'bad' }, formatCount(window.lost)) },
   ]);
 }
