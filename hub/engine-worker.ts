@@ -9,6 +9,7 @@ import { Engine } from './engine.ts';
 import type { AggregateFilter, EngineSettings, TableName, TableRange } from './engine-api.ts';
 import type { EngineMethod, EngineReply, EngineRequest } from './engine-client.ts';
 import { Lake } from './lake/lake.ts';
+import { LocalStore } from './lake/local-store.ts';
 
 /** Positions are coalesced for so long: a commit moves a thousand lanes at once, submissions come by the thousand. */
 const PENDING_REPORT_MS = 20;
@@ -34,7 +35,8 @@ let pendingReport: NodeJS.Timeout | null = null;
 let pendingBytes = 0;
 
 try {
-  const lake = await Lake.open(settings.lakeDir, systemClock, settings.hubInstance, logger);
+  const store = await LocalStore.open(settings.lakeDir);
+  const lake = await Lake.open(store, settings.lakeDir, { clock: systemClock, hubId: settings.hubInstance, logger });
   const engine = await Engine.open(settings, lake, systemClock, logger, {
     committed: (positions) => reply({ kind: 'committed', positions }),
     pending(bytes) {

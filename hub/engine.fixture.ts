@@ -13,6 +13,7 @@ import { groupKeyText, partialRows, type PartialColumns } from '../shared/window
 import { Engine } from './engine.ts';
 import type { AggregateCapture, EngineSettings, SubmittedBatch } from './engine-api.ts';
 import { Lake } from './lake/lake.ts';
+import { LocalStore } from './lake/local-store.ts';
 import { readParquetRows } from './lake/parquet/read.ts';
 import { readFileSync } from 'node:fs';
 
@@ -52,7 +53,7 @@ export interface TestHub {
 export async function startHub(lakeDir: string, changes: Partial<EngineSettings> = {}, clock: Clock = systemClock): Promise<TestHub> {
   const settings = engineSettings(lakeDir, changes);
   const logger = createLogger('test', 'silent');
-  const lake = await Lake.open(lakeDir, clock, settings.hubInstance, logger);
+  const lake = await Lake.open(await LocalStore.open(lakeDir), lakeDir, { clock, hubId: settings.hubInstance, logger });
   const committed = new Map<string, number>();
   const fatal: Error[] = [];
   const waiters = new Set<() => void>();

@@ -92,7 +92,7 @@ export class Engine {
   #isTurnQueued = false;
   #isFatal = false;
   #stopTick: () => void = () => undefined;
-  #sliceStartMs = performance.now();
+  #sliceStartMs = 0;
   #nextCommitMs = 0;
   #nextFollowMs = 0;
   #nextFlushMs = 0;
@@ -476,9 +476,9 @@ export class Engine {
   }
 
   async #breathe(): Promise<void> {
-    if (performance.now() - this.#sliceStartMs < SLICE_MS) return;
+    if (this.#nowMs() - this.#sliceStartMs < SLICE_MS) return;
     await new Promise((resolve) => setImmediate(resolve));
-    this.#sliceStartMs = performance.now();
+    this.#sliceStartMs = this.#nowMs();
   }
 
   // --- windows -----------------------------------------------------------------------------------------------------

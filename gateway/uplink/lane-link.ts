@@ -33,7 +33,23 @@ export interface LinkClosed {
   readonly openMs: number;
 }
 
+/** The network as an argument: answers a socket that is connecting. */
+export type OpenSocket = (address: HubAddress) => WebSocket;
+
+export function openWebSocket(address: HubAddress): WebSocket {
+  return new WebSocket(address.url, [UPLINK_SUBPROTOCOL], {
+    headers: { authorization: `Bearer ${address.token}` },
+    // Batches are compressed already.
+    perMessageDeflate: false,
+    maxPayload: HUB_FRAME_BYTES_MAX,
+    followRedirects: false,
+    ...(address.ca === null ? {} : { ca: address.ca }),
+    ...(needsMask(address.url) ? {} : { generateMask: (mask: Buffer) => mask.fill(0) }),
+  });
+}
+
 export interface LaneLinkOptions {
+  readonly openSocket: OpenSocket;
   readonly address: HubAddress;
   readonly hello: Hello;
   readonly claim: LaneClaim;
@@ -83,15 +99,7 @@ export class LaneLink {
     this.#options = options;
     this.#heardUs = clock.monotonicUs();
     this.#sender = new LaneSender(options.claim, options.paced, settings, clock.monotonicUs());
-    this.#socket = new WebSocket(address.url, [UPLINK_SUBPROTOCOL], {
-      headers: { authorization: `Bearer ${address.token}` },
-      // Batches are compressed already.
-      perMessageDeflate: false,
-      maxPayload: HUB_FRAME_BYTES_MAX,
-      followRedirects: false,
-      ...(address.ca === null ? {} : { ca: address.ca }),
-      ...(needsMask(address.url) ? {} : { generateMask: (mask: Buffer) => mask.fill(0) }),
-    });
+    this.#socket = options.openSocket(address);
     this.#listen();
     this.#arm();
   }

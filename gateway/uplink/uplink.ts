@@ -23,7 +23,7 @@ import { WIRE_VERSION } from '../../shared/batch/batch.ts';
 import type { UplinkJournal } from '../journal/journal-api.ts';
 import { Backoff } from './backoff.ts';
 import { hubAddress, type HubAddress } from './hub-address.ts';
-import { LaneLink, type LinkClosed } from './lane-link.ts';
+import { LaneLink, openWebSocket, type LinkClosed, type OpenSocket } from './lane-link.ts';
 import { uplinkSettingsSchema, type UplinkSettings } from './settings.ts';
 import { laneState, type UplinkState } from './uplink-state.ts';
 
@@ -41,6 +41,8 @@ export interface UplinkOptions {
   readonly settings?: Partial<UplinkSettings>;
   /** Whether the gateway's wall clock is known to be right. Default: it is. */
   readonly clockState?: () => ClockState;
+  /** Default: a WebSocket of this machine. */
+  readonly openSocket?: OpenSocket;
 }
 
 interface Lane {
@@ -298,6 +300,7 @@ export class Uplink {
       clock: this.#clockState(),
     };
     lane.link = new LaneLink({
+      openSocket: this.#options.openSocket ?? openWebSocket,
       address: this.#address,
       hello,
       claim,

@@ -244,7 +244,7 @@ export class UplinkServer implements ConnectionHost {
       if (socket.destroyed) return;
       if (this.#stopping) throw new SluiceError('ERR_HTTP_UNAVAILABLE', 'the hub is stopping');
       socket.off('error', onError);
-      this.#webSockets.handleUpgrade(request, socket, head, (webSocket) => this.#accept(webSocket, token));
+      this.#webSockets.handleUpgrade(request, socket, head, (webSocket) => this.accept(webSocket, token));
     } catch (error) {
       this.#upgradesRefused++;
       if (!(error instanceof SluiceError)) this.logger.error({ error: errorMessage(error) }, 'an uplink upgrade failed');
@@ -274,7 +274,8 @@ export class UplinkServer implements ConnectionHost {
     }
   }
 
-  #accept(webSocket: WebSocket, token: TokenRecord & { gateway: string }): void {
+  /** Takes an open WebSocket of a gateway whose token has been verified. */
+  accept(webSocket: WebSocket, token: { readonly id: string; readonly gateway: string }): void {
     const connection = new UplinkConnection(webSocket, token.gateway, token.id, this);
     let ofGateway = 0;
     for (const other of this.#connections) if (other.gateway === token.gateway) ofGateway++;

@@ -7,7 +7,6 @@ import type { Logger } from '../../shared/logging.ts';
 import type { ActionSet, AddFile } from './delta-actions.ts';
 import { cleanLog, vacuum } from './delta-maintenance.ts';
 import { DeltaTable } from './delta-table.ts';
-import { LocalStore } from './local-store.ts';
 import { readParquetColumns } from './parquet/read.ts';
 import type { ObjectStore } from './store.ts';
 import { AGGREGATES, EXCEPTIONS, PROGRESS, READINGS } from './tables.ts';
@@ -17,6 +16,15 @@ const PROGRESS_FILES_READ_MAX = 500;
 
 /** A definition that was switched off, say, may come back within this time without being computed anew. */
 const CONSUMER_SILENT_MS_MAX = 30 * 86_400_000;
+
+export interface LakeOptions {
+  readonly clock: Clock;
+  /** Stands in commits, for people. */
+  readonly hubId: string;
+  readonly logger: Logger;
+  /** Names of data files and commits; default: random. */
+  readonly uuid?: () => string;
+}
 
 export interface AcceptedWatermark {
   readonly gateway: string;
@@ -38,12 +46,14 @@ export class Lake {
     [this.readings, this.exceptions, this.aggregates, this.progress] = tables;
   }
 
-  /** @throws SluiceError ERR_STORE_*, ERR_LAKE_* */
-  static async open(directory: string, clock: Clock, hubId: string, logger: Logger): Promise<Lake> {
-    const store = await LocalStore.open(directory);
-    const options = { clock, hubId, warn: (message: string) => logger.warn(message) };
+  /**
+   * @param root where the store's objects lie as files, if they do: only `localPath` needs it
+   * @throws SluiceError ERR_STORE_*, ERR_LAKE_*
+   */
+  static async open(store: ObjectStore, root: string, { clock, hubId, logger, uuid }: LakeOptions): Promise<Lake> {
+    const options = { clock, hubId, warn: (message: string) => logger.warn(message), ...(uuid === undefined ? {} : { uuid }) };
     const open = (spec: typeof READINGS): Promise<DeltaTable> => DeltaTable.open(store, spec.name, spec, options);
-    return new Lake(directory, store, [await open(READINGS), await open(EXCEPTIONS), await open(AGGREGATES), await open(PROGRESS)]);
+    return new Lake(root, store, [await open(READINGS), await open(EXCEPTIONS), await open(AGGREGATES), await open(PROGRESS)]);
   }
 
   /** Where a data file of a table lies on this machine, for programs that read files (DuckDB). */
