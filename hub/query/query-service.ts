@@ -40,7 +40,8 @@ export class QueryService {
     const workerData: QuerySettings = { ...settings, lakeDir: path.resolve(settings.lakeDir) };
     const worker = new Worker(workerUrl(import.meta.url, './query-worker'), { workerData });
     await new Promise<void>((resolve, reject) => {
-      worker.once('online', resolve);
+      // DuckDB is open: a thread that is ended while it opens takes the process with it.
+      worker.once('message', () => resolve());
       worker.once('error', reject);
     });
     return new QueryService(engine, worker);

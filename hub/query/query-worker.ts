@@ -106,3 +106,4 @@ async function answer({ id, task }: QueryRequest): Promise<QueryReply> {
 port.on('message', (request: QueryRequest) => {
   void answer(request).then((reply) => port.postMessage(reply));
 });
+port.postMessage('open');
