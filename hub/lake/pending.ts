@@ -31,6 +31,8 @@ interface PendingLane {
   committed: number;
   group: PendingBatch[];
   waiting: PendingBatch[];
+  /** The group, counted from 1, that begins with this lane. */
+  turn: number;
 }
 
 export interface GroupLane {
@@ -47,6 +49,7 @@ export class PendingLanes {
   #bytes = 0;
   #readings = 0;
   #groupBatches = 0;
+  #turn = 0;
   #waitingReadings = 0;
   #waitingBatches = 0;
   #oldestWaitingUs: number | null = null;
@@ -102,14 +105,26 @@ export class PendingLanes {
     if (this.#oldestWaitingUs === null || batch.receivedUs < this.#oldestWaitingUs) this.#oldestWaitingUs = batch.receivedUs;
   }
 
-  /** Moves waiting batches into the group, lanes in turn, until a limit is reached (each lane at least one batch). */
+  /**
+   * Moves waiting batches into the group, lanes in turn, until a limit is reached: at most one batch above it. Lanes that
+   * the limit left out are the first of the next group.
+   */
   takeGroup(limits: { readonly readingsMax: number; readonly bytesMax: number }): void {
     assert(!this.hasGroup, 'one group at a time');
     let readings = 0;
     let bytes = 0;
-    for (let progress = true; progress && readings < limits.readingsMax && bytes < limits.bytesMax; ) {
+    const waiting = [...this.#lanes.values()].filter((lane) => lane.waiting.length > 0);
+    const first = waiting.findIndex((lane) => lane.turn === this.#turn);
+    const inTurn = first < 0 ? waiting : [...waiting.slice(first), ...waiting.slice(0, first)];
+    this.#turn++;
+    for (let progress = true; progress;) {
       progress = false;
-      for (const lane of this.#lanes.values()) {
+      for (const lane of inTurn) {
+        if (readings >= limits.readingsMax || bytes >= limits.bytesMax) {
+          lane.turn = this.#turn;
+          progress = false;
+          break;
+        }
         const batch = lane.waiting.shift();
         if (batch === undefined) continue;
         lane.group.push(batch);
@@ -150,7 +165,7 @@ export class PendingLanes {
     const appId = laneAppId(key);
     let lane = this.#lanes.get(appId);
     if (lane === undefined) {
-      lane = { key, committed, group: [], waiting: [] };
+      lane = { key, committed, group: [], waiting: [], turn: 0 };
       this.#lanes.set(appId, lane);
       return { fromGroup: 0, fromWaiting: 0 };
     }

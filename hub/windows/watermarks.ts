@@ -1,18 +1,21 @@
 /**
  * Watermarks: up to when each gateway asserts that what it had is committed.
  *
- * A claim counts once all positions that it depends on are committed; only the newest such claim of a gateway matters, so
- * a gateway's waiting claims are few and bounded. Accepted watermarks never go back. Nothing that a device says gets here.
+ * A claim counts once all positions that it depends on are committed; only the newest such claim of a gateway matters.
+ * Waiting claims are bounded by keeping fewer of them, evenly over their time: a lake that stands still for long makes a
+ * watermark coarser and never starves it. Accepted watermarks never go back. Nothing that a device says gets here.
  * In memory; what was accepted goes to the table `progress` with every flush, and comes back from there at start.
  */
 import { laneAppId, type WatermarkClaim } from '../../shared/uplink.ts';
 
-/** Heartbeats come every second and commits at most a minute apart: the oldest waiting claim is given up beyond this. */
+/** Heartbeats come every second and commits at most a minute apart. */
 const WAITING_CLAIMS_MAX = 128;
 
 interface GatewayWatermark {
   acceptedUs: number | null;
   waiting: WatermarkClaim[];
+  /** Claims closer together than this are not all kept. */
+  spacingUs: number;
   lastSeenUs: number;
 }
 
@@ -28,7 +31,7 @@ export class Watermarks {
   #of(gateway: string, nowUs: number): GatewayWatermark {
     let state = this.#gateways.get(gateway);
     if (state === undefined) {
-      state = { acceptedUs: null, waiting: [], lastSeenUs: nowUs };
+      state = { acceptedUs: null, waiting: [], spacingUs: 0, lastSeenUs: nowUs };
       this.#gateways.set(gateway, state);
     }
     return state;
@@ -47,10 +50,17 @@ export class Watermarks {
 
   claim(gateway: string, claim: WatermarkClaim, nowUs: number, committed: (appId: string) => number): void {
     this.seen(gateway, nowUs);
-    const { waiting } = this.#of(gateway, nowUs);
-    waiting.push(claim);
-    if (waiting.length > WAITING_CLAIMS_MAX) waiting.shift();
+    const state = this.#of(gateway, nowUs);
+    const { waiting } = state;
+    // The newest claim takes the place of the one before it while that is close to its own predecessor.
+    const isClose = waiting.length > 1 && (waiting.at(-1)?.us ?? 0) - (waiting.at(-2)?.us ?? 0) < state.spacingUs;
+    if (isClose) waiting[waiting.length - 1] = claim;
+    else waiting.push(claim);
     this.accept(gateway, committed);
+    if (state.waiting.length <= WAITING_CLAIMS_MAX) return;
+    const spanUs = claim.us - (state.waiting[0]?.us ?? claim.us);
+    state.spacingUs = (2 * spanUs) / WAITING_CLAIMS_MAX;
+    state.waiting = state.waiting.filter((_, index) => index % 2 === 0);
   }
 
   /** Some lane of the gateway moved: accepts the newest claim whose positions are committed. */
@@ -63,6 +73,7 @@ export class Watermarks {
       if (!covered) continue;
       state.acceptedUs = Math.max(state.acceptedUs ?? 0, claim.us - this.#allowedLatenessUs);
       state.waiting.splice(0, index + 1);
+      if (state.waiting.length === 0) state.spacingUs = 0;
       return;
     }
   }
