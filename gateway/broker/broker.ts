@@ -7,6 +7,7 @@
 import type { EventEmitter } from 'node:events';
 import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
+import { createRequire } from 'node:module';
 import { createServer as createTcpServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { createServer as createTlsServer } from 'node:tls';
@@ -67,6 +68,15 @@ const EARLY_PACKETS_MAX = 1_000;
 const ACK_TURNS = 10;
 const QOS2_IN_FLIGHT_MAX = 4_096;
 
+/**
+ * aedes' codec makes 65,536 buffers of two bytes at the first packet it writes, 8 MB, to save allocating one for each ack:
+ * most acks are DirectIntake's.
+ */
+function dropNumberCache(): void {
+  const codec = createRequire(import.meta.resolve('aedes'))('mqtt-packet') as { writeToStream: { cacheNumbers: boolean } };
+  codec.writeToStream.cacheNumbers = false;
+}
+
 function refuseConnect(returnCode: number, code: 'ERR_BROKER_UNAUTHORIZED' | 'ERR_BROKER_MALFORMED', message: string): AuthenticateError {
   return Object.assign(new SluiceError(code, message), { returnCode });
 }
@@ -125,6 +135,7 @@ class MqttBroker implements Broker {
 
   async start(): Promise<void> {
     const { config, access, journal } = this.#options;
+    dropNumberCache();
     await this.#aedes.listen();
     const { persistence } = this.#aedes as unknown as { persistence: MemoryPersistence };
     const sessions = boundPersistence(persistence, journal, (packet) => this.#redelivered.has(packet), this.#sessions);

@@ -19,6 +19,8 @@ export const PAGE_BYTES = 1024;
 const WAL_PAGES_MAX = 4096;
 const WAL_PAGES_MIN = 64;
 const WAL_SHARE = 1 / 16;
+/** What is written is read once, soon, and never again; better-sqlite3 would take 16 MB for it. */
+const CACHE_KIBIBYTES = 4096;
 /** Above this a full check would make start-up grow with the backlog; rows and batches have checksums of their own. */
 const QUICK_CHECK_BYTES_MAX = 32 * 1024 * 1024;
 
@@ -94,6 +96,7 @@ export function connect(path: string, options: ConnectOptions): Connection {
     db.pragma('synchronous = FULL');
     const walPages = Math.max(WAL_PAGES_MIN, Math.min(WAL_PAGES_MAX, Math.floor(options.pagesMax * WAL_SHARE)));
     db.pragma(`wal_autocheckpoint = ${walPages}`);
+    db.pragma(`cache_size = -${CACHE_KIBIBYTES}`);
     // A WAL that one huge transaction made larger is cut back to twice its usual size.
     db.pragma(`journal_size_limit = ${2 * walPages * PAGE_BYTES}`);
     db.pragma(`max_page_count = ${options.pagesMax}`);

@@ -45,6 +45,8 @@ export interface JournalClientOptions extends Partial<StorageOptions>, Partial<O
 }
 
 export const SEAL_INTERVAL_MS = 2_000;
+/** Columns live outside the heap of the journal's thread: it needs little for new objects, and by default takes 48. */
+const WORKER_YOUNG_MB = 6;
 
 interface Transport {
   post(request: JournalRequest, transfer: readonly ArrayBuffer[]): void;
@@ -256,7 +258,11 @@ function definedOnly<T extends object>(options: T): T {
 
 function workerTransport(options: JournalClientOptions, receive: (reply: JournalReply) => void, fail: (error: Error) => void): Transport {
   const workerOptions: WorkerOptions = { ...storageOptions(options), stamp: stampOf(options.clock) };
-  const worker = new Worker(workerUrl(import.meta.url, './journal-worker'), { workerData: workerOptions, name: 'journal' });
+  const worker = new Worker(workerUrl(import.meta.url, './journal-worker'), {
+    workerData: workerOptions,
+    name: 'journal',
+    resourceLimits: { maxYoungGenerationSizeMb: WORKER_YOUNG_MB },
+  });
   let ending = false;
   worker.on('message', receive);
   worker.on('error', (error: unknown) => fail(error instanceof Error ? error : new Error(errorMessage(error))));
