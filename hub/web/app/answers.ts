@@ -17,6 +17,8 @@ export interface AggregateRow {
   readonly revision: number;
   readonly late: number;
   readonly lost: number;
+  /** `lost` is a guess: some exception overlaps the window whose series, count or share of it is not known. */
+  readonly lost_is_estimate: boolean;
   readonly complete: boolean;
 }
 

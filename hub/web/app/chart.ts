@@ -6,7 +6,7 @@
  */
 import uPlot from 'uplot';
 import { make } from './dom.ts';
-import { formatTime, formatValue } from './format.ts';
+import { formatCount, formatLost, formatTime, formatValue } from './format.ts';
 import type { HubClock } from './hub-clock.ts';
 import { chartColumns, type ChartColumns, type Line } from './lines.ts';
 
@@ -112,6 +112,7 @@ export class Chart {
   #options(input: ChartInput, visible: readonly Line[]): uPlot.Options {
     const colours = visible.map((line) => lineColour(input.lines.indexOf(line)));
     const withBands = visible.length <= BANDS_MAX;
+    const isNarrow = this.#size().width < NARROW_WIDTH;
     const axis = {
       stroke: cssColour('--dim'),
       grid: { stroke: cssColour('--line'), width: 1 },
@@ -125,8 +126,8 @@ export class Chart {
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
       scales: { x: { time: true, range: (_, min, max) => this.#xRange(min, max) }, y: { range: (_, min, max) => yRange(min, max) } },
       axes: [
-        { ...axis, size: 30, space: 70, values: timeLabels },
-        { ...axis, size: 62, gap: 6, values: (_, ticks) => ticks.map((tick) => formatValue(tick)) },
+        { ...axis, size: 30, space: isNarrow ? 55 : 70, values: timeLabels },
+        { ...axis, size: isNarrow ? 50 : 62, gap: 6, values: (_, ticks) => ticks.map((tick) => formatValue(tick)) },
       ],
       series: [{}, ...colours.flatMap((colour) => lineSeries(colour))],
       bands: withBands
@@ -272,15 +273,16 @@ function readoutLines(input: ChartInput, startMs: number, nowMs: number): HTMLEl
         'p',
         { class: 'dim' },
         make('span', {}, `${formatValue(only.min)} … ${formatValue(only.max)}`),
-        make('span', {}, `${only.count} readings`),
+        make('span', {}, `${formatCount(only.count)} readings`),
       ),
     );
   }
   const lost = rows.reduce((sum, { point }) => sum + point.lost, 0);
+  const lostIsEstimate = rows.some(({ point }) => point.lostIsEstimate);
   const isOpen = rows.some(({ point }) => point.status === 'provisional');
   const notes = [
     ...(isOpen ? ['provisional'] : rows.some(({ point }) => point.status === 'revised') ? ['revised'] : []),
-    ...(lost > 0 ? [`${lost} missing`] : []),
+    ...(lost > 0 || lostIsEstimate ? [`missing: ${formatLost(lost, lostIsEstimate)}`] : []),
   ];
   if (notes.length > 0) elements.push(make('p', { class: lost > 0 ? 'bad' : 'dim' }, notes.join(' · ')));
   return elements;

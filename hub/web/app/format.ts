@@ -53,6 +53,12 @@ export function formatWindowSize(ms: number): string {
   return ms % 1000 === 0 ? `${ms / 1000} s` : `${ms} ms`;
 }
 
+/** How many readings a window misses, as far as that is known. */
+export function formatLost(lost: number, isEstimate: boolean): string {
+  if (!isEstimate) return formatCount(lost);
+  return lost === 0 ? 'unknown' : `about ${formatCount(lost)}`;
+}
+
 export function plural(count: number, one: string, many: string): string {
   return `${formatCount(count)} ${count === 1 ? one : many}`;
 }

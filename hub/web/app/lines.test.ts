@@ -22,6 +22,7 @@ function row(slot: number, mean: number | null, changes: Partial<AggregateRow> =
     revision: 0,
     late: 0,
     lost: 0,
+    lost_is_estimate: false,
     complete: true,
     ...changes,
   };
@@ -104,7 +105,7 @@ describe('the newest windows', () => {
       row(0, 5, { device: 'e', count: 10, status: 'provisional', lost: 2, complete: false }),
     );
     expect(newestWindows(lines, 6)).toEqual([
-      { startMs: START_MS, status: 'provisional', count: 40, mean: 2, min: 0, max: 6, lost: 2, complete: false },
+      { startMs: START_MS, status: 'provisional', count: 40, mean: 2, min: 0, max: 6, lost: 2, lostIsEstimate: false, complete: false },
     ]);
   });
 

@@ -10,6 +10,7 @@ export interface LinePoint {
   readonly max: number | null;
   readonly status: WindowStatus;
   readonly lost: number;
+  readonly lostIsEstimate: boolean;
   readonly complete: boolean;
 }
 
@@ -77,8 +78,8 @@ function labelOf(row: AggregateRow, withGateway: boolean): string {
   return [withGateway ? `${row.gateway ?? ''} / ${row.device}` : row.device, ...(tags === '' ? [] : [tags])].join(' · ');
 }
 
-function pointOf(startMs: number, { count, mean, min, max, status, lost, complete }: AggregateRow): LinePoint {
-  return { startMs, count, mean, min, max, status, lost, complete };
+function pointOf(startMs: number, { count, mean, min, max, status, lost, lost_is_estimate, complete }: AggregateRow): LinePoint {
+  return { startMs, count, mean, min, max, status, lost, lostIsEstimate: lost_is_estimate, complete };
 }
 
 /** Aligned columns: one common time axis without holes, so that a window without readings is a gap in the line. */
@@ -153,6 +154,7 @@ export interface WindowSummary {
   readonly min: number | null;
   readonly max: number | null;
   readonly lost: number;
+  readonly lostIsEstimate: boolean;
   readonly complete: boolean;
 }
 
@@ -195,6 +197,7 @@ function summaryOf(startMs: number, points: readonly LinePoint[]): WindowSummary
       points.map(({ max }) => max),
     ),
     lost: points.reduce((sum, point) => sum + point.lost, 0),
+    lostIsEstimate: points.some(({ lostIsEstimate }) => lostIsEstimate),
     complete: points.every(({ complete }) => complete),
   };
 }

@@ -1,6 +1,6 @@
 /** The newest windows of the chosen metric: status in words, and the numbers behind the picture. */
 import { badge, byId, make, setRows, setText, tableRow } from './dom.ts';
-import { formatCount, formatTime, formatValue } from './format.ts';
+import { formatCount, formatLost, formatTime, formatValue } from './format.ts';
 import { newestWindows, type Line, type WindowSummary } from './lines.ts';
 
 const WINDOWS_SHOWN = 6;
@@ -32,10 +32,16 @@ function namesOf(gateways: readonly string[]): string {
   return gateways.length > 3 ? `${shown} and ${gateways.length - 3} more gateways` : `gateway${gateways.length === 1 ? '' : 's'} ${shown}`;
 }
 
-function statusCell({ status, startMs, complete }: WindowSummary, sizeMs: number, waitingFor: readonly string[], nowMs: number): Node[] {
-  if (status !== 'provisional') {
-    return [badge(status, complete ? 'good' : 'bad'), ...(complete ? [] : [make('span', { class: 'why bad' }, 'readings missing')])];
-  }
+function closedCell({ status, lost, lostIsEstimate, complete }: WindowSummary): Node[] {
+  if (complete) return [badge(status, 'good')];
+  const isUnknown = lost === 0;
+  const words = isUnknown ? 'may miss readings' : `misses ${formatLost(lost, lostIsEstimate)}`;
+  return [badge(status, isUnknown ? 'warn' : 'bad'), make('span', { class: isUnknown ? 'why' : 'why bad' }, words)];
+}
+
+function statusCell(window: WindowSummary, sizeMs: number, waitingFor: readonly string[], nowMs: number): Node[] {
+  const { status, startMs } = window;
+  if (status !== 'provisional') return closedCell(window);
   const isRunning = startMs + sizeMs > nowMs;
   const why = isRunning
     ? 'still running'
@@ -43,6 +49,11 @@ function statusCell({ status, startMs, complete }: WindowSummary, sizeMs: number
       ? `waiting for ${waitingFor.slice(0, 2).join(', ')}`
       : 'waiting for the gateways';
   return [badge('provisional', startMs + sizeMs + OVERDUE_MS <= nowMs ? 'warn' : 'plain'), make('span', { class: 'why' }, why)];
+}
+
+function lostCell({ lost, lostIsEstimate }: WindowSummary): Node | string {
+  const text = formatLost(lost, lostIsEstimate);
+  return lost === 0 ? text : make('b', { class: 'bad' }, text);
 }
 
 function windowRow(window: WindowSummary, sizeMs: number, waitingFor: readonly string[], nowMs: number): HTMLTableRowElement {
@@ -53,6 +64,6 @@ function windowRow(window: WindowSummary, sizeMs: number, waitingFor: readonly s
     { label: 'Mean', number: true, content: formatValue(window.mean) },
     { label: 'Min', number: true, isMinor: true, content: formatValue(window.min) },
     { label: 'Max', number: true, isMinor: true, content: formatValue(window.max) },
-    { label: 'Missing', number: true, content: window.lost === 0 ? '0' : make('b', { class: 'bad' }, formatCount(window.lost)) },
+    { label: 'Missing', number: true, isMinor: true, content: lostCell(window) },
   ]);
 }
