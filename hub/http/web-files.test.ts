@@ -51,7 +51,7 @@ test('nothing but the files of the page can be had', async () => {
     '/copy-assets.js',
     '/missing.js',
     '/..%2fapp.js',
-   
+
     '/.hidden.js',
     '/app.js/',
     '/app.js%00',

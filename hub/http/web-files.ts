@@ -23,8 +23,8 @@ const TYPES: Readonly<Record<string, string>> = {
   webmanifest: 'application/manifest+json',
 };
 
-/** The build's own script lies beside what it has copied. */
-const NOT_SERVED = new Set(['copy-assets.js']);
+/** The page's one script, bundled: the build's own scripts and tests lie beside it. */
+const SCRIPT = 'app.js';
 const FILE_BYTES_MAX = 4_000_000;
 
 const PAGE_HEADERS = {
@@ -59,7 +59,7 @@ class WebFiles {
   /** null: there is no such file. */
   async answer(c: Context<HubEnv>, name: string): Promise<Response | null> {
     const type = TYPES[name.slice(name.lastIndexOf('.') + 1)];
-    if (type === undefined || NOT_SERVED.has(name)) return null;
+    if (type === undefined || (name.endsWith('.js') && name !== SCRIPT)) return null;
     const file = await this.#read(name);
     if (file === null) return null;
     const headers = { ...PAGE_HEADERS, etag: file.etag };
