@@ -1,5 +1,12 @@
-/** A TCP link that a test can cut, or leave half-open: packets vanish and nobody is told. */
+/**
+ * A TCP link that a test can hurt: cut it, tear it in the middle of what is sent, leave it half-open (packets vanish and nobody
+ * is told), slow it down, lose what comes back, and deliver a second time what was sent.
+ */
 import { connect, createServer, type Server, type Socket } from 'node:net';
+
+/** What is kept of a connection for a second delivery; a longer connection is not delivered twice. */
+const RECORD_BYTES_MAX = 4 * 1024 * 1024;
+const TEAR_AFTER_BYTES_MAX = 2_000;
 
 export class Link {
   readonly port: number;
@@ -7,10 +14,17 @@ export class Link {
   #sockets = new Set<Socket>();
   #silent = false;
   #refusing = false;
+  #isDeaf = false;
+  #bytesPerSecond = Infinity;
+  #tearAfterBytes = Infinity;
+  readonly #targetPort: number;
+  /** Of the newest connection. */
+  #record: { chunks: Buffer[]; bytes: number } = { chunks: [], bytes: 0 };
 
-  private constructor(server: Server, port: number) {
+  private constructor(server: Server, port: number, targetPort: number) {
     this.#server = server;
     this.port = port;
+    this.#targetPort = targetPort;
   }
 
   static async to(targetPort: number): Promise<Link> {
@@ -18,24 +32,31 @@ export class Link {
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     const address = server.address();
     if (address === null || typeof address === 'string') throw new Error('no TCP address');
-    const link = new Link(server, address.port);
-    server.on('connection', (near) => link.#join(near, targetPort));
+    const link = new Link(server, address.port, targetPort);
+    server.on('connection', (near) => link.#join(near));
     return link;
   }
 
-  #join(near: Socket, targetPort: number): void {
+  #join(near: Socket): void {
     if (this.#refusing) {
       near.destroy();
       return;
     }
-    const far = connect(targetPort, '127.0.0.1');
+    const far = connect(this.#targetPort, '127.0.0.1');
+    const record = { chunks: [] as Buffer[], bytes: 0 };
+    this.#record = record;
     for (const [from, to] of [
       [near, far],
       [far, near],
     ] as const) {
       this.#sockets.add(from);
       from.on('data', (chunk) => {
-        if (!this.#silent) to.write(chunk);
+        if (this.#silent || (this.#isDeaf && from === far)) return;
+        if (from === near && record.bytes <= RECORD_BYTES_MAX) {
+          record.chunks.push(chunk);
+          record.bytes += chunk.length;
+        }
+        this.#pass(chunk, from, to);
       });
       from.on('error', () => undefined); // a cut link has errors; the ends are what is under test
       from.on('close', () => {
@@ -43,6 +64,20 @@ export class Link {
         if (!this.#silent) to.destroy();
       });
     }
+  }
+
+  #pass(chunk: Buffer, from: Socket, to: Socket): void {
+    this.#tearAfterBytes -= chunk.length;
+    if (this.#tearAfterBytes < 0) {
+      to.write(chunk.subarray(0, chunk.length + this.#tearAfterBytes));
+      this.#tearAfterBytes = Infinity;
+      for (const socket of this.#sockets) socket.end(() => socket.destroy());
+      return;
+    }
+    to.write(chunk);
+    if (this.#bytesPerSecond === Infinity) return;
+    from.pause();
+    setTimeout(() => from.resume(), (chunk.length / this.#bytesPerSecond) * 1000);
   }
 
   /** Resets every connection and refuses new ones. */
@@ -56,11 +91,41 @@ export class Link {
     this.#silent = true;
   }
 
+  /** What the target answers vanishes; what is sent to it arrives. */
+  loseAnswers(): void {
+    this.#isDeaf = true;
+  }
+
+  slow(bytesPerSecond: number): void {
+    this.#bytesPerSecond = bytesPerSecond;
+  }
+
+  /** Ends all connections after a part of what is sent next: somewhere inside a message. @param share 0 to 1 */
+  tear(share: number): void {
+    this.#tearAfterBytes = Math.floor(share * TEAR_AFTER_BYTES_MAX);
+  }
+
+  /** Sends what the newest connection sent so far once more, byte by byte the same, on a connection of its own. @returns bytes */
+  deliverAgain(): number {
+    const { chunks, bytes } = this.#record;
+    if (bytes === 0 || bytes > RECORD_BYTES_MAX) return 0;
+    const again = connect(this.#targetPort, '127.0.0.1');
+    this.#sockets.add(again);
+    again.on('error', () => undefined); // refused is one of the right answers
+    again.on('close', () => this.#sockets.delete(again));
+    again.resume();
+    for (const chunk of chunks) again.write(chunk);
+    return bytes;
+  }
+
   /** New connections work again; silent ones stay dead, as after a NAT forgot them. */
   heal(): void {
     this.#refusing = false;
-    if (!this.#silent) return;
+    this.#bytesPerSecond = Infinity;
+    this.#tearAfterBytes = Infinity;
+    if (!this.#silent && !this.#isDeaf) return;
     this.#silent = false;
+    this.#isDeaf = false;
     for (const socket of this.#sockets) {
       socket.removeAllListeners('data');
       socket.resume();

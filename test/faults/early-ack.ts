@@ -34,13 +34,13 @@ class PacketCutter {
       let headBytes = 1;
       for (let shift = 0; ; shift += 7, headBytes++) {
         if (this.#rest.length <= headBytes) return packets;
-        const byte = this.#rest[headBytes] as number;
+        const byte = this.#rest[headBytes];
         length |= (byte & 0x7f) << shift;
         if (byte < 0x80) break;
       }
       headBytes++;
       if (this.#rest.length < headBytes + length) return packets;
-      const first = this.#rest[0] as number;
+      const first = this.#rest[0];
       const bytes = this.#rest.subarray(0, headBytes + length);
       packets.push({ type: first >> 4, qos: (first >> 1) & 3, body: bytes.subarray(headBytes), bytes });
       this.#rest = this.#rest.subarray(headBytes + length);

@@ -3,9 +3,13 @@
  *
  * Exit 0: no violation, and every negative control was seen to lose. 1: otherwise. 2: wrong usage.
  */
-import { writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { missing } from './needs.ts';
+import { isInOwnNamespace, NAMESPACE_ENV } from './packet-filter.ts';
 import { SCENARIOS } from './scenarios/all.ts';
 import type { Scenario } from './scenario.ts';
 import { runTrial } from './trial.ts';
@@ -82,13 +86,46 @@ async function runScenario(scenario: Scenario): Promise<ScenarioVerdict> {
   return verdictOf(scenario.name, trial, null, await attempt(true), null);
 }
 
+/** The same command for one scenario, in a network namespace in which there is nobody else. */
+async function runInNamespace(scenario: Scenario): Promise<ScenarioVerdict> {
+  const directory = mkdtempSync(path.join(tmpdir(), 'sluice-faults-'));
+  const json = path.join(directory, 'verdict.json');
+  try {
+    const again = [
+      process.argv[1],
+      '--scenario',
+      scenario.name,
+      '--seed',
+      String(seed),
+      '--minutes',
+      String(minutes),
+      '--json',
+      json,
+    ];
+    for (const flag of ['quiet', 'no-control'] as const) if (flags[flag]) again.push(`--${flag}`);
+    const child = spawn('unshare', ['--net', 'sh', '-c', 'ip link set lo up && exec "$@"', 'sh', process.execPath, ...again], {
+      stdio: ['ignore', 'inherit', 'inherit'],
+      env: { ...process.env, [NAMESPACE_ENV]: '1' },
+    });
+    await new Promise((resolve) => child.once('close', resolve));
+    const { verdicts } = JSON.parse(readFileSync(json, 'utf8')) as { verdicts: readonly [ScenarioVerdict] };
+    return verdicts[0];
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
 const verdicts: ScenarioVerdict[] = [];
 for (const scenario of SCENARIOS) {
-  if (flags.scenario.length === 0 || flags.scenario.includes(scenario.name)) verdicts.push(await runScenario(scenario));
+  if (flags.scenario.length > 0 && !flags.scenario.includes(scenario.name)) continue;
+  const isApart = scenario.wantsNamespace === true && !isInOwnNamespace() && missing(['network namespaces with nftables']) === null;
+  verdicts.push(await (isApart ? runInNamespace(scenario) : runScenario(scenario)));
 }
-const again = flags.scenario.map((name) => `--scenario ${name} `).join('');
-process.stdout.write(`\n${formatTable(verdicts)}\n\nnpm run faults -- ${again}--seed ${seed} --minutes ${minutes}\n`);
-for (const { scenario, trial } of verdicts)
-  for (const violation of trial?.violations ?? []) process.stdout.write(`${scenario}: ${violation}\n`);
+if (!isInOwnNamespace()) {
+  const again = flags.scenario.map((name) => `--scenario ${name} `).join('');
+  process.stdout.write(`\n${formatTable(verdicts)}\n\nnpm run faults -- ${again}--seed ${seed} --minutes ${minutes}\n`);
+  for (const { scenario, trial } of verdicts)
+    for (const violation of trial?.violations ?? []) process.stdout.write(`${scenario}: ${violation}\n`);
+}
 if (flags.json !== undefined) writeFileSync(flags.json, `${JSON.stringify({ seed, minutes, verdicts }, null, 2)}\n`);
 process.exitCode = verdicts.every(({ ok }) => ok) ? 0 : 1;

@@ -25,7 +25,7 @@ export class SeededRandom {
   }
 
   pick<T>(choices: readonly T[]): T {
-    return choices[this.index(choices.length)] as T;
+    return choices[this.index(choices.length)];
   }
 }
 
@@ -45,6 +45,6 @@ export class Rounds<T> {
 
   next(): T {
     if (this.#left.length === 0) this.#left = [...this.#choices];
-    return this.#left.splice(this.#random.index(this.#left.length), 1)[0] as T;
+    return this.#left.splice(this.#random.index(this.#left.length), 1)[0];
   }
 }

@@ -7,6 +7,8 @@ export interface Scenario {
   readonly about: string;
   /** What the machine must offer; without it the scenario is skipped with a message. */
   readonly needs: readonly Need[];
+  /** Runs in a network namespace of its own where the machine lets us have one. */
+  readonly wantsNamespace?: boolean;
   /** Readings may be missing if an exception says so with its reason: the fault destroys what only existed once. */
   readonly announcedLoss: boolean;
   /** Starts a system, hurts it until the trial's time is over, and settles it. Asks `trial.isControl` where the control differs. */

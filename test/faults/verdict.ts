@@ -70,12 +70,12 @@ function row(verdict: ScenarioVerdict): string[] {
 
 export function formatTable(verdicts: readonly ScenarioVerdict[]): string {
   const lines = [[...HEADINGS], ...verdicts.map(row)];
-  const widths = HEADINGS.map((_, column) => Math.max(...lines.map((cells) => (cells[column] as string).length)));
+  const widths = HEADINGS.map((_, column) => Math.max(...lines.map((cells) => cells[column].length)));
   const isNumber = (column: number): boolean => column > 0 && column < 8;
   return lines
     .map((cells) =>
       cells
-        .map((cell, column) => (isNumber(column) ? cell.padStart(widths[column] as number) : cell.padEnd(widths[column] as number)))
+        .map((cell, column) => (isNumber(column) ? cell.padStart(widths[column]) : cell.padEnd(widths[column])))
         .join('  ')
         .trimEnd(),
     )
