@@ -18,7 +18,7 @@ const RELIEF_RATIO = 0.95;
 const EVICTIONS_PER_STEP_MAX = 64;
 
 export interface DiskUse {
-  /** Pages in use and WAL. */
+  /** Pages in use, and the WAL up to its usual size. */
   readonly usedBytes: number;
   /** What may be used at most, less if the disk has less. */
   readonly allowedBytes: number;

@@ -81,6 +81,11 @@ export interface ConnectOptions {
   readonly check: boolean;
 }
 
+/** Pages after which the WAL is folded into the database and written from its start again. */
+export function walPagesUsual(pagesMax: number): number {
+  return Math.max(WAL_PAGES_MIN, Math.min(WAL_PAGES_MAX, Math.floor(pagesMax * WAL_SHARE)));
+}
+
 /**
  * Opens and migrates. Creates the file if there is none.
  *
@@ -94,7 +99,7 @@ export function connect(path: string, options: ConnectOptions): Connection {
     if (db.pragma('journal_mode = WAL', { simple: true }) !== 'wal')
       throw new SluiceError('ERR_JOURNAL_UNAVAILABLE', `${path}: no write-ahead log here`);
     db.pragma('synchronous = FULL');
-    const walPages = Math.max(WAL_PAGES_MIN, Math.min(WAL_PAGES_MAX, Math.floor(options.pagesMax * WAL_SHARE)));
+    const walPages = walPagesUsual(options.pagesMax);
     db.pragma(`wal_autocheckpoint = ${walPages}`);
     db.pragma(`cache_size = -${CACHE_KIBIBYTES}`);
     // A WAL that one huge transaction made larger is cut back to twice its usual size.
@@ -113,7 +118,7 @@ export function connect(path: string, options: ConnectOptions): Connection {
     }
     for (let next = version; next < SCHEMA_VERSION; next++) {
       db.transaction(() => {
-        db.exec(MIGRATIONS[next] as string);
+        db.exec(MIGRATIONS[next]);
         db.prepare("INSERT OR REPLACE INTO meta (key, value) VALUES ('schema', ?)").run(String(next + 1));
         db.pragma(`user_version = ${next + 1}`);
       })();

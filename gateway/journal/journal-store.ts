@@ -14,7 +14,7 @@ import type { Clock } from '../../shared/clock.ts';
 import { SluiceError } from '../../shared/errors.ts';
 import { EVENT_TIME_MIN_US, type Series } from '../../shared/reading.ts';
 import { diskUse, freeBytes, walBytes, type DiskUse } from './buffer-bound.ts';
-import { asSluiceError, connect, failureKind, PAGE_BYTES, usedBytes, type Connection } from './database.ts';
+import { asSluiceError, connect, failureKind, PAGE_BYTES, usedBytes, walPagesUsual, type Connection } from './database.ts';
 import { insertException } from './pending-exceptions.ts';
 import { DATABASE_NAME } from './salvage.ts';
 import { prepareStatements, type OpeningRow, type Statements } from './statements.ts';
@@ -188,8 +188,13 @@ export class JournalStore {
     this.#olderSeries.clear();
   }
 
+  /**
+   * The WAL counts up to its usual size. Offering rewrites the rows of batches, megabytes at once; what that adds is in the
+   * database as well and is cut off by the next commits: no reading is to be evicted for it.
+   */
   diskUse(): DiskUse {
-    const used = { database: usedBytes(this.ready()), wal: this.walBytes(), file: statSync(this.#path).size };
+    const wal = Math.min(this.walBytes(), walPagesUsual(this.#pagesMax) * PAGE_BYTES);
+    const used = { database: usedBytes(this.ready()), wal, file: statSync(this.#path).size };
     return diskUse(used, freeBytes(this.#options.directory), this.#options.bufferBytesMax, this.#options.freeBytesMin);
   }
 

@@ -239,6 +239,23 @@ describe('the bound', () => {
     expect(journal.stats().losses).toMatchObject([{ reason: 'buffer_full', readings: lost }]);
   });
 
+  test('is not reached by offering what is there: what the WAL holds twice is no reason to evict', () => {
+    const clock = new ManualClock(START_US);
+    const journal = openJournal(temporaryDirectory(), { clock, bufferBytesMax: 1024 * 1024 });
+    let written = 0;
+    while (journal.stats().usedBytes < 0.9 * 1024 * 1024) {
+      clock.advance(SECOND_US);
+      journal.commit(groupOf([Array.from({ length: 1000 }, () => ({ series: 0, value: 1 / (written++ + 3) }))], clock.monotonicUs()));
+      journal.tick();
+    }
+    expect(journal.stats().losses).toEqual([]);
+    expect(journal.offer(journal.epoch, 'live', 0, 512 * 1024).length).toBeGreaterThan(10);
+    journal.tick();
+    expect(journal.stats().losses).toEqual([]);
+    expect(journal.stats().usedBytes).toBeLessThan(1024 * 1024);
+    expect(drain(journal).readings.length).toBe(written);
+  });
+
   test('on dead letters keeps the first and counts the rest', () => {
     const journal = openJournal(temporaryDirectory());
     const record = {
