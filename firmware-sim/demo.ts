@@ -75,7 +75,7 @@ async function runToEnd(entry: string, args: readonly string[]): Promise<string>
 async function waitReady(program: Program, url: string, isStopping: () => boolean): Promise<void> {
   let ended = false;
   void program.ended.then(() => (ended = true));
-  for (const startMs = Date.now(); Date.now() - startMs < READY_TIMEOUT_MS && !isStopping(); ) {
+  for (const startMs = Date.now(); Date.now() - startMs < READY_TIMEOUT_MS && !isStopping();) {
     if (ended) throw new SluiceError('ERR_DEMO_CHILD', `the ${program.name} ended while starting; its message stands above`);
     try {
       const answer = await fetch(url, { signal: AbortSignal.timeout(2_000) });
@@ -86,7 +86,8 @@ async function waitReady(program: Program, url: string, isStopping: () => boolea
     }
     await new Promise((resolve) => setTimeout(resolve, READY_POLL_MS));
   }
-  if (!isStopping()) throw new SluiceError('ERR_DEMO_CHILD', `the ${program.name} was not ready after ${READY_TIMEOUT_MS / 1000} s (${url})`);
+  if (!isStopping())
+    throw new SluiceError('ERR_DEMO_CHILD', `the ${program.name} was not ready after ${READY_TIMEOUT_MS / 1000} s (${url})`);
 }
 
 /** The gateway's token for the hub: made once, kept beside the gateway's data, readable by its owner only. */
@@ -128,17 +129,39 @@ export async function runDemo(options: DemoOptions): Promise<number> {
   try {
     const tokenFile = await gatewayTokenFile(dataDir, lakeDir);
     // One commit a second instead of one in five: whoever tries Sluice wants to see the lake grow.
-    running.hub = startProgram('hub', 'hub/main.js', ['run', '--lake-dir', lakeDir, '--http-port', String(options.hubPort), '--commit-interval-ms-min', '1000']);
+    running.hub = startProgram('hub', 'hub/main.js', [
+      'run',
+      '--lake-dir',
+      lakeDir,
+      '--http-port',
+      String(options.hubPort),
+      '--commit-interval-ms-min',
+      '1000',
+    ]);
     await waitReady(running.hub, `${hubUrl}/readyz`, () => stopping);
     running.gateway = startProgram('gateway', 'gateway/main.js', [
       'run',
       ...['--data-dir', path.join(dataDir, 'gateway'), '--uplink-url', hubUrl, '--uplink-token-file', tokenFile],
-      ...['--mqtt-port', String(options.mqttPort), '--mqtt-ws-port', String(options.webSocketPort), '--http-port', String(options.gatewayHttpPort)],
+      ...[
+        '--mqtt-port',
+        String(options.mqttPort),
+        '--mqtt-ws-port',
+        String(options.webSocketPort),
+        '--http-port',
+        String(options.gatewayHttpPort),
+      ],
     ]);
     await waitReady(running.gateway, `${gatewayUrl}/readyz`, () => stopping);
     running.fleet = startProgram('fleet', 'firmware-sim/main.js', [
       'run',
-      ...['--url', `mqtt://127.0.0.1:${options.mqttPort}`, '--devices', String(options.devices), '--ledger', path.join(dataDir, 'ledger.json')],
+      ...[
+        '--url',
+        `mqtt://127.0.0.1:${options.mqttPort}`,
+        '--devices',
+        String(options.devices),
+        '--ledger',
+        path.join(dataDir, 'ledger.json'),
+      ],
       ...['--duration', String(options.durationSeconds ?? 0)],
     ]);
     if (!stopping) printWhereToLook(options, hubUrl, gatewayUrl, lakeDir);

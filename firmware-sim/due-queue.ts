@@ -17,16 +17,16 @@ export class DueQueue {
 
   /** Infinity when empty. */
   get nextDueMs(): number {
-    return this.#size === 0 ? Infinity : (this.#dueMs[0] as number);
+    return this.#size === 0 ? Infinity : this.#dueMs[0];
   }
 
   push(dueMs: number, device: number): void {
     let index = this.#size++;
     while (index > 0) {
       const parent = (index - 1) >>> 1;
-      if ((this.#dueMs[parent] as number) <= dueMs) break;
-      this.#dueMs[index] = this.#dueMs[parent] as number;
-      this.#device[index] = this.#device[parent] as number;
+      if (this.#dueMs[parent] <= dueMs) break;
+      this.#dueMs[index] = this.#dueMs[parent];
+      this.#device[index] = this.#device[parent];
       index = parent;
     }
     this.#dueMs[index] = dueMs;
@@ -35,17 +35,17 @@ export class DueQueue {
 
   /** The device that is due first; call only when size > 0. */
   pop(): number {
-    const first = this.#device[0] as number;
-    const dueMs = this.#dueMs[--this.#size] as number;
-    const device = this.#device[this.#size] as number;
+    const first = this.#device[0];
+    const dueMs = this.#dueMs[--this.#size];
+    const device = this.#device[this.#size];
     let index = 0;
     for (;;) {
       let child = index * 2 + 1;
       if (child >= this.#size) break;
-      if (child + 1 < this.#size && (this.#dueMs[child + 1] as number) < (this.#dueMs[child] as number)) child++;
-      if ((this.#dueMs[child] as number) >= dueMs) break;
-      this.#dueMs[index] = this.#dueMs[child] as number;
-      this.#device[index] = this.#device[child] as number;
+      if (child + 1 < this.#size && this.#dueMs[child + 1] < this.#dueMs[child]) child++;
+      if (this.#dueMs[child] >= dueMs) break;
+      this.#dueMs[index] = this.#dueMs[child];
+      this.#device[index] = this.#device[child];
       index = child;
     }
     this.#dueMs[index] = dueMs;

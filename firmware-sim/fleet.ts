@@ -193,7 +193,7 @@ export class Fleet {
     this.#openLinks(nowMs);
     let budget = MESSAGES_PER_TICK_MAX;
     while (budget > 0 && this.#due.nextDueMs <= nowMs && this.#due.nextDueMs < this.#horizonMs) {
-      const progress = this.progress[this.#due.pop()] as DeviceProgress;
+      const progress = this.progress[this.#due.pop()];
       const dueMs = progress.device.dueMs(progress.nextDue);
       if (dueMs >= this.#endMs) continue; // this device is done; it does not return to the heap
       progress.nextDue++;
@@ -217,7 +217,7 @@ export class Fleet {
     // What a late tick has to catch up it does in small steps: hundreds of new sockets at once would make the next tick late too.
     const allowed = Math.min(this.progress.length, byRate, this.#opened + CONNECTS_PER_TICK_MAX);
     for (; this.#opened < allowed; this.#opened++) {
-      const progress = this.progress[this.#opened] as DeviceProgress;
+      const progress = this.progress[this.#opened];
       progress.link = this.#options.openLink(progress.device, () => this.#send(progress));
     }
   }

@@ -13,7 +13,7 @@ export class LatencyHistogram {
   add(ms: number): void {
     const bucket = Math.floor(Math.log2(Math.max(ms, MS_MIN) / MS_MIN) * BUCKETS_PER_OCTAVE);
     const index = Math.min(bucket, this.#counts.length - 1);
-    this.#counts[index] = (this.#counts[index] as number) + 1;
+    this.#counts[index] = this.#counts[index] + 1;
     this.#total++;
     if (ms > this.#maxMs) this.#maxMs = ms;
   }
@@ -32,7 +32,7 @@ export class LatencyHistogram {
     const rank = Math.max(1, Math.ceil(ratio * this.#total));
     let seen = 0;
     for (let index = 0; index < this.#counts.length; index++) {
-      seen += this.#counts[index] as number;
+      seen += this.#counts[index];
       if (seen >= rank) return Math.min(this.#maxMs, MS_MIN * 2 ** ((index + 1) / BUCKETS_PER_OCTAVE));
     }
     return this.#maxMs;

@@ -97,7 +97,7 @@ describe('a run against a real broker', () => {
     expect(result.summary.messagesInDoubt).toBe(0);
     const received = receivedMessages();
     expect([...new Set(received)].sort()).toEqual(acknowledgedMessages(result).sort());
-    const again = broker.received.filter((_, index) => received.indexOf(received[index] as string) < index);
+    const again = broker.received.filter((_, index) => received.indexOf(received[index]) < index);
     expect(again.length).toBeGreaterThan(0);
     expect(again.filter(({ dup }) => !dup)).toEqual([]);
     expect(result.summary.reconnects).toBeGreaterThanOrEqual(12);
@@ -146,7 +146,7 @@ describe('a run against a real broker', () => {
       const acknowledged: string[] = [];
       const devices = createDevices(ledger.fleet);
       for (const entry of ledger.devices) {
-        const device = devices[entry.index] as (typeof devices)[number];
+        const device = devices[entry.index];
         const acked = MessageRanges.of(entry.acked);
         for (let index = 0; index < entry.sent || device.dueMs(index) < (ledger.horizonMs as number); index++) {
           const message = `${device.topic} ${device.payload(index).toString('hex')}`;

@@ -45,7 +45,7 @@ export async function runFleet({ config, clock, stop, output }: RunOptions): Pro
   const openLink = (device: Device, onReady: () => void): DeviceLink =>
     openDeviceLink(
       {
-        url: urls[device.gatewayIndex] as string,
+        url: urls[device.gatewayIndex],
         clientId: device.name,
         username: fill(config.username, device),
         password: fill(config.passwordPattern, device),

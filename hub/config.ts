@@ -12,7 +12,11 @@ export const hubConfigSchema = z.strictObject({
     .describe('Directory of the lake: the four Delta tables and `_sluice/`; on a file system with hard links'),
   http: z
     .strictObject({
-      host: z.string().min(1).default('127.0.0.1').describe('Address of the HTTP API and the uplink; other than loopback only with a read token'),
+      host: z
+        .string()
+        .min(1)
+        .default('127.0.0.1')
+        .describe('Address of the HTTP API and the uplink; other than loopback only with a read token'),
       port: z.int().min(0).max(65535).default(8080).describe('Port of the HTTP API and the uplink; 0 takes a free one'),
       tls: tlsFilesSchema.nullable().default(null).describe('Certificate and key of the listener; null: no TLS'),
     })
@@ -20,9 +24,19 @@ export const hubConfigSchema = z.strictObject({
   commit: z
     .strictObject({
       intervalMsMin: z.int().min(50).max(60_000).default(5_000).describe('Shortest time between two commits of the lake (few lanes)'),
-      intervalMsMax: z.int().min(1_000).max(300_000).default(60_000).describe('Longest time between two commits of the lake (many lanes, slow store)'),
+      intervalMsMax: z
+        .int()
+        .min(1_000)
+        .max(300_000)
+        .default(60_000)
+        .describe('Longest time between two commits of the lake (many lanes, slow store)'),
       readingsMax: z.int().min(1_000).max(10_000_000).default(1_000_000).describe('A commit starts earlier once so many readings wait'),
-      bytesMax: z.int().min(1_000_000).max(4_000_000_000).default(256_000_000).describe('A commit starts earlier once so much memory waits'),
+      bytesMax: z
+        .int()
+        .min(1_000_000)
+        .max(4_000_000_000)
+        .default(256_000_000)
+        .describe('A commit starts earlier once so much memory waits'),
     })
     .prefault({}),
   pendingBytesMax: z
@@ -39,10 +53,25 @@ export const hubConfigSchema = z.strictObject({
       { name: '1m_by_metric', size: '1m', by: 'metric' },
     ])
     .describe('Window definitions: name, size, by (series | metric), persisted'),
-  flushIntervalMs: z.int().min(100).max(600_000).default(60_000).describe('Every so often the aggregates since the last time go to the lake'),
+  flushIntervalMs: z
+    .int()
+    .min(100)
+    .max(600_000)
+    .default(60_000)
+    .describe('Every so often the aggregates since the last time go to the lake'),
   windowBytesMax: z.int().min(1_000_000).max(16_000_000_000).default(512_000_000).describe('They go earlier once they take so much memory'),
-  allowedLatenessMs: z.int().min(0).max(86_400_000).default(2_000).describe('A gateway\'s watermark lags its oldest uncommitted arrival by so much'),
-  gatewayIdleTimeoutMs: z.int().min(1_000).max(86_400_000).default(600_000).describe('A gateway silent for so long no longer keeps windows open'),
+  allowedLatenessMs: z
+    .int()
+    .min(0)
+    .max(86_400_000)
+    .default(2_000)
+    .describe("A gateway's watermark lags its oldest uncommitted arrival by so much"),
+  gatewayIdleTimeoutMs: z
+    .int()
+    .min(1_000)
+    .max(86_400_000)
+    .default(600_000)
+    .describe('A gateway silent for so long no longer keeps windows open'),
   maintenance: z
     .strictObject({
       schedule: z

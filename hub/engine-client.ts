@@ -38,7 +38,15 @@ export type EngineReply =
   | { readonly kind: 'result'; readonly id: number; readonly value: unknown }
   | { readonly kind: 'error'; readonly id: number; readonly code: ErrorCode | null; readonly message: string }
   | { readonly kind: 'committed'; readonly positions: readonly { readonly appId: string; readonly committed: number }[] }
-  | { readonly kind: 'pending'; readonly bytes: number };
+  /** `submittedBytes`: of all submissions that the worker has taken in so far, as `submittedBytesOf` counts them. */
+  | { readonly kind: 'pending'; readonly bytes: number; readonly submittedBytes: number };
+
+/** What a batch will take in the engine's memory, about: its columns, since its compressed body tells little about them. */
+export function submittedBytesOf(batch: SubmittedBatch): number {
+  return batch.body.byteLength + batch.readingCount * READING_BYTES;
+}
+
+const READING_BYTES = 20;
 
 interface Waiter {
   resolve(value: unknown): void;
@@ -53,8 +61,12 @@ export class EngineClient implements IngestEngine, QueryEngine {
   #nextId = 1;
   #committedCallbacks: ((lane: LaneKey, committed: number) => void)[] = [];
   #pendingCallbacks: ((pendingBytes: number) => void)[] = [];
+  /** Of all submissions of this process; and of those that the worker had taken in when it told `#pendingBytes`. */
   #submittedBytes = 0;
+  #takenBytes = 0;
   #pendingBytes = 0;
+  /** The worker is gone: calls would wait for ever. */
+  #failure: Error | null = null;
   #onFatal: (error: Error) => void;
 
   private constructor(worker: Worker, lakeId: string, settings: EngineSettings, onFatal: (error: Error) => void) {
@@ -73,6 +85,7 @@ export class EngineClient implements IngestEngine, QueryEngine {
     const first = await new Promise<EngineReply>((resolve, reject) => {
       worker.once('message', resolve);
       worker.once('error', reject);
+      worker.once('exit', (code) => reject(new Error(`the engine's thread ended with code ${code} before it was ready`)));
     });
     if (first.kind === 'ready') return new EngineClient(worker, first.lakeId, settings, onFatal);
     await worker.terminate();
@@ -80,7 +93,7 @@ export class EngineClient implements IngestEngine, QueryEngine {
   }
 
   get pendingBytes(): number {
-    return this.#pendingBytes + this.#submittedBytes;
+    return this.#pendingBytes + this.#submittedBytes - this.#takenBytes;
   }
 
   openLane(lane: LaneKey, claim: LaneClaim): Promise<LaneState> {
@@ -88,7 +101,7 @@ export class EngineClient implements IngestEngine, QueryEngine {
   }
 
   submit(lane: LaneKey, batch: SubmittedBatch): void {
-    this.#submittedBytes += batch.body.byteLength;
+    this.#submittedBytes += submittedBytesOf(batch);
     const { buffer } = batch.body;
     // A body that is a view of a larger (pooled) buffer must not take its neighbours along: structured clone copies it.
     const owned = buffer instanceof ArrayBuffer && buffer.byteLength === batch.body.byteLength;
@@ -127,9 +140,10 @@ export class EngineClient implements IngestEngine, QueryEngine {
   }
 
   #call<T>(method: EngineMethod, ...args: unknown[]): Promise<T> {
+    if (this.#failure !== null) return Promise.reject(this.#failure);
     const id = this.#nextId++;
     return new Promise<T>((resolve, reject) => {
-      this.#waiters.set(id, { resolve: resolve as (value: unknown) => void, reject });
+      this.#waiters.set(id, { resolve, reject });
       this.#worker.postMessage({ kind: 'call', id, method, args } satisfies EngineRequest);
     });
   }
@@ -147,12 +161,14 @@ export class EngineClient implements IngestEngine, QueryEngine {
       }
     } else if (reply.kind === 'pending') {
       this.#pendingBytes = reply.bytes;
-      this.#submittedBytes = 0;
-      for (const callback of this.#pendingCallbacks) callback(reply.bytes);
+      this.#takenBytes = reply.submittedBytes;
+      for (const callback of this.#pendingCallbacks) callback(this.pendingBytes);
     }
   }
 
   #fail(error: Error): void {
+    if (this.#failure !== null) return;
+    this.#failure = error;
     for (const waiter of this.#waiters.values()) waiter.reject(error);
     this.#waiters.clear();
     this.#onFatal(error);

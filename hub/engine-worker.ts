@@ -7,7 +7,7 @@ import { createLogger } from '../shared/logging.ts';
 import type { LaneClaim, LaneKey } from '../shared/uplink.ts';
 import { Engine } from './engine.ts';
 import type { AggregateFilter, EngineSettings, TableName, TableRange } from './engine-api.ts';
-import type { EngineMethod, EngineReply, EngineRequest } from './engine-client.ts';
+import { submittedBytesOf, type EngineMethod, type EngineReply, type EngineRequest } from './engine-client.ts';
 import { Lake } from './lake/lake.ts';
 import { LocalStore } from './lake/local-store.ts';
 
@@ -33,6 +33,7 @@ function codeOf(error: unknown) {
 
 let pendingReport: NodeJS.Timeout | null = null;
 let pendingBytes = 0;
+let submittedBytes = 0;
 
 try {
   const store = await LocalStore.open(settings.lakeDir);
@@ -43,7 +44,7 @@ try {
       pendingBytes = bytes;
       pendingReport ??= setTimeout(() => {
         pendingReport = null;
-        reply({ kind: 'pending', bytes: pendingBytes });
+        reply({ kind: 'pending', bytes: pendingBytes, submittedBytes });
       }, PENDING_REPORT_MS);
     },
     fatal(error) {
@@ -76,8 +77,10 @@ try {
     },
   };
   port.on('message', (message: EngineRequest) => {
-    if (message.kind === 'submit') engine.submit(message.lane, message.batch);
-    else if (message.kind === 'watermark') engine.assertWatermark(message.gateway, message.claim);
+    if (message.kind === 'submit') {
+      submittedBytes += submittedBytesOf(message.batch);
+      engine.submit(message.lane, message.batch);
+    } else if (message.kind === 'watermark') engine.assertWatermark(message.gateway, message.claim);
     else void answer(message.id, () => methods[message.method](message.args));
   });
   reply({ kind: 'ready', lakeId: engine.lakeId });

@@ -122,8 +122,11 @@ interface AggregateRow {
   readonly partial: WindowPartial;
 }
 
-/** What an answer would say: lake and tail merged, keyed by group and window start. */
-export async function mergedCapture(capture: AggregateCapture): Promise<Map<string, WindowPartial>> {
+/** What an answer would say: lake and tail merged, keyed by group and window start. `read` answers the bytes of a file. */
+export async function mergedCapture(
+  capture: AggregateCapture,
+  read: (path: string) => Uint8Array | Promise<Uint8Array> = readFileSync,
+): Promise<Map<string, WindowPartial>> {
   const merged = new Map<string, WindowPartial>();
   const add = ({ group, windowStartUs, partial }: AggregateRow): void => {
     const key = `${group}@${windowStartUs}`;
@@ -132,7 +135,7 @@ export async function mergedCapture(capture: AggregateCapture): Promise<Map<stri
   };
   for (const columns of capture.tail) addColumns(columns, add);
   for (const file of capture.files) {
-    for (const row of await readParquetRows(readFileSync(file.path))) {
+    for (const row of await readParquetRows(await read(file.path))) {
       if (row['def'] !== capture.definitionHash) continue;
       add(lakeRow(row));
     }

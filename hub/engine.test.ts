@@ -5,7 +5,14 @@ import { batchOf, laneOf, mergedCapture, startHub, temporaryLake, EPOCH, type Te
 import { readGatewayRuns } from './windows/readings-source.ts';
 
 const START_US = Date.UTC(2026, 10, 22, 12) * 1000;
-const MINUTES: AggregateFilter = { window: '1m', fromUs: START_US, toUs: START_US + 3_600_000_000, gateways: null, devices: null, metrics: null };
+const MINUTES: AggregateFilter = {
+  window: '1m',
+  fromUs: START_US,
+  toUs: START_US + 3_600_000_000,
+  gateways: null,
+  devices: null,
+  metrics: null,
+};
 
 let lake: ReturnType<typeof temporaryLake>;
 beforeEach(() => {
@@ -33,7 +40,11 @@ describe('the engine', () => {
   test('answers about a batch before it is committed, and the same afterwards, after a flush and after a restart', async () => {
     const first = await startHub(lake.directory);
     const lane = laneOf('gw-1');
-    expect(await first.engine.openLane(lane, { epoch: EPOCH, lane: 'live', base: 1, assigned: 2 })).toEqual({ committed: 0, received: 0, status: 'open' });
+    expect(await first.engine.openLane(lane, { epoch: EPOCH, lane: 'live', base: 1, assigned: 2 })).toEqual({
+      committed: 0,
+      received: 0,
+      status: 'open',
+    });
     first.engine.submit(lane, batchOf(1, START_US, 90, 0));
     const expected = { n: 90, sum: (89 * 90) / 2 };
     expect(await total(first)).toEqual(expected);
@@ -44,7 +55,11 @@ describe('the engine', () => {
 
     const second = await startHub(lake.directory);
     expect(await total(second)).toEqual(expected);
-    expect(await second.engine.openLane(lane, { epoch: EPOCH, lane: 'live', base: 2, assigned: 2 })).toEqual({ committed: 1, received: 1, status: 'open' });
+    expect(await second.engine.openLane(lane, { epoch: EPOCH, lane: 'live', base: 2, assigned: 2 })).toEqual({
+      committed: 1,
+      received: 1,
+      status: 'open',
+    });
     await second.engine.stop();
   });
 
@@ -68,7 +83,10 @@ describe('the engine', () => {
   });
 
   test('two hubs that are sent the same batches at the same time commit each of them once', async () => {
-    const hubs = [await startHub(lake.directory, { hubInstance: 'a'.repeat(32) }), await startHub(lake.directory, { hubInstance: 'b'.repeat(32) })];
+    const hubs = [
+      await startHub(lake.directory, { hubInstance: 'a'.repeat(32) }),
+      await startHub(lake.directory, { hubInstance: 'b'.repeat(32) }),
+    ];
     const lanes = ['gw-1', 'gw-2', 'gw-3'].map((gateway) => laneOf(gateway));
     const batches = 12;
     for (const hub of hubs) {
@@ -98,18 +116,26 @@ describe('the engine', () => {
     await hub.engine.openLane(lane, { epoch: EPOCH, lane: 'live', base: 1, assigned: 1 });
     hub.engine.submit(lane, batchOf(1, START_US, 5, 0));
     await hub.waitCommitted(laneAppId(lane), 1);
-    expect(await hub.engine.openLane(lane, { epoch: EPOCH, lane: 'live', base: 1, assigned: 0 })).toMatchObject({ status: 'forked', committed: 1 });
+    expect(await hub.engine.openLane(lane, { epoch: EPOCH, lane: 'live', base: 1, assigned: 0 })).toMatchObject({
+      status: 'forked',
+      committed: 1,
+    });
     await hub.engine.stop();
   });
 
   test('seqs that the gateway has freed and the lake does not have become a gap, and the lane goes on', async () => {
     const hub = await startHub(lake.directory);
     const lane = laneOf('gw-1');
-    expect(await hub.engine.openLane(lane, { epoch: EPOCH, lane: 'live', base: 5, assigned: 5 })).toMatchObject({ status: 'open', received: 4 });
+    expect(await hub.engine.openLane(lane, { epoch: EPOCH, lane: 'live', base: 5, assigned: 5 })).toMatchObject({
+      status: 'open',
+      received: 4,
+    });
     hub.engine.submit(lane, batchOf(5, START_US, 5, 0));
     await hub.waitCommitted(laneAppId(lane), 5);
     expect(await total(hub)).toEqual({ n: 5, sum: 10 });
-    expect(hub.engine.captureTable('exceptions', { fromUs: 0, toUs: Number.MAX_SAFE_INTEGER, devices: null, metrics: null }).files).toHaveLength(1);
+    expect(
+      hub.engine.captureTable('exceptions', { fromUs: 0, toUs: Number.MAX_SAFE_INTEGER, devices: null, metrics: null }).files,
+    ).toHaveLength(1);
     await hub.engine.stop();
   });
 

@@ -206,7 +206,10 @@ export class Engine {
 
   submit(lane: LaneKey, batch: SubmittedBatch): void {
     // Another hub may have committed it while it was on its way from the thread of the sockets.
-    if (batch.seq <= (this.#pending.received(laneAppId(lane)) ?? 0)) return;
+    if (batch.seq <= (this.#pending.received(laneAppId(lane)) ?? 0)) {
+      this.#events.pending(this.#pending.bytes);
+      return;
+    }
     this.#watermarks.seen(lane.gateway, this.#clock.nowUs());
     this.#add(this.#decode(lane, batch));
   }

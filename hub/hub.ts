@@ -2,7 +2,7 @@
  * A hub, wired: gateways → uplink → engine (lake, windows) → queries → HTTP and the page.
  */
 import { randomBytes } from 'node:crypto';
-import { createServer as createHttpServer, type Server } from 'node:http';
+import { createServer as createHttpServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { getRequestListener } from '@hono/node-server';
@@ -65,7 +65,8 @@ export async function startHub(config: HubConfig, clock: Clock, logger: Logger, 
     const metrics = createHubMetrics({ engine, uplink, gateways });
     let stopping = false;
     const app = createHubApp({ engine, query, gateways, uplink, tokens, metrics, clock, logger, isReady: () => !stopping });
-    const listener = getRequestListener(app.fetch);
+    const answer = getRequestListener(app.fetch);
+    const listener = (request: IncomingMessage, response: ServerResponse): void => void answer(request, response);
     const server: Server = tls === null ? createHttpServer(listener) : createHttpsServer(tls, listener);
     uplink.attach(server);
     running.unshift(() => server.closeAllConnections());

@@ -62,7 +62,8 @@ create.action(async (options: { gateway?: string; read?: true; admin?: true; qui
   if (options.read === true) kinds.push('read');
   if (options.admin === true) kinds.push('admin');
   const [kind] = kinds;
-  if (kind === undefined || kinds.length > 1) throw new SluiceError('ERR_CONFIG_INVALID', 'give exactly one of --gateway NAME, --read, --admin');
+  if (kind === undefined || kinds.length > 1)
+    throw new SluiceError('ERR_CONFIG_INVALID', 'give exactly one of --gateway NAME, --read, --admin');
   const { lakeDir } = createConfig(process.env);
   const made = await createToken(await LocalStore.open(lakeDir), kind, options.gateway ?? null, systemClock, randomBytes);
   if (options.quiet === true) process.stdout.write(`${made.token}\n`);
@@ -81,7 +82,9 @@ const list = new Command('list').description('list the tokens (not the secrets)'
 const listConfig = withConfig(list, 'hub', hubConfigSchema);
 list.action(async () => {
   for (const record of await listTokens(await LocalStore.open(listConfig(process.env).lakeDir))) {
-    process.stdout.write(`${record.id}  ${record.kind.padEnd(7)}  ${(record.gateway ?? '-').padEnd(24)}  ${new Date(record.createdUs / 1000).toISOString()}\n`);
+    process.stdout.write(
+      `${record.id}  ${record.kind.padEnd(7)}  ${(record.gateway ?? '-').padEnd(24)}  ${new Date(record.createdUs / 1000).toISOString()}\n`,
+    );
   }
 });
 

@@ -17,10 +17,13 @@ export function createProgram(name: string, description: string): Command {
 
 /** Adds `--config` and one flag per setting to the command; the answer reads them once the command is parsed. */
 export function withConfig<S extends z.ZodType>(command: Command, program: ProgramName, schema: S): (env: NodeJS.ProcessEnv) => z.infer<S> {
-  command.option('-c, --config <file>', `YAML configuration file (also ${`SLUICE_${program.toUpperCase()}_CONFIG`})`);
+  command.option('-c, --config <file>', `YAML configuration file (also SLUICE_${program.toUpperCase()}_CONFIG)`);
   const leaves = configLeaves(program, schema);
   for (const leaf of leaves) {
-    const shown = leaf.default === undefined || leaf.default === null ? '' : ` (default: ${typeof leaf.default === 'object' ? 'see docs/configuration.md' : String(leaf.default)})`;
+    const shown =
+      leaf.default === undefined || leaf.default === null
+        ? ''
+        : ` (default: ${typeof leaf.default === 'object' ? 'see docs/configuration.md' : `${leaf.default as string | number | boolean}`})`;
     command.option(`${leaf.flag} <${leaf.type}>`, `${leaf.description}${shown}`);
   }
   return (env) => {
@@ -52,7 +55,9 @@ export async function runCli(program: Command, argv: readonly string[]): Promise
       process.exitCode = error.exitCode === 0 ? 0 : 2; // commander has printed its message
       return;
     }
-    process.stderr.write(`${program.name()}: ${error instanceof SluiceError ? `${error.message} [${error.code}]` : error instanceof Error ? (error.stack ?? error.message) : errorMessage(error)}\n`);
+    process.stderr.write(
+      `${program.name()}: ${error instanceof SluiceError ? `${error.message} [${error.code}]` : error instanceof Error ? (error.stack ?? error.message) : errorMessage(error)}\n`,
+    );
     process.exitCode = error instanceof SluiceError && (error.code === 'ERR_CONFIG_INVALID' || error.code === 'ERR_CONFIG_FILE') ? 2 : 1;
   }
 }

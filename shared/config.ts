@@ -94,7 +94,7 @@ function setPath(tree: Tree, path: readonly string[], value: unknown): void {
     if (typeof child !== 'object' || child === null || Array.isArray(child)) node[name] = {};
     node = node[name] as Tree;
   }
-  node[path[path.length - 1] as string] = value;
+  node[path[path.length - 1]] = value;
 }
 
 /** Text from a flag or the environment, as the schema's type wants it; what does not fit stays text for zod to refuse. */
@@ -216,10 +216,10 @@ function editDistance(a: string, b: string, limit: number): number {
   for (let i = 1; i <= a.length; i++) {
     const current = [i];
     for (let j = 1; j <= b.length; j++) {
-      const substitution = (previous[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1);
-      current.push(Math.min(substitution, (previous[j] as number) + 1, (current[j - 1] as number) + 1));
+      const substitution = previous[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1);
+      current.push(Math.min(substitution, previous[j] + 1, current[j - 1] + 1));
     }
     previous = current;
   }
-  return previous[b.length] as number;
+  return previous[b.length];
 }

@@ -25,7 +25,11 @@ export const ERRORS = {
   ERR_UPLINK_URL: { retryable: false, httpStatus: 500, summary: 'The uplink address or its CA file cannot be used.' },
   ERR_UPLINK_CONNECT: { retryable: true, httpStatus: 502, summary: 'The hub cannot be reached, or the connection broke.' },
   ERR_UPLINK_UNAUTHORIZED: { retryable: false, httpStatus: 401, summary: 'The hub does not know the gateway token.' },
-  ERR_UPLINK_WRONG_LAKE: { retryable: false, httpStatus: 409, summary: 'The hub serves another lake than the one that the gateway has pinned.' },
+  ERR_UPLINK_WRONG_LAKE: {
+    retryable: false,
+    httpStatus: 409,
+    summary: 'The hub serves another lake than the one that the gateway has pinned.',
+  },
   ERR_UPLINK_REFUSED: { retryable: true, httpStatus: 503, summary: 'The hub refused the connection.' },
   ERR_UPLINK_PROTOCOL: { retryable: true, httpStatus: 502, summary: 'An answer of the hub contradicts what the gateway knows.' },
   ERR_UPLINK_STALLED: { retryable: true, httpStatus: 504, summary: 'Batches are in flight and nothing was committed for too long.' },
@@ -40,7 +44,11 @@ export const ERRORS = {
   // queries
   ERR_QUERY_TIMEOUT: { retryable: false, httpStatus: 504, summary: 'The query took longer than it may.' },
   ERR_QUERY_MEMORY: { retryable: false, httpStatus: 422, summary: 'The query needs more memory than it may have.' },
-  ERR_QUERY_TOO_LARGE: { retryable: false, httpStatus: 422, summary: 'The answer would be merged from more partial results than are allowed.' },
+  ERR_QUERY_TOO_LARGE: {
+    retryable: false,
+    httpStatus: 422,
+    summary: 'The answer would be merged from more partial results than are allowed.',
+  },
   ERR_QUERY_FILE_GONE: { retryable: true, httpStatus: 503, summary: 'A data file was deleted between planning and reading the query.' },
   ERR_QUERY_FAILED: { retryable: false, httpStatus: 500, summary: 'The query engine failed; the message has its words.' },
   // demo
@@ -56,10 +64,18 @@ export const ERRORS = {
   ERR_HTTP_UNAVAILABLE: { retryable: true, httpStatus: 503, summary: 'The server is starting, stopping or overloaded.' },
   ERR_HTTP_INTERNAL: { retryable: true, httpStatus: 500, summary: 'An unexpected error; the log has the details.' },
   // gateway: decode
-  ERR_DECODE_SYNTAX: { retryable: false, httpStatus: 400, summary: 'The payload is not of its format: JSON, SenML, line protocol, MessagePack or a number.' },
+  ERR_DECODE_SYNTAX: {
+    retryable: false,
+    httpStatus: 400,
+    summary: 'The payload is not of its format: JSON, SenML, line protocol, MessagePack or a number.',
+  },
   ERR_DECODE_SHAPE: { retryable: false, httpStatus: 400, summary: 'The payload parses, but is none of the known shapes of readings.' },
   ERR_DECODE_VALUE: { retryable: false, httpStatus: 400, summary: 'A value is not a finite number, a boolean or a text.' },
-  ERR_DECODE_TIME: { retryable: false, httpStatus: 400, summary: 'A time is neither a number in a known unit nor an RFC 3339 string with its zone.' },
+  ERR_DECODE_TIME: {
+    retryable: false,
+    httpStatus: 400,
+    summary: 'A time is neither a number in a known unit nor an RFC 3339 string with its zone.',
+  },
   ERR_DECODE_NAME: { retryable: false, httpStatus: 400, summary: 'A name is empty, longer than 256 bytes or has control characters.' },
   ERR_DECODE_DEVICE: { retryable: false, httpStatus: 400, summary: 'Neither topic, request nor payload names the device.' },
   ERR_DECODE_TOO_DEEP: { retryable: false, httpStatus: 400, summary: 'The payload is nested deeper than allowed.' },
@@ -67,26 +83,54 @@ export const ERRORS = {
   // gateway: broker, devices
   ERR_BROKER_PACKET_TOO_LARGE: { retryable: false, httpStatus: 413, summary: 'An MQTT packet is larger than allowed.' },
   ERR_BROKER_MALFORMED: { retryable: false, httpStatus: 400, summary: 'The bytes are not an MQTT packet.' },
-  ERR_BROKER_TOO_MANY: { retryable: true, httpStatus: 503, summary: 'The broker is at its limit of connections, sessions or retained messages.' },
-  ERR_BROKER_UNAUTHORIZED: { retryable: false, httpStatus: 401, summary: 'User name or password is wrong, or anonymous clients are not allowed.' },
+  ERR_BROKER_TOO_MANY: {
+    retryable: true,
+    httpStatus: 503,
+    summary: 'The broker is at its limit of connections, sessions or retained messages.',
+  },
+  ERR_BROKER_UNAUTHORIZED: {
+    retryable: false,
+    httpStatus: 401,
+    summary: 'User name or password is wrong, or anonymous clients are not allowed.',
+  },
   ERR_BROKER_FORBIDDEN: { retryable: false, httpStatus: 403, summary: 'The credential may not publish as this device.' },
   ERR_BROKER_STOPPING: { retryable: true, httpStatus: 503, summary: 'The gateway is stopping and takes no more messages.' },
-  ERR_CREDENTIALS_FILE: { retryable: false, httpStatus: 500, summary: 'The file with the devices\' credentials cannot be read or written.' },
-  ERR_CREDENTIALS_NAME: { retryable: false, httpStatus: 400, summary: 'The device\'s name is not usable, exists already or does not exist.' },
+  ERR_CREDENTIALS_FILE: { retryable: false, httpStatus: 500, summary: "The file with the devices' credentials cannot be read or written." },
+  ERR_CREDENTIALS_NAME: {
+    retryable: false,
+    httpStatus: 400,
+    summary: "The device's name is not usable, exists already or does not exist.",
+  },
   // lake: object stores, Delta log
   ERR_STORE_KEY: { retryable: false, httpStatus: 500, summary: 'The object key is not valid.' },
   ERR_STORE_RANGE: { retryable: false, httpStatus: 500, summary: 'The byte range is not valid.' },
   ERR_STORE_IO: { retryable: true, httpStatus: 503, summary: 'The store failed to read or write; a write may have happened all the same.' },
   ERR_STORE_FULL: { retryable: true, httpStatus: 507, summary: 'The store is full or its quota is used up.' },
   ERR_STORE_DENIED: { retryable: false, httpStatus: 500, summary: 'The store refuses access, or is read-only.' },
-  ERR_STORE_NO_HARD_LINKS: { retryable: false, httpStatus: 500, summary: 'The file system has no hard links, so a commit would not be atomic.' },
-  ERR_LAKE_PROTOCOL: { retryable: false, httpStatus: 500, summary: 'The Delta table demands a protocol or feature that this hub does not write.' },
+  ERR_STORE_NO_HARD_LINKS: {
+    retryable: false,
+    httpStatus: 500,
+    summary: 'The file system has no hard links, so a commit would not be atomic.',
+  },
+  ERR_LAKE_PROTOCOL: {
+    retryable: false,
+    httpStatus: 500,
+    summary: 'The Delta table demands a protocol or feature that this hub does not write.',
+  },
   ERR_LAKE_SCHEMA: { retryable: false, httpStatus: 500, summary: 'The Delta table has other columns than this hub writes.' },
   ERR_LAKE_LOG_CORRUPT: { retryable: false, httpStatus: 500, summary: 'An entry of the Delta log cannot be read.' },
   ERR_LAKE_LOG_GAP: { retryable: true, httpStatus: 503, summary: 'Versions of the Delta log are gone; the table must be opened again.' },
   ERR_LAKE_CONTENTION: { retryable: true, httpStatus: 503, summary: 'A commit lost every race that it was allowed to try.' },
-  ERR_LAKE_COMMIT_UNKNOWN: { retryable: true, httpStatus: 503, summary: 'The store did not say whether the commit happened; it is found out at the next one.' },
-  ERR_LAKE_STAGED_EXPIRED: { retryable: false, httpStatus: 500, summary: 'Staged data files are too old to be committed: vacuum may have taken them.' },
+  ERR_LAKE_COMMIT_UNKNOWN: {
+    retryable: true,
+    httpStatus: 503,
+    summary: 'The store did not say whether the commit happened; it is found out at the next one.',
+  },
+  ERR_LAKE_STAGED_EXPIRED: {
+    retryable: false,
+    httpStatus: 500,
+    summary: 'Staged data files are too old to be committed: vacuum may have taken them.',
+  },
   ERR_LAKE_CHECKPOINT: { retryable: false, httpStatus: 500, summary: 'A checkpoint of the Delta log cannot be read.' },
   // batch codec (docs/wire.md)
   ERR_BATCH_TRUNCATED: { retryable: false, httpStatus: 400, summary: 'The batch ends before its end.' },
@@ -103,22 +147,38 @@ export const ERRORS = {
   ERR_JOURNAL_DAMAGED: { retryable: false, httpStatus: 500, summary: 'A stored journal row or batch does not fit its checksum.' },
   ERR_JOURNAL_VERSION: { retryable: false, httpStatus: 500, summary: 'The journal was written by a newer version of the gateway.' },
   ERR_JOURNAL_LOCKED: { retryable: true, httpStatus: 500, summary: 'Another process has the journal open.' },
-  ERR_JOURNAL_UNAVAILABLE: { retryable: true, httpStatus: 503, summary: 'The journal cannot be written at the moment (disk full or failing).' },
+  ERR_JOURNAL_UNAVAILABLE: {
+    retryable: true,
+    httpStatus: 503,
+    summary: 'The journal cannot be written at the moment (disk full or failing).',
+  },
   ERR_JOURNAL_BUSY: { retryable: true, httpStatus: 503, summary: 'More waits for the journal than is allowed.' },
   ERR_JOURNAL_FULL: { retryable: true, httpStatus: 503, summary: 'The buffer is full and its policy is to reject.' },
   ERR_JOURNAL_MESSAGE: { retryable: false, httpStatus: 422, summary: 'This message alone cannot be stored; the others of its group were.' },
   ERR_JOURNAL_CLOSED: { retryable: true, httpStatus: 503, summary: 'The journal is closed: the gateway is stopping.' },
   // windows
   ERR_WINDOW_FUNCTION: { retryable: false, httpStatus: 400, summary: 'There is no aggregate function of this name.' },
-  ERR_WINDOW_GROUPS_FULL: { retryable: true, httpStatus: 503, summary: 'The hub has no room for more series until its windows are flushed.' },
-  ERR_WINDOW_STATE_FULL: { retryable: true, httpStatus: 503, summary: 'The open windows are at their memory bound until they are flushed.' },
+  ERR_WINDOW_GROUPS_FULL: {
+    retryable: true,
+    httpStatus: 503,
+    summary: 'The hub has no room for more series until its windows are flushed.',
+  },
+  ERR_WINDOW_STATE_FULL: {
+    retryable: true,
+    httpStatus: 503,
+    summary: 'The open windows are at their memory bound until they are flushed.',
+  },
   // parquet
   ERR_PARQUET_VALUE_TOO_LARGE: { retryable: false, httpStatus: 500, summary: 'A value is too large for a Parquet page.' },
   ERR_PARQUET_INVALID: { retryable: false, httpStatus: 500, summary: 'A Parquet file is damaged or of a kind that is not read.' },
   // simulator
   ERR_SIM_LEDGER_READ: { retryable: false, httpStatus: 500, summary: 'The ledger is missing, damaged or of another version.' },
   ERR_SIM_LEDGER_WRITE: { retryable: true, httpStatus: 500, summary: 'The ledger cannot be written.' },
-  ERR_SIM_LEDGER_MISMATCH: { retryable: false, httpStatus: 500, summary: 'The regenerated readings are not those that the ledger describes.' },
+  ERR_SIM_LEDGER_MISMATCH: {
+    retryable: false,
+    httpStatus: 500,
+    summary: 'The regenerated readings are not those that the ledger describes.',
+  },
   ERR_SIM_LAKE: { retryable: true, httpStatus: 500, summary: 'The lake cannot be read as Delta tables.' },
   ERR_SIM_HUB: { retryable: true, httpStatus: 500, summary: 'The hub does not answer as its API says.' },
 } as const satisfies Record<string, ErrorKind>;

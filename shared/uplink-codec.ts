@@ -115,7 +115,7 @@ function walk(bytes: Uint8Array): void {
       open.pop();
       continue;
     }
-    open[depth] = (open[depth] as number) - 1;
+    open[depth] = open[depth] - 1;
     if (++items > ITEMS_MAX) throw malformed(`more than ${ITEMS_MAX} values`, offset);
     const token = bytes[offset];
     if (token === undefined) throw malformed('end', offset);

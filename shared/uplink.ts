@@ -168,7 +168,7 @@ export function laneAppId(key: LaneKey): string {
 export function parseLaneAppId(appId: string): LaneKey | null {
   const match = /^gw\/([^/]+)\/([0-9a-f]{32})\/(live|backfill)$/.exec(appId);
   if (match === null) return null;
-  return { gateway: match[1] as string, epoch: match[2] as string, lane: match[3] as LaneName };
+  return { gateway: match[1], epoch: match[2], lane: match[3] as LaneName };
 }
 
 /** Gateway ids: what can stand in a file name, a Delta appId and a URL path without escaping. */

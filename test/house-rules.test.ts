@@ -22,7 +22,7 @@ function sources(): Source[] {
       const absolute = path.join(entry.parentPath, entry.name);
       const text = readFileSync(absolute, 'utf8');
       const imports = [...text.matchAll(/^\s*(?:import|export)\s[^;]*?from\s+'([^']+)'|^import '([^']+)'|\bimport\('([^']+)'\)/gms)].map(
-        (match) => (match[1] ?? match[2] ?? match[3]) as string,
+        (match) => match[1] ?? match[2] ?? match[3],
       );
       found.push({ file: path.relative(root, absolute).split(path.sep).join('/'), text, imports });
     }
@@ -58,7 +58,8 @@ describe('the house rules', () => {
   test('are checked on the whole source, not on a part of it', () => {
     expect(all.length).toBeGreaterThan(150);
     expect(all.flatMap(({ imports }) => imports).length).toBeGreaterThan(600);
-    for (const component of COMPONENTS) expect(all.filter(({ file }) => componentOf(file) === component).length, component).toBeGreaterThan(10);
+    for (const component of COMPONENTS)
+      expect(all.filter(({ file }) => componentOf(file) === component).length, component).toBeGreaterThan(10);
   });
 
   test('components import from shared and never from one another; shared imports from none of them', () => {
@@ -76,7 +77,9 @@ describe('the house rules', () => {
     const wrong = product.flatMap(({ file, imports }) =>
       imports.flatMap((name) => {
         const home = Object.entries(HOMES).find(([packageName]) => name === packageName || name.startsWith(`${packageName}/`))?.[1];
-        return home === undefined || home.some((folder) => file.startsWith(folder)) ? [] : [`${file} imports ${name}, whose home is ${home.join(', ')}`];
+        return home === undefined || home.some((folder) => file.startsWith(folder))
+          ? []
+          : [`${file} imports ${name}, whose home is ${home.join(', ')}`];
       }),
     );
     expect(wrong).toEqual([]);
@@ -92,26 +95,35 @@ describe('the house rules', () => {
   });
 
   test('durations, times and sizes of settings carry their unit', () => {
-    const suspicious = /\b(?:timeout|interval|delay|age|retention|deadline|budget)(?!\w*(?:Ms|Us|Seconds|Hours|Days|Bytes|PerSecond|At|Max|Min))\s*:\s*z\./gi;
-    const wrong = product.filter(({ file }) => file.endsWith('config.ts') && !file.startsWith('firmware-sim/')).flatMap(({ file, text }) =>
-      [...text.matchAll(suspicious)].map((match) => `${file}: ${match[0]}`),
-    );
+    const suspicious =
+      /\b(?:timeout|interval|delay|age|retention|deadline|budget)(?!\w*(?:Ms|Us|Seconds|Hours|Days|Bytes|PerSecond|At|Max|Min))\s*:\s*z\./gi;
+    const wrong = product
+      .filter(({ file }) => file.endsWith('config.ts') && !file.startsWith('firmware-sim/'))
+      .flatMap(({ file, text }) => [...text.matchAll(suspicious)].map((match) => `${file}: ${match[0]}`));
     expect(wrong).toEqual([]);
   });
 
   test('nothing is left to do without a reason', () => {
-    const wrong = all.filter(({ file }) => file !== 'test/house-rules.test.ts').flatMap(({ file, text }) =>
-      [...text.matchAll(/\b(?:TODO|FIXME|XXX|HACK)\b.*/g)].filter((match) => !match[0].includes('because')).map((match) => `${file}: ${match[0]}`),
-    );
+    const wrong = all
+      .filter(({ file }) => file !== 'test/house-rules.test.ts')
+      .flatMap(({ file, text }) =>
+        [...text.matchAll(/\b(?:TODO|FIXME|XXX|HACK)\b.*/g)]
+          .filter((match) => !match[0].includes('because'))
+          .map((match) => `${file}: ${match[0]}`),
+      );
     expect(wrong).toEqual([]);
   });
 
   test('every error code of the source is in the table, every code of the table is used, and docs/errors.md lists them all', () => {
-    const used = new Set(product.filter(({ file }) => file !== 'shared/errors.ts').flatMap(({ text }) => text.match(/\bERR_[A-Z0-9]+(?:_[A-Z0-9]+)+\b/g) ?? []));
+    const used = new Set(
+      product
+        .filter(({ file }) => file !== 'shared/errors.ts')
+        .flatMap(({ text }) => text.match(/\bERR_[A-Z0-9]+(?:_[A-Z0-9]+)+\b/g) ?? []),
+    );
     // Node's own codes look the same; the table has none of them.
     const foreign = [...used].filter((code) => !(code in ERRORS));
     const nodeCodes = /^ERR_(?:INVALID|MODULE|OUT_OF|BUFFER|STREAM|SSL|TLS|HTTP_SOCKET|SOCKET|WORKER|DLOPEN|STRING_TOO_LONG|FS)/;
-    expect(foreign.filter((code) => !nodeCodes.test(code) && !/_$/.test(code))).toEqual([]);
+    expect(foreign.filter((code) => !nodeCodes.test(code) && !code.endsWith('_'))).toEqual([]);
     expect(Object.keys(ERRORS).filter((code) => !used.has(code))).toEqual([]);
     const page = readFileSync(path.join(root, 'docs/errors.md'), 'utf8');
     expect(Object.keys(ERRORS).filter((code) => !page.includes(`\`${code}\``))).toEqual([]);

@@ -48,7 +48,7 @@ export class Device {
     this.topic = `devices/${this.name}/telemetry`;
     this.modelName = pickByShare(Object.entries(spec.models) as [DeviceModelName, number][], ratioAt(spec.seed, index, STREAM.model));
     this.#model = DEVICE_MODELS[this.modelName];
-    this.shape = spec.shapes[integerAt(spec.shapes.length, spec.seed, index, STREAM.shape)] as PayloadShape;
+    this.shape = spec.shapes[integerAt(spec.shapes.length, spec.seed, index, STREAM.shape)];
     this.qos = pickByShare(
       [
         [0, spec.qos[0]],
@@ -92,7 +92,7 @@ export class Device {
     const readings: TrueReading[] = [];
     for (const sample of this.#samples(messageIndex)) {
       sample.values.forEach((value, index) => {
-        const metric = this.metrics[index] as string;
+        const metric = this.metrics[index];
         const eventTimeUs = (timeMs + sample.offsetMs) * 1000;
         if (typeof value === 'string') readings.push({ metric, eventTimeUs, value: NaN, text: value });
         else

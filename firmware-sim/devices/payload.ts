@@ -21,7 +21,7 @@ export interface PayloadContent {
 type Fields = Record<string, SampleValue>;
 
 function fieldsOf(content: PayloadContent, sample: Sample): Fields {
-  return Object.fromEntries(content.metrics.map((metric, index) => [metric, sample.values[index] as SampleValue]));
+  return Object.fromEntries(content.metrics.map((metric, index) => [metric, sample.values[index]]));
 }
 
 function flatObjects(content: PayloadContent): (Fields & { ts: number })[] {
@@ -29,7 +29,7 @@ function flatObjects(content: PayloadContent): (Fields & { ts: number })[] {
 }
 
 function oneOrMany<T>(objects: readonly T[]): T | readonly T[] {
-  return objects.length === 1 ? (objects[0] as T) : objects;
+  return objects.length === 1 ? objects[0] : objects;
 }
 
 /** SenML (RFC 8428, section 4): a base time in whole seconds, so that base + time is rounded only once. */
@@ -38,7 +38,7 @@ function senmlRecords(content: PayloadContent): Record<string, SampleValue>[] {
   const records = content.samples.flatMap((sample) => {
     const seconds = (content.timeMs + sample.offsetMs - baseSeconds * 1000) / 1000;
     return content.metrics.map((metric, index): Record<string, SampleValue> => {
-      const value = sample.values[index] as SampleValue;
+      const value = sample.values[index];
       return { n: metric, t: seconds, ...(typeof value === 'string' ? { vs: value } : { v: value }) };
     });
   });
@@ -53,7 +53,7 @@ function lineField(metric: string, value: SampleValue): string {
 
 function influxLines(content: PayloadContent): string {
   const lines = content.samples.map((sample) => {
-    const fields = content.metrics.map((metric, index) => lineField(metric, sample.values[index] as SampleValue));
+    const fields = content.metrics.map((metric, index) => lineField(metric, sample.values[index]));
     // Nanoseconds: the digits of the milliseconds and six zeros, because the product is beyond 2^53.
     return `${content.measurement},device=${content.device},site=${content.site} ${fields.join(',')} ${content.timeMs + sample.offsetMs}000000`;
   });

@@ -49,7 +49,7 @@ export function walkAt(seed: number, stream: number, step: number): number {
     const share = (step - cell * period) / period;
     const from = ratioAt(seed, stream, octave, cell) - 0.5;
     const to = ratioAt(seed, stream, octave, cell + 1) - 0.5;
-    sum += (from + (to - from) * share) * (OCTAVE_WEIGHT[octave] as number);
+    sum += (from + (to - from) * share) * OCTAVE_WEIGHT[octave];
   }
   return sum;
 }

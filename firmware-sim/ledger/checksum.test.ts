@@ -16,8 +16,8 @@ test('does not depend on the order, and a reading twice does not cancel itself o
   fc.assert(
     fc.property(fc.array(row, { minLength: 1, maxLength: 20 }), (rows) => {
       expect(checksum([...rows].reverse())).toBe(checksum(rows));
-      expect(checksum([...rows, rows[0] as Row])).not.toBe(checksum(rows));
-      expect(checksum([...rows, rows[0] as Row, rows[0] as Row])).not.toBe(checksum(rows));
+      expect(checksum([...rows, rows[0]])).not.toBe(checksum(rows));
+      expect(checksum([...rows, rows[0], rows[0]])).not.toBe(checksum(rows));
     }),
   );
 });

@@ -23,10 +23,10 @@ export class MessageRanges {
   #find(value: number): number {
     let low = 0;
     let high = this.#to.length;
-    if (high > 0 && (this.#to[high - 1] as number) < value) return high;
+    if (high > 0 && this.#to[high - 1] < value) return high;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if ((this.#to[middle] as number) < value) low = middle + 1;
+      if (this.#to[middle] < value) low = middle + 1;
       else high = middle;
     }
     return low;
@@ -42,10 +42,10 @@ export class MessageRanges {
     let last = first;
     let newFrom = from;
     let newTo = to;
-    while (last < this.#from.length && (this.#from[last] as number) <= to) {
-      newFrom = Math.min(newFrom, this.#from[last] as number);
-      newTo = Math.max(newTo, this.#to[last] as number);
-      this.#size -= (this.#to[last] as number) - (this.#from[last] as number);
+    while (last < this.#from.length && this.#from[last] <= to) {
+      newFrom = Math.min(newFrom, this.#from[last]);
+      newTo = Math.max(newTo, this.#to[last]);
+      this.#size -= this.#to[last] - this.#from[last];
       last++;
     }
     this.#from.splice(first, last - first, newFrom);
@@ -55,11 +55,11 @@ export class MessageRanges {
 
   has(value: number): boolean {
     const index = this.#find(value + 1);
-    return index < this.#from.length && (this.#from[index] as number) <= value;
+    return index < this.#from.length && this.#from[index] <= value;
   }
 
   toRanges(): Range[] {
-    return this.#from.map((from, index): Range => [from, this.#to[index] as number]);
+    return this.#from.map((from, index): Range => [from, this.#to[index]]);
   }
 
   /** What of [0, end) is in neither this set nor the other. */

@@ -37,7 +37,7 @@ describe('the comparison of the lake with the truth', () => {
   });
 
   test('finds a reading in doubt that arrived twice', () => {
-    expect(compare((rows) => rows.push(rowsOf(DOUBT.device, DOUBT.message)[0] as FakeRow))).toMatchObject({ ...RIGHT, duplicated: 1 });
+    expect(compare((rows) => rows.push(rowsOf(DOUBT.device, DOUBT.message)[0]))).toMatchObject({ ...RIGHT, duplicated: 1 });
   });
 
   test('finds a lost number and a lost text, and counts them in what windows must say', () => {
@@ -51,7 +51,7 @@ describe('the comparison of the lake with the truth', () => {
 
   test('finds a doubled reading, also under another gateway', () => {
     for (const gateway of ['gw-0', 'gw-9']) {
-      const result = compare((rows) => rows.push({ ...(rows[victim(rows)] as FakeRow), gateway }));
+      const result = compare((rows) => rows.push({ ...rows[victim(rows)], gateway }));
       expect(result).toMatchObject({ ...RIGHT, duplicated: 1 });
     }
   });
@@ -67,13 +67,13 @@ describe('the comparison of the lake with the truth', () => {
   ])('finds an altered reading: %s', (_what, alter) => {
     const result = compare((rows) => {
       const index = victim(rows);
-      rows[index] = alter(rows[index] as FakeRow);
+      rows[index] = alter(rows[index]);
     });
     expect(result).toMatchObject({ ...RIGHT, found: ACKED - 1, altered: 1, lost: 1 });
   });
 
   test('finds an altered copy beside the right row', () => {
-    const result = compare((rows) => rows.push({ ...(rows[victim(rows)] as FakeRow), value: 99 }));
+    const result = compare((rows) => rows.push({ ...rows[victim(rows)], value: 99 }));
     expect(result).toMatchObject({ ...RIGHT, altered: 1 });
   });
 
@@ -86,7 +86,7 @@ describe('the comparison of the lake with the truth', () => {
     const later = rowsOf(0, MESSAGES + 100);
     expect(compare((rows) => rows.push(...later), true)).toMatchObject({ ...RIGHT, foreign: 2 + later.length });
     expect(compare((rows) => rows.push(...later), false)).toMatchObject({ ...RIGHT, altered: later.length });
-    expect(compare((rows) => rows.push({ ...(rows[victim(rows)] as FakeRow), value: 99 }), true)).toMatchObject({ altered: 1 });
+    expect(compare((rows) => rows.push({ ...rows[victim(rows)], value: 99 }), true)).toMatchObject({ altered: 1 });
   });
 
   const gap = {

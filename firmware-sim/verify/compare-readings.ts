@@ -131,12 +131,12 @@ class Comparison {
     for (const reading of truth) {
       if (reading.acked) result.acked++;
       else result.inDoubt++;
-      for (; next < rows.length && (rows[next] as GatheredRow).eventTimeUs < reading.eventTimeUs; next++) {
-        this.altered(device, metric, rows[next] as GatheredRow, 'nothing was sent for this time');
+      for (; next < rows.length && rows[next].eventTimeUs < reading.eventTimeUs; next++) {
+        this.altered(device, metric, rows[next], 'nothing was sent for this time');
       }
       let arrived = false;
-      for (; next < rows.length && (rows[next] as GatheredRow).eventTimeUs === reading.eventTimeUs; next++) {
-        const row = rows[next] as GatheredRow;
+      for (; next < rows.length && rows[next].eventTimeUs === reading.eventTimeUs; next++) {
+        const row = rows[next];
         if (!same(row, reading, tags)) {
           this.altered(
             device,
@@ -156,7 +156,7 @@ class Comparison {
       else if (arrived) result.inDoubtArrived++;
       else if (reading.acked) this.#missing.push({ truth: reading, device, metric, tags, gateway });
     }
-    for (; next < rows.length; next++) this.altered(device, metric, rows[next] as GatheredRow, 'nothing was sent for this time');
+    for (; next < rows.length; next++) this.altered(device, metric, rows[next], 'nothing was sent for this time');
   }
 
   finish(exceptions: readonly LakeException[]): ReadingsResult {

@@ -113,7 +113,7 @@ describe("the comparison of the hub's answers", () => {
 
   test('finds readings in a window that were not expected there', async () => {
     const extra = { eventTimeUs: Date.UTC(2026, 10, 22, 0, 20) * 1000, gateway: 'gw-0', device: 'sim-00000', tags: null, text: null };
-    const metric = sceneRows()[0]?.metric as string;
+    const metric = sceneRows()[0]?.metric;
     const result = await compare((row) => row, [...sceneRows(), { ...extra, metric, value: 1 }]);
     expect(wrongs(result)['1h']).toBeGreaterThan(0);
   });

@@ -61,7 +61,7 @@ function summarise(label: string, windowStartUs: number, points: readonly Point[
     absoluteSum: values.reduce((total, value) => total + Math.abs(value), 0),
     mean,
     stddev: values.length < 2 ? null : Math.sqrt(squares / (values.length - 1)),
-    first: (inOrder[0] as Point).value,
+    first: inOrder[0].value,
     last: (inOrder.at(-1) as Point).value,
   };
 }
@@ -103,13 +103,13 @@ function near(actual: number | null, expected: number, tolerance: number): boole
 }
 
 function nearestRank(sorted: readonly number[], ratio: number): number {
-  return sorted[Math.max(1, Math.ceil(ratio * sorted.length - 1e-9)) - 1] as number;
+  return sorted[Math.max(1, Math.ceil(ratio * sorted.length - 1e-9)) - 1];
 }
 
 /** What is wrong with an answer: 'mean 3 instead of 4', …; empty when all functions are right. */
 export function wrongValues(expected: ExpectedWindow, actual: Readonly<Record<AggregateName, number | null>>): string[] {
   const { sorted } = expected;
-  const min = sorted[0] as number;
+  const min = sorted[0];
   const max = sorted.at(-1) as number;
   const magnitude = Math.max(Math.abs(min), Math.abs(max));
   const sumTolerance = expected.absoluteSum * SUM_RELATIVE_ERROR;

@@ -139,7 +139,7 @@ const WINDOWS: Record<string, { sizeUs: number; byMetric: boolean }> = {
 export type AnswerRow = Record<string, unknown>;
 
 function answerRows(rows: readonly FakeRow[], window: string, metric: string, fromUs: number, toUs: number): AnswerRow[] {
-  const { sizeUs, byMetric } = WINDOWS[window] as { sizeUs: number; byMetric: boolean };
+  const { sizeUs, byMetric } = WINDOWS[window];
   const groups = new Map<string, { row: FakeRow; startUs: number; partial: WindowPartial }>();
   for (const row of rows) {
     const startUs = Math.floor(row.eventTimeUs / sizeUs) * sizeUs;

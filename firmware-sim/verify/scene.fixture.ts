@@ -24,7 +24,7 @@ export const DOUBT = { device: 2, message: 3 };
 const devices = createDevices(SPEC);
 
 export function deviceAt(index: number): Device {
-  return devices[index] as Device;
+  return devices[index];
 }
 
 /** @param messages acknowledged by every device, but for DOUBT */

@@ -71,7 +71,7 @@ function deviceTruth(ledger: Ledger, entry: LedgerDevice, device: Device): Devic
 export function regenerateTruth(ledger: Ledger): DeviceTruth[] {
   const devices = createDevices(ledger.fleet);
   return ledger.devices.map((entry, index) => {
-    const device = devices[index] as Device;
+    const device = devices[index];
     if (entry.name !== device.name || entry.index !== index) {
       throw new SluiceError('ERR_SIM_LEDGER_MISMATCH', `device ${index} of the ledger is ${entry.name}, its fleet has ${device.name}`);
     }

@@ -72,7 +72,7 @@ describe('verify', () => {
   });
 
   test('finds a doubled reading', async () => {
-    const report = await verifyScene((scene) => scene.rows.push(scene.rows[victim(scene.rows)] as FakeRow));
+    const report = await verifyScene((scene) => scene.rows.push(scene.rows[victim(scene.rows)]));
     expect(report.readings).toMatchObject({ ...OK, duplicated: 1 });
     expect(wrongs(report)).toEqual([1, 1, 1]);
     expect(report.ok).toBe(false);
@@ -81,7 +81,7 @@ describe('verify', () => {
   test('finds an altered reading', async () => {
     const report = await verifyScene((scene) => {
       const index = victim(scene.rows);
-      scene.rows[index] = { ...(scene.rows[index] as FakeRow), eventTimeUs: (scene.rows[index]?.eventTimeUs ?? 0) + 1 };
+      scene.rows[index] = { ...scene.rows[index], eventTimeUs: (scene.rows[index]?.eventTimeUs ?? 0) + 1 };
     });
     expect(report.readings).toMatchObject({ ...OK, altered: 1, lost: 1 });
     expect(report.ok).toBe(false);

@@ -107,7 +107,7 @@ export class ByteReader {
   }
 
   byte(): number {
-    return this.#bytes[this.#take(1)] as number;
+    return this.#bytes[this.#take(1)];
   }
 
   varint(): number {

@@ -102,7 +102,7 @@ describe('a damaged file', () => {
     expect(exceptions[0]?.reason).toMatch(/^journal_corrupt/);
     const [quarantined] = readdirSync(path.join(directory, 'quarantine'));
     expect(
-      readFileSync(path.join(directory, 'quarantine', quarantined as string, 'journal.db'))
+      readFileSync(path.join(directory, 'quarantine', quarantined, 'journal.db'))
         .subarray(0, 12)
         .toString(),
     ).toBe('no database ');
@@ -125,7 +125,7 @@ describe('a damaged file', () => {
     expect(existsSync(path.join(directory, 'quarantine'))).toBe(true);
     const after = again.offer(epoch, 'live', 0, 1e9);
     expect(after.map(({ seq }) => seq)).toEqual(before.map(({ seq }) => seq));
-    const changed = after.filter(({ body }, index) => Buffer.compare(body, before[index]?.body as Uint8Array) !== 0);
+    const changed = after.filter(({ body }, index) => Buffer.compare(body, before[index]?.body) !== 0);
     expect(changed.map(({ readingCount, exceptionCount }) => [readingCount, exceptionCount])).toEqual([[0, 1]]);
     expect(drain(again).exceptions.map(({ kind, reason }) => `${kind} ${reason.split(':')[0]}`)).toEqual([
       'gap batch_corrupt',
@@ -183,7 +183,7 @@ test('a crash between moving aside and taking over does not lose the salvage, no
   const first = openJournal(directory);
   const kept = drain(first).readings.length;
   first.close();
-  const folder = path.join(directory, 'quarantine', readdirSync(path.join(directory, 'quarantine'))[0] as string);
+  const folder = path.join(directory, 'quarantine', readdirSync(path.join(directory, 'quarantine'))[0]);
   // The marker was not yet removed, and: the fresh database was not yet there.
   writeFileSync(path.join(folder, 'salvage-pending'), '');
   const again = openJournal(directory);

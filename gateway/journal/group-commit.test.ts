@@ -137,7 +137,7 @@ test('a message that fails while it is decoded leaves nothing behind, and the ne
   expect(writer.isIdempotent('k', () => {})).toBe(false);
   send(3);
   turn();
-  const group = port.groups[0] as Group;
+  const group = port.groups[0];
   expect([group.messages, group.readings, group.exceptions.length, group.texts.length, group.hasTexts, group.keys]).toEqual([
     2,
     2,

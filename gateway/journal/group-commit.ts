@@ -84,17 +84,9 @@ interface Waiting {
   readonly done: Done;
 }
 
-/** What a message of a group remembers, to be taken back if it fails. */
-interface Remembered {
-  readonly message: number;
-  readonly key: RedeliveryKey | null;
-  readonly digest: string | null;
-}
-
 interface InFlight {
   readonly group: Group;
   readonly waiting: Waiting[];
-  readonly remembered: readonly Remembered[];
   readonly sentUs: number;
   readonly arrivalUs: number | null;
   readonly bytes: number;
@@ -123,7 +115,6 @@ export class GroupCommit implements JournalWriter {
   #number = 1;
   #durable = 0;
   #waiting: Waiting[] = [];
-  #remembered: Remembered[] = [];
   #inFlight: InFlight | null = null;
   #spare: GroupArrays | null = allocateGroupArrays();
   #seriesSent = 0;
@@ -148,11 +139,11 @@ export class GroupCommit implements JournalWriter {
     const refusal = this.#refusal();
     if (refusal !== null) return this.#hold(refusal, done);
     const open = this.#open;
-    const mark = open.mark();
+    open.mark();
     try {
       decode(open);
     } catch (error) {
-      open.rollback(mark);
+      open.rollback();
       throw error;
     }
     const digest = idempotencyKey === null ? null : idempotencyDigest(idempotencyKey);
@@ -162,7 +153,7 @@ export class GroupCommit implements JournalWriter {
       this.#keys.addIdempotency(digest, takenUs, this.#number);
       open.key(KEY_IDEMPOTENCY, open.addClient(digest), 0, takenUs);
     }
-    this.#endMessage(done, redelivery, digest);
+    this.#endMessage(done);
   }
 
   isRedelivery(key: RedeliveryKey, whenDurable: Done): boolean {
@@ -186,7 +177,7 @@ export class GroupCommit implements JournalWriter {
     if (refusal !== null) return this.#hold(refusal, done);
     this.#keys.releaseQos2(clientId, messageId);
     this.#open.key(KEY_QOS2_RELEASE, this.#open.addClient(clientId), messageId, 0);
-    this.#endMessage(done, null, null);
+    this.#endMessage(done);
   }
 
   isIdempotent(key: string, whenDurable: Done): boolean {
@@ -233,10 +224,9 @@ export class GroupCommit implements JournalWriter {
     }
   }
 
-  #endMessage(done: Done | null, key: RedeliveryKey | null, digest: string | null): void {
+  #endMessage(done: Done | null): void {
     const message = this.#open.endMessage(this.#options.clock.monotonicUs());
     if (done !== null) this.#waiting.push({ message, done });
-    if (key !== null || digest !== null) this.#remembered.push({ message, key, digest });
     if (done !== null || this.#open.readings >= QUIET_READINGS_MAX || this.#open.bytes >= QUIET_BYTES_MAX) this.#schedule();
     else this.#cancelQuiet ??= this.#options.clock.after(this.#options.quietDelayMsMax, () => this.#schedule());
   }
@@ -317,14 +307,12 @@ export class GroupCommit implements JournalWriter {
     this.#inFlight = {
       group,
       waiting: this.#waiting,
-      remembered: this.#remembered,
       sentUs: this.#options.clock.monotonicUs(),
       arrivalUs,
       bytes,
     };
     this.#seriesSent = this.series.size;
     this.#waiting = [];
-    this.#remembered = [];
     this.#open = new OpenGroup(this.#spare ?? allocateGroupArrays());
     this.#spare = null;
     this.#number++;
@@ -346,7 +334,7 @@ export class GroupCommit implements JournalWriter {
       if (message === ANY_MESSAGE) return error?.error ?? failed[0]?.error ?? null;
       return failures.get(message) ?? (error !== null && message >= error.from ? error.error : null);
     };
-    if (failures.size > 0 || error !== null) this.#forgetFailed(sent.remembered, errorOf);
+    if (failures.size > 0 || error !== null) this.#forgetFailed({ ...sent.group, arrays }, errorOf);
     // The next group starts before the callbacks run: the journal works while the acks are written.
     if (this.#waiting.length > 0 || this.#open.readings >= QUIET_READINGS_MAX || this.#open.bytes >= QUIET_BYTES_MAX || this.#closed)
       this.#schedule();
@@ -354,12 +342,19 @@ export class GroupCommit implements JournalWriter {
     this.#settleDrained();
   }
 
-  #forgetFailed(remembered: readonly Remembered[], errorOf: (message: number) => SluiceError | null): void {
-    for (const { message, key, digest } of remembered) {
-      if (errorOf(message) === null) continue;
-      if (key?.qos === 1) this.#keys.forget(key.clientId, key.messageId, key.hash);
-      else if (key?.qos === 2) this.#keys.releaseQos2(key.clientId, key.messageId);
-      if (digest !== null) this.#keys.forgetIdempotency(digest);
+  /** Takes back the keys of messages that are not stored. The arrays are those that came back: the group's own were handed over. */
+  #forgetFailed({ arrays, clients, messages }: Group, errorOf: (message: number) => SluiceError | null): void {
+    const { messageKeyEnd, keyKind, keyClient, keyMessageId, keyHash } = arrays;
+    for (let message = 0, at = 0; message < messages; message++) {
+      const failed = errorOf(message) !== null;
+      for (; at < (messageKeyEnd[message] as number); at++) {
+        if (!failed) continue;
+        const client = clients[keyClient[at] as number] as string;
+        const messageId = keyMessageId[at] as number;
+        if (keyKind[at] === KEY_QOS1) this.#keys.forget(client, messageId, keyHash[at] as number);
+        else if (keyKind[at] === KEY_QOS2_OPEN) this.#keys.releaseQos2(client, messageId);
+        else if (keyKind[at] === KEY_IDEMPOTENCY) this.#keys.forgetIdempotency(client);
+      }
     }
   }
 

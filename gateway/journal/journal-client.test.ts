@@ -50,10 +50,10 @@ describe.each(['worker', 'inline'] as const)('the journal on thread %s', (thread
     expect(await client.lanes()).toEqual([{ epoch: client.epoch, lane: 'live', base: 1, assigned: 0 }]);
     const [batch] = await client.offer(client.epoch, 'live', 0, 1e6);
     expect(batch).toMatchObject({ epoch: client.epoch, lane: 'live', seq: 1, readingCount: 3, exceptionCount: 0 });
-    expect([...decodeBatch(batch?.body as Uint8Array).runs.value]).toEqual([1, 2, 3]);
+    expect([...decodeBatch(batch?.body).runs.value]).toEqual([1, 2, 3]);
     const watermark = client.watermark();
     expect(watermark?.positions).toEqual([{ epoch: client.epoch, lane: 'live', seq: 1 }]);
-    expect(watermark?.us).toBeGreaterThan(batch?.arrivalFromUs as number);
+    expect(watermark?.us).toBeGreaterThan(batch?.arrivalFromUs);
     await client.free(client.epoch, 'live', 1);
     expect(client.backlog()).toEqual({ readings: 0, bytes: 0, exceptions: 0, oldestUs: null });
     expect(client.watermark()?.positions).toEqual([]);
@@ -72,7 +72,7 @@ describe.each(['worker', 'inline'] as const)('the journal on thread %s', (thread
     await new Promise<void>((resolve) => first.writer.qos2Release('c', 3, () => resolve()));
     await first.seal();
     const [batch] = await first.offer(first.epoch, 'live', 0, 1e6);
-    await first.free(first.epoch, 'live', batch?.seq as number);
+    await first.free(first.epoch, 'live', batch?.seq);
     await close(first);
     const again = await openClient({ directory, thread });
     expect(again.epoch).not.toBe(first.epoch);

@@ -106,10 +106,10 @@ export function drain(journal: Journal): Held & { readonly seqs: string[] } {
         if (runs.count !== readingCount || exceptions.length !== exceptionCount)
           throw new Error('counts beside the batch differ from those inside');
         runs.seriesTable.forEach(({ device }, index) => {
-          for (let at = runs.runOffsets[index] as number; at < (runs.runOffsets[index + 1] as number); at++) {
-            const text = runs.text === null ? 0 : (runs.text[at] as number);
+          for (let at = runs.runOffsets[index]; at < runs.runOffsets[index + 1]; at++) {
+            const text = runs.text === null ? 0 : runs.text[at];
             held.readings.push(`${device}=${text === 0 ? runs.value[at] : runs.texts[text - 1]}`);
-            held.times.push(runs.eventTimeUs[at] as number);
+            held.times.push(runs.eventTimeUs[at]);
           }
         });
         held.exceptions.push(...exceptions);

@@ -6,7 +6,8 @@
  * where a test wants that.
  */
 import type { Clock } from '../../shared/clock.ts';
-import { isSluiceError, SluiceError } from '../../shared/errors.ts';
+import type { SluiceError } from '../../shared/errors.ts';
+import { isSluiceError } from '../../shared/errors.ts';
 import { groupBuffers, type Group } from './group.ts';
 import { Journal, newProgress, type JournalOptions } from './journal.ts';
 import { toPlain, type Call, type CallResult, type JournalReply, type JournalRequest, type Stamp } from './journal-messages.ts';

@@ -20,8 +20,6 @@
  * It does not wait, retry or order: those who call it do. Errors: ERR_JOURNAL_UNAVAILABLE (try again), ERR_JOURNAL_FULL.
  */
 import { SluiceError, errorMessage } from '../../shared/errors.ts';
-import type { ExceptionRecord } from '../../shared/exception.ts';
-import type { Series } from '../../shared/reading.ts';
 import type { LaneClaim, LaneName } from '../../shared/uplink.ts';
 import { laneClaims } from './batch-store.ts';
 import { evict, excessBytes, hasRelief } from './buffer-bound.ts';
@@ -114,8 +112,7 @@ export class Journal {
    * @throws SluiceError ERR_JOURNAL_UNAVAILABLE, ERR_JOURNAL_FULL: nothing of what is not in `progress` is stored
    */
   commit(group: Group, progress: CommitProgress = newProgress()): CommitProgress {
-    for (let index = 0; index < group.newSeries.length; index++)
-      this.#store.series[group.newSeriesFrom + index] ??= group.newSeries[index] as Series;
+    for (let index = 0; index < group.newSeries.length; index++) this.#store.series[group.newSeriesFrom + index] ??= group.newSeries[index];
     if (this.#full) {
       this.#counters.rejected++;
       throw new SluiceError(
@@ -166,26 +163,26 @@ export class Journal {
     let exceptions = 0;
     this.#store.write(() => {
       for (let id = this.#store.seriesStored; id < this.#store.series.length; id++) {
-        const { device, metric, tags } = this.#store.series[id] as Series;
+        const { device, metric, tags } = this.#store.series[id];
         this.#store.sql.insertSeries.run(this.#store.opening, id, device, metric, tags);
       }
       const row = encodeRow(this.#writer, group, from, to, this.#store.series.length);
       if (row !== null) {
         const { messageReadingEnd, messageArrivalUs } = group.arrays;
-        rowReadings = (messageReadingEnd[to - 1] as number) - (from === 0 ? 0 : (messageReadingEnd[from - 1] as number));
+        rowReadings = messageReadingEnd[to - 1] - (from === 0 ? 0 : messageReadingEnd[from - 1]);
         rowBytes = row.length;
-        this.#store.sql.insertJournal.run(next.journal++, this.#store.opening, messageArrivalUs[from] as number, rowReadings, row);
+        this.#store.sql.insertJournal.run(next.journal++, this.#store.opening, messageArrivalUs[from], rowReadings, row);
       }
       const { messageExceptionEnd, messageArrivalUs } = group.arrays;
-      for (let message = from, at = from === 0 ? 0 : (messageExceptionEnd[from - 1] as number); message < to; message++) {
-        for (; at < (messageExceptionEnd[message] as number); at++) {
-          const record = group.exceptions[at] as ExceptionRecord;
+      for (let message = from, at = from === 0 ? 0 : messageExceptionEnd[from - 1]; message < to; message++) {
+        for (; at < messageExceptionEnd[message]; at++) {
+          const record = group.exceptions[at];
           exceptions += addException(
             this.#store.sql,
             next,
             this.#store.opening,
             record,
-            messageArrivalUs[message] as number,
+            messageArrivalUs[message],
             this.#budget.take() ? null : FLOOD,
           );
         }

@@ -17,20 +17,16 @@ export function messageHash(topic: string, payload: Uint8Array): number {
   const whole = payload.length & ~3;
   let index = 0;
   for (; index < whole; index += 4) {
-    const word =
-      (payload[index] as number) |
-      ((payload[index + 1] as number) << 8) |
-      ((payload[index + 2] as number) << 16) |
-      ((payload[index + 3] as number) << 24);
+    const word = payload[index] | (payload[index + 1] << 8) | (payload[index + 2] << 16) | (payload[index + 3] << 24);
     a = Math.imul(a ^ word, 0xcc9e2d51);
     a = (a << 13) | (a >>> 19);
     b = Math.imul(b ^ Math.imul(word, 0x38b34ae5), 0x1b873593);
     b = (b << 17) | (b >>> 15);
   }
   for (; index < payload.length; index++) {
-    a = Math.imul(a ^ (payload[index] as number), 0xcc9e2d51);
+    a = Math.imul(a ^ payload[index], 0xcc9e2d51);
     a = (a << 13) | (a >>> 19);
-    b = Math.imul(b ^ (payload[index] as number), 0x1b873593);
+    b = Math.imul(b ^ payload[index], 0x1b873593);
     b = (b << 17) | (b >>> 15);
   }
   a = avalanche(a ^ b);

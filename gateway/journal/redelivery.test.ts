@@ -103,7 +103,7 @@ describe('messageHash', () => {
     for (let at = 0; at < payload.length; at++) {
       for (let bit = 0; bit < 8; bit++) {
         const other = Buffer.from(payload);
-        other[at] = (other[at] as number) ^ (1 << bit);
+        other[at] = other[at] ^ (1 << bit);
         seen.add(messageHash('devices/a/telemetry', other));
       }
     }

@@ -116,7 +116,7 @@ export class RedeliveryKeys {
     if (ring === undefined) return null;
     for (let back = ring.count - 1; back >= 0; back--) {
       const at = (ring.head + back) % ring.ids.length;
-      if (ring.ids[at] === messageId) return ring.hashes[at] === hash ? (ring.groups[at] as number) : null;
+      if (ring.ids[at] === messageId) return ring.hashes[at] === hash ? ring.groups[at] : null;
     }
     return null;
   }
@@ -202,8 +202,8 @@ export class RedeliveryKeys {
     for (const [client, ring] of this.#rings) {
       for (let index = 0; index < ring.count; index++) {
         const at = (ring.head + index) % ring.ids.length;
-        const hash = ring.hashes[at] as number;
-        if (hash >= 0) entries.push([KEY_QOS1, indexOf(client), ring.ids[at] as number, hash]);
+        const hash = ring.hashes[at];
+        if (hash >= 0) entries.push([KEY_QOS1, indexOf(client), ring.ids[at], hash]);
       }
     }
     for (const [key, { hash }] of this.#qos2) {
@@ -254,9 +254,9 @@ function growRing(ring: Ring, capacityMax: number): void {
   const groups = new Float64Array(capacity);
   for (let index = 0; index < ring.count; index++) {
     const at = (ring.head + index) % ring.ids.length;
-    ids[index] = ring.ids[at] as number;
-    hashes[index] = ring.hashes[at] as number;
-    groups[index] = ring.groups[at] as number;
+    ids[index] = ring.ids[at];
+    hashes[index] = ring.hashes[at];
+    groups[index] = ring.groups[at];
   }
   Object.assign(ring, { ids, hashes, groups, head: 0 });
 }
@@ -279,8 +279,8 @@ function writeEntry(writer: ByteWriter, kind: number, client: number, messageId:
 /** The keys of the group's messages [from, to) as a log blob, a view into the writer; null when there are none. */
 export function encodeKeys(writer: ByteWriter, group: Group, from: number, to: number): Uint8Array | null {
   const { messageKeyEnd, keyClient, keyHash, keyKind, keyMessageId } = group.arrays;
-  const start = from === 0 ? 0 : (messageKeyEnd[from - 1] as number);
-  const end = messageKeyEnd[to - 1] as number;
+  const start = from === 0 ? 0 : messageKeyEnd[from - 1];
+  const end = messageKeyEnd[to - 1];
   if (start === end) return null;
   writer.start();
   writer.byte(LOG_VERSION);
@@ -288,7 +288,7 @@ export function encodeKeys(writer: ByteWriter, group: Group, from: number, to: n
   for (const client of group.clients) writer.text(client);
   writer.varint(end - start);
   for (let index = start; index < end; index++) {
-    writeEntry(writer, keyKind[index] as number, keyClient[index] as number, keyMessageId[index] as number, keyHash[index] as number);
+    writeEntry(writer, keyKind[index], keyClient[index], keyMessageId[index], keyHash[index]);
   }
   return writer.finish();
 }

@@ -44,7 +44,7 @@ test('a row gives back what went in, bit by bit, whatever part of the group it i
       expect([...row.series]).toEqual(expected.map(({ series }) => series));
       expect([...row.eventTimeUs]).toEqual(expected.map(({ eventTimeUs }) => eventTimeUs));
       expect([...row.value]).toEqual(expected.map(({ value }) => value));
-      expect(expected.map((_, at) => (row.text === null || row.text[at] === 0 ? null : row.texts[(row.text[at] as number) - 1]))).toEqual(
+      expect(expected.map((_, at) => (row.text === null || row.text[at] === 0 ? null : row.texts[row.text[at] - 1]))).toEqual(
         expected.map(({ text }) => text),
       );
       expect([...row.arrivalUs]).toEqual(arrivals.slice(from, to).flat());
@@ -61,7 +61,7 @@ test('a damaged row is a typed error', () => {
   fc.assert(
     fc.property(fc.nat(blob.length - 1), fc.integer({ min: 1, max: 255 }), fc.boolean(), (at, flip, cut) => {
       const damaged = cut ? blob.slice(0, at) : blob.slice();
-      if (!cut) damaged[at] = (damaged[at] as number) ^ flip;
+      if (!cut) damaged[at] = damaged[at] ^ flip;
       try {
         decodeRow(damaged);
         expect.unreachable();

@@ -49,7 +49,7 @@ function writeValue(writer: ByteWriter, value: number, scale: number): number {
   // The scale of the last value first: neighbours are mostly of one sensor family.
   for (let tried = -1; tried < POWERS.length; tried++) {
     const exponent = tried < 0 ? scale : tried;
-    const power = POWERS[exponent] as number;
+    const power = POWERS[exponent];
     const scaled = Math.round(value * power);
     if (scaled / power === value && Math.abs(scaled) < SCALED_MAX) {
       if (scaled === 0 && Object.is(value, -0)) break;
@@ -71,33 +71,33 @@ function writeValue(writer: ByteWriter, value: number, scale: number): number {
  */
 export function encodeRow(writer: ByteWriter, group: Group, from: number, to: number, seriesCount: number): Uint8Array | null {
   const { series, eventTimeUs, value, text, messageReadingEnd, messageArrivalUs } = group.arrays;
-  const start = from === 0 ? 0 : (messageReadingEnd[from - 1] as number);
-  const end = messageReadingEnd[to - 1] as number;
+  const start = from === 0 ? 0 : messageReadingEnd[from - 1];
+  const end = messageReadingEnd[to - 1];
   if (start === end) return null;
   writer.start();
   writer.byte(VERSION);
   writer.byte(group.hasTexts ? FLAG_TEXTS : 0);
   writer.varint(end - start);
   writer.varint(to - from);
-  let arrival = messageArrivalUs[from] as number;
+  let arrival = messageArrivalUs[from];
   writer.varint(arrival);
   for (let message = from, done = start; message < to; message++) {
-    const readingEnd = messageReadingEnd[message] as number;
+    const readingEnd = messageReadingEnd[message];
     writer.varint(readingEnd - done);
-    writer.zigzag((messageArrivalUs[message] as number) - arrival);
+    writer.zigzag(messageArrivalUs[message] - arrival);
     done = readingEnd;
-    arrival = messageArrivalUs[message] as number;
+    arrival = messageArrivalUs[message];
   }
   let id = 0;
   for (let index = start; index < end; index++) {
-    const next = series[index] as number;
+    const next = series[index];
     if (next >= seriesCount) throw new SluiceError('ERR_JOURNAL_MESSAGE', `series id ${next} of ${seriesCount}`);
     writer.zigzag(next - id);
     id = next;
   }
   let time = 0;
   for (let index = start; index < end; index++) {
-    const next = eventTimeUs[index] as number;
+    const next = eventTimeUs[index];
     const delta = next - time;
     if (Number.isNaN(next)) {
       writer.byte(EVENT_ABSENT);
@@ -111,12 +111,12 @@ export function encodeRow(writer: ByteWriter, group: Group, from: number, to: nu
     }
   }
   let scale = 2;
-  for (let index = start; index < end; index++) scale = writeValue(writer, value[index] as number, scale);
+  for (let index = start; index < end; index++) scale = writeValue(writer, value[index], scale);
   if (group.hasTexts) {
     for (let index = start; index < end; index++) {
-      const at = text[index] as number;
+      const at = text[index];
       writer.byte(at === 0 ? 0 : 1);
-      if (at !== 0) writer.text(group.texts[at - 1] as string);
+      if (at !== 0) writer.text(group.texts[at - 1]);
     }
   }
   return writer.finish();
@@ -165,7 +165,7 @@ export function decodeRow(blob: Uint8Array): RowColumns {
       value[index] = code === VALUE_NAN ? NaN : reader.double();
     } else {
       const zigzag = (code - exponent) / 8;
-      value[index] = (zigzag % 2 === 0 ? zigzag / 2 : -(zigzag + 1) / 2) / (POWERS[exponent] as number);
+      value[index] = (zigzag % 2 === 0 ? zigzag / 2 : -(zigzag + 1) / 2) / POWERS[exponent];
     }
   }
   let text: Uint32Array | null = null;

@@ -118,24 +118,24 @@ export function seal(input: SealInput): SealedContent[] {
       indexes.set(row.opening, indexOf);
     }
     for (let at = 0; at < row.readings; at++) {
-      const id = row.series[at] as number;
+      const id = row.series[at];
       let series = indexOf.get(id);
       if (series === undefined) {
         const named = row.seriesOf(id);
         series = named === undefined ? -1 : gathered.indexOf(named);
         indexOf.set(id, series);
       }
-      const sent = row.eventTimeUs[at] as number;
-      const value = row.value[at] as number;
-      const textIndex = row.text === null ? 0 : (row.text[at] as number);
-      const text = textIndex === 0 ? null : (row.texts[textIndex - 1] as string);
-      const arrivalUs = row.offsetUs === null ? NaN : Math.round((row.arrivalUs[at] as number) + row.offsetUs);
+      const sent = row.eventTimeUs[at];
+      const value = row.value[at];
+      const textIndex = row.text === null ? 0 : row.text[at];
+      const text = textIndex === 0 ? null : row.texts[textIndex - 1];
+      const arrivalUs = row.offsetUs === null ? NaN : Math.round(row.arrivalUs[at] + row.offsetUs);
       if (series < 0) {
         notes.lost(row.offsetUs === null ? row.bounds : { fromUs: arrivalUs, toUs: arrivalUs + 1 });
         continue;
       }
       if (row.offsetUs === null) {
-        notes.add('clock_unknown', gathered.table[series] as Series, sent, value, text, row.bounds.fromUs, row.bounds.toUs);
+        notes.add('clock_unknown', gathered.table[series], sent, value, text, row.bounds.fromUs, row.bounds.toUs);
         continue;
       }
       if (arrivalUs < arrivalFromUs) arrivalFromUs = arrivalUs;
@@ -147,7 +147,7 @@ export function seal(input: SealInput): SealedContent[] {
           : eventTimeUs < EVENT_TIME_MIN_US
             ? 'event_time_before_2015'
             : null;
-      if (doubt !== null) notes.add(doubt, gathered.table[series] as Series, sent, value, text, arrivalUs, arrivalUs + 1);
+      if (doubt !== null) notes.add(doubt, gathered.table[series], sent, value, text, arrivalUs, arrivalUs + 1);
       else gathered.add(series, eventTimeUs, value, arrivalUs, text);
     }
   }
@@ -171,7 +171,7 @@ export function sealOrGap(input: SealInput): SealedContent[] {
     const readingCount = input.rows.reduce((sum, row) => sum + row.readings, 0);
     const arrivals = input.rows
       .filter(({ offsetUs, readings }) => offsetUs !== null && readings > 0)
-      .map(({ arrivalUs, offsetUs }) => (arrivalUs[0] as number) + (offsetUs as number));
+      .map(({ arrivalUs, offsetUs }) => arrivalUs[0] + (offsetUs as number));
     const fromUs = Math.floor(arrivals.reduce((a, b) => Math.min(a, b), input.sealedUs - 1));
     const reason = `seal_failed: ${errorMessage(error)}`.slice(0, 256);
     const record: ExceptionRecord = {
@@ -196,7 +196,7 @@ function assemble(gathered: Gathered, exceptions: ExceptionRecord[], stamps: Sta
   let eventFromUs = Infinity;
   let eventToUs = -Infinity;
   for (let at = 0; at < gathered.count; at++) {
-    const time = gathered.eventTimeUs[at] as number;
+    const time = gathered.eventTimeUs[at];
     if (time < eventFromUs) eventFromUs = time;
     if (time > eventToUs) eventToUs = time;
   }
@@ -209,8 +209,8 @@ function assemble(gathered: Gathered, exceptions: ExceptionRecord[], stamps: Sta
   const partOfDay = new Map(days.map((day, index) => [day, Math.floor(index / DAYS_PER_BATCH_MAX)]));
   const parts: number[][] = Array.from({ length: Math.ceil(days.length / DAYS_PER_BATCH_MAX) }, () => []);
   for (let at = 0; at < gathered.count; at++) {
-    const part = partOfDay.get(Math.floor((gathered.eventTimeUs[at] as number) / DAY_US)) as number;
-    (parts[part] as number[]).push(at);
+    const part = partOfDay.get(Math.floor(gathered.eventTimeUs[at] / DAY_US)) as number;
+    parts[part].push(at);
   }
   return parts.map((rows, index) => toContent(gathered, rows, index === 0 ? exceptions : [], stamps));
 }
@@ -227,17 +227,17 @@ function toContent(
       ? gathered
       : {
           count: rows.length,
-          series: Uint32Array.from(rows, (at) => gathered.series[at] as number),
-          eventTimeUs: Float64Array.from(rows, (at) => gathered.eventTimeUs[at] as number),
-          value: Float64Array.from(rows, (at) => gathered.value[at] as number),
-          text: gathered.text === null ? null : Uint32Array.from(rows, (at) => (gathered.text as Uint32Array)[at] as number),
+          series: Uint32Array.from(rows, (at) => gathered.series[at]),
+          eventTimeUs: Float64Array.from(rows, (at) => gathered.eventTimeUs[at]),
+          value: Float64Array.from(rows, (at) => gathered.value[at]),
+          text: gathered.text === null ? null : Uint32Array.from(rows, (at) => (gathered.text as Uint32Array)[at]),
           texts: gathered.texts,
         };
   let eventFromUs = Infinity;
   let eventLastUs = -Infinity;
   for (let at = 0; at < columns.count; at++) {
-    eventFromUs = Math.min(eventFromUs, columns.eventTimeUs[at] as number);
-    eventLastUs = Math.max(eventLastUs, columns.eventTimeUs[at] as number);
+    eventFromUs = Math.min(eventFromUs, columns.eventTimeUs[at]);
+    eventLastUs = Math.max(eventLastUs, columns.eventTimeUs[at]);
   }
   const content = { ...stamps, runs: sortIntoRuns(columns, gathered.table), exceptions };
   if (columns.count > 0) return { content, eventFromUs, eventToUs: eventLastUs + 1 };

@@ -16,6 +16,7 @@ import { createHubApp } from './app.ts';
 import type { HubApp, HubServices } from './service.ts';
 
 export const START_US = Date.UTC(2026, 10, 22, 12) * 1000;
+const MINUTE_US = 60_000_000;
 /** What the API's clock says: an hour after the first reading. */
 export const NOW_US = START_US + 3_600_000_000;
 
@@ -110,6 +111,36 @@ export class ApiFixture {
   async commit(gateway: string, fromUs: number, count: number, first: number, exceptions: readonly ExceptionRecord[] = []): Promise<void> {
     const seq = await this.submit(gateway, fromUs, count, first, exceptions);
     await this.#hub.waitCommitted(laneAppId(laneOf(gateway)), seq);
+  }
+
+  /** Readings of two gateways, in the lake as partials, committed behind them, and received only; a gap and a dead letter. */
+  async fill(): Promise<void> {
+    await this.commit('gw-1', START_US, 120, 0);
+    await this.restart();
+    await this.commit('gw-1', START_US + 90_000_000, 60, 100);
+    await this.commit('gw-2', START_US, 60, 7, [
+      {
+        kind: 'gap',
+        device: 'pump-1',
+        metric: 'temperature',
+        fromUs: START_US + 2 * MINUTE_US,
+        toUs: START_US + 3 * MINUTE_US,
+        readingCount: 42,
+        reason: 'buffer_full',
+        payload: null,
+      },
+      {
+        kind: 'dead_letter',
+        device: null,
+        metric: null,
+        fromUs: START_US,
+        toUs: START_US + 1,
+        readingCount: null,
+        reason: 'decode: ERR_DECODE_SYNTAX',
+        payload: Buffer.from('{"a":'),
+      },
+    ]);
+    await this.submit('gw-1', START_US + 100_000_000, 100, 200);
   }
 
   watermark(gateway: string, us: number): void {

@@ -323,7 +323,8 @@ function parsePartitionValues(value: unknown): PartitionValues {
   const values: Record<string, string | null> = {};
   for (const [key, item] of asEntries(value) ?? []) {
     // PROTOCOL.md#partition-value-serialization: the empty string is null.
-    values[key] = item === null || item === undefined || item === '' ? null : String(item);
+    values[key] =
+      typeof item === 'number' || typeof item === 'boolean' ? String(item) : typeof item === 'string' && item !== '' ? item : null;
   }
   return values;
 }

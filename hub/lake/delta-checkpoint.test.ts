@@ -27,7 +27,7 @@ describe('checkpoints', () => {
     const table = await bench.open();
     await fill(bench, table, 5);
     const [first] = table.snapshot.files.values();
-    await table.tryCommit(request([], [], { removes: [removeAction(first as never, Math.floor(bench.clock.nowUs() / 1000), true)] }));
+    await table.tryCommit(request([], [], { removes: [removeAction(first, Math.floor(bench.clock.nowUs() / 1000), true)] }));
     const result = await table.checkpoint();
     expect(result).toMatchObject({ version: 6, size: 2 + 1 + 4 + 1, isOwn: true });
     const [hint] = await getLines(bench.store, log('_last_checkpoint'));

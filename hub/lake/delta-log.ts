@@ -129,7 +129,7 @@ export class DeltaLog {
       for (const [offset, actions] of entries.entries()) {
         // Deleted since it was listed: log clean-up overtook us.
         if (actions === null) return null;
-        replay.apply(versions[offset] as number, actions);
+        replay.apply(versions[offset], actions);
       }
     }
     return replay.version < 0 ? null : replay;

@@ -246,7 +246,7 @@ async function checkConservation(history: History): Promise<void> {
   for (const path of table.snapshot.files.keys()) {
     const bytes = await history.store.get(`readings/${path}`);
     expect(bytes, `${path} is in version ${table.version} and not in the store`).not.toBeNull();
-    for (const row of new TextDecoder().decode(bytes as Uint8Array).split('\n')) {
+    for (const row of new TextDecoder().decode(bytes).split('\n')) {
       const [lane, seq] = row.split(' ') as [string, string];
       seqs.get(lane)?.push(Number(seq));
     }

@@ -42,8 +42,7 @@ describe('LocalStore', () => {
     expect(created.flat().sort((a, b) => a - b)).toEqual(Array.from({ length: count }, (_, index) => index));
     const store = await LocalStore.open(directory);
     for (const [index, name] of names.entries()) {
-      for (const key of created[index] as number[])
-        expect(new TextDecoder().decode((await store.get(`race/${key}`)) ?? undefined)).toBe(name);
+      for (const key of created[index]) expect(new TextDecoder().decode((await store.get(`race/${key}`)) ?? undefined)).toBe(name);
     }
   }, 30_000);
 

@@ -82,5 +82,7 @@ function mayOverlap(min: unknown, max: unknown, range: TableRange): boolean {
 
 function mayHoldNames(min: unknown, max: unknown, names: readonly string[] | null): boolean {
   if (names === null) return true;
-  return names.some((name) => !(typeof min === 'string' && compareUtf8(name, min) < 0) && !(typeof max === 'string' && compareUtf8(name, max) > 0));
+  return names.some(
+    (name) => !(typeof min === 'string' && compareUtf8(name, min) < 0) && !(typeof max === 'string' && compareUtf8(name, max) > 0),
+  );
 }

@@ -106,7 +106,12 @@ function holdersOf(group: GroupKey, windowEndUs: number, capture: AggregateCaptu
  * What exceptions say is missing. Only an exception that names the row's own keys counts into `count`; one that names
  * less (a whole batch that was lost) makes the number an estimate, since how much of it is this group's is not known.
  */
-function lossOf(group: GroupKey, fromUs: number, toUs: number, exceptions: readonly PendingException[]): { count: number; isEstimate: boolean; overlaps: boolean } {
+function lossOf(
+  group: GroupKey,
+  fromUs: number,
+  toUs: number,
+  exceptions: readonly PendingException[],
+): { count: number; isEstimate: boolean; overlaps: boolean } {
   let count = 0;
   let isEstimate = false;
   let overlaps = false;

@@ -37,7 +37,9 @@ export class LakeReader {
     });
     const connection = await instance.connect();
     await connection.run("SET TimeZone = 'UTC'");
-    await connection.run(`SET allowed_directories = [${quote(settings.lakeDir.endsWith('/') ? settings.lakeDir : `${settings.lakeDir}/`)}]`);
+    await connection.run(
+      `SET allowed_directories = [${quote(settings.lakeDir.endsWith('/') ? settings.lakeDir : `${settings.lakeDir}/`)}]`,
+    );
     await connection.run('SET enable_external_access = false');
     await connection.run('SET lock_configuration = true');
     return new LakeReader(connection, settings.timeoutMs);
@@ -67,9 +69,15 @@ export class LakeReader {
 
 function translate(cause: unknown, timedOut: boolean, timeoutMs: number): SluiceError {
   const message = errorMessage(cause);
-  if (timedOut) return new SluiceError('ERR_QUERY_TIMEOUT', `the query took longer than ${timeoutMs} ms; ask for a shorter range or fewer series`, { cause });
+  if (timedOut)
+    return new SluiceError('ERR_QUERY_TIMEOUT', `the query took longer than ${timeoutMs} ms; ask for a shorter range or fewer series`, {
+      cause,
+    });
   if (/No such file|No files found|Cannot open file/i.test(message)) return new SluiceError('ERR_QUERY_FILE_GONE', message, { cause });
-  if (/Out of Memory/i.test(message)) return new SluiceError('ERR_QUERY_MEMORY', 'the query needs more memory than is allowed; ask for a shorter range or fewer series', { cause });
+  if (/Out of Memory/i.test(message))
+    return new SluiceError('ERR_QUERY_MEMORY', 'the query needs more memory than is allowed; ask for a shorter range or fewer series', {
+      cause,
+    });
   return new SluiceError('ERR_QUERY_FAILED', message, { cause });
 }
 
@@ -91,7 +99,7 @@ export function readParquet(files: readonly LakeFile[]): string {
 
 /** A TIMESTAMPTZ literal, exact to the µs. */
 export function timestamp(us: number): string {
-  const clamped = Math.min(Math.max(us, -62_135_596_800_000_000), 253_402_300_799_999_999); // years 1 to 9999
+  const clamped = Math.min(Math.max(us, -62_135_596_800_000_000), 253_402_300_799_000_000); // years 1 to 9999
   const seconds = Math.floor(clamped / 1_000_000);
   const text = new Date(seconds * 1000).toISOString().slice(0, 19).replace('T', ' ');
   return `TIMESTAMPTZ '${text}.${String(clamped - seconds * 1_000_000).padStart(6, '0')}+00'`;
@@ -118,7 +126,7 @@ export class Where {
     return this.and(names.length === 0 ? 'false' : `${column} IN (${names.map((name) => this.bind(name)).join(', ')})`);
   }
 
-  toString(): string {
+  get sql(): string {
     return this.#conditions.length === 0 ? 'true' : this.#conditions.join(' AND ');
   }
 }

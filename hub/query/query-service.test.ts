@@ -36,7 +36,18 @@ async function open(): Promise<void> {
 }
 
 function aggregates(changes: Partial<AggregateQuery> = {}): AggregateQuery {
-  return { window: '1m', fromUs: START_US, toUs: START_US + 3_600_000_000, gateways: null, devices: null, metrics: null, functions: DEFAULT_FUNCTIONS, limit: 1_000, after: null, ...changes };
+  return {
+    window: '1m',
+    fromUs: START_US,
+    toUs: START_US + 3_600_000_000,
+    gateways: null,
+    devices: null,
+    metrics: null,
+    functions: DEFAULT_FUNCTIONS,
+    limit: 1_000,
+    after: null,
+    ...changes,
+  };
 }
 
 const lane = laneOf('gw-1');
@@ -110,9 +121,20 @@ test('an exception shows as lost in the windows that it overlaps, pending or com
   expect((await query.aggregates(aggregates())).rows).toMatchObject(expected);
   await hub.waitCommitted(laneAppId(lane), 1);
   expect((await query.aggregates(aggregates())).rows).toMatchObject(expected);
-  expect((await query.exceptions({ fromUs: 0, toUs: START_US * 2, gateways: null, devices: null, metrics: null, kinds: null, limit: 10, offset: 0 })).rows).toMatchObject([
-    { gateway: 'gw-1', kind: 'gap', device: 'pump-1', readingCount: 60, reason: 'buffer_full', seq: 1, idx: 0 },
-  ]);
+  expect(
+    (
+      await query.exceptions({
+        fromUs: 0,
+        toUs: START_US * 2,
+        gateways: null,
+        devices: null,
+        metrics: null,
+        kinds: null,
+        limit: 10,
+        offset: 0,
+      })
+    ).rows,
+  ).toMatchObject([{ gateway: 'gw-1', kind: 'gap', device: 'pump-1', readingCount: 60, reason: 'buffer_full', seq: 1, idx: 0 }]);
 });
 
 test('raw readings come in order, page by page without gap or repetition', async () => {
@@ -146,7 +168,10 @@ test('series are listed with their newest value and count, from lake and tail', 
   await query.stop();
   await open();
   await commit(2, 10);
-  expect(await query.series()).toMatchObject({ rows: [{ gateway: 'gw-1', device: 'pump-1', metric: 'temperature', count: 20, lastValue: 209 }], truncated: false });
+  expect(await query.series()).toMatchObject({
+    rows: [{ gateway: 'gw-1', device: 'pump-1', metric: 'temperature', count: 20, lastValue: 209 }],
+    truncated: false,
+  });
 });
 
 test('the query engine reads the lake and nothing else', async () => {
@@ -157,6 +182,8 @@ test('the query engine reads the lake and nothing else', async () => {
 
 test('a query that takes too long is interrupted, and the next one runs', async () => {
   const reader = await LakeReader.open({ lakeDir: lake.directory, memoryBytesMax: 100_000_000, timeoutMs: 100 });
-  await expect(reader.query('SELECT count(*) FROM range(10000000000) a, range(1000) b', [])).rejects.toMatchObject({ code: 'ERR_QUERY_TIMEOUT' });
+  await expect(reader.query('SELECT count(*) FROM range(10000000000) a, range(1000) b', [])).rejects.toMatchObject({
+    code: 'ERR_QUERY_TIMEOUT',
+  });
   expect((await reader.query('SELECT 1 AS one', [])).get('one')).toEqual([1]);
 });

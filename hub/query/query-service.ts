@@ -9,7 +9,17 @@ import { Worker } from 'node:worker_threads';
 import { SluiceError, isSluiceError } from '../../shared/errors.ts';
 import { workerUrl } from '../../shared/worker-url.ts';
 import type { QueryEngine } from '../engine-api.ts';
-import type { AggregateAnswer, AggregateQuery, ExceptionAnswer, ExceptionQuery, QuerySettings, QueryTask, ReadingAnswer, ReadingQuery, SeriesRow } from './query-api.ts';
+import type {
+  AggregateAnswer,
+  AggregateQuery,
+  ExceptionAnswer,
+  ExceptionQuery,
+  QuerySettings,
+  QueryTask,
+  ReadingAnswer,
+  ReadingQuery,
+  SeriesRow,
+} from './query-api.ts';
 import type { QueryReply, QueryRequest } from './query-worker.ts';
 
 /** One runs, the others wait: more would only wait longer. */
@@ -74,7 +84,11 @@ export class QueryService {
     const [definition] = [...bySeries].sort((a, b) => b.sizeMs - a.sizeMs);
     if (definition === undefined) return { rows: [], truncated: false };
     const filter = { window: definition.name, ...ALL_TIME, gateways: null, devices: null, metrics: null };
-    return this.#withCapture(async () => ({ kind: 'series', capture: await this.#engine.captureAggregates(filter), rowsMax: SERIES_ROWS_MAX }));
+    return this.#withCapture(async () => ({
+      kind: 'series',
+      capture: await this.#engine.captureAggregates(filter),
+      rowsMax: SERIES_ROWS_MAX,
+    }));
   }
 
   async stop(): Promise<void> {
@@ -84,7 +98,10 @@ export class QueryService {
 
   async #withCapture<T>(makeTask: () => Promise<QueryTask>): Promise<T> {
     if (this.#waiters.size >= QUERIES_MAX) {
-      throw new SluiceError('ERR_HTTP_UNAVAILABLE', `${this.#waiters.size} queries are running or waiting, at most ${QUERIES_MAX} may; try again`);
+      throw new SluiceError(
+        'ERR_HTTP_UNAVAILABLE',
+        `${this.#waiters.size} queries are running or waiting, at most ${QUERIES_MAX} may; try again`,
+      );
     }
     try {
       return (await this.#send(await makeTask())) as T;

@@ -5,7 +5,16 @@ import { groupKeyText, partialRows, type PartialRow } from '../../shared/window/
 import type { AggregateCapture } from '../engine-api.ts';
 import { answerAggregates } from './answer.ts';
 import { LakeReader } from './duckdb.ts';
-import type { ExceptionAnswer, QuerySettings, QueryTask, ReadingAnswer, ReadingCursor, ReadingQuery, ReadingRow, SeriesRow } from './query-api.ts';
+import type {
+  ExceptionAnswer,
+  QuerySettings,
+  QueryTask,
+  ReadingAnswer,
+  ReadingCursor,
+  ReadingQuery,
+  ReadingRow,
+  SeriesRow,
+} from './query-api.ts';
 import { computedPartials, lakeExceptionRows, lakeExceptions, lakePartials, lakeReadings, lakeSeries } from './statements.ts';
 
 /** Partials that one answer may be merged from: about 1 GB of objects at most. */
@@ -32,7 +41,10 @@ async function run(task: QueryTask): Promise<unknown> {
     const read = capture.definition.persisted ? lakePartials : computedPartials;
     const rows = await read(reader, capture, query, PARTIALS_MAX);
     if (rows.length > PARTIALS_MAX) {
-      throw new SluiceError('ERR_QUERY_TOO_LARGE', `the range holds more than ${PARTIALS_MAX} partial results: ask for a shorter range, fewer series or a coarser window`);
+      throw new SluiceError(
+        'ERR_QUERY_TOO_LARGE',
+        `the range holds more than ${PARTIALS_MAX} partial results: ask for a shorter range, fewer series or a coarser window`,
+      );
     }
     const toUs = query.toUs + capture.definition.sizeMs * 1000;
     return answerAggregates(query, capture, rows, await lakeExceptions(reader, capture.exceptionFiles, query.fromUs, toUs, EXCEPTIONS_MAX));
@@ -40,12 +52,20 @@ async function run(task: QueryTask): Promise<unknown> {
   if (task.kind === 'readings') {
     const rows = await lakeReadings(reader, task.capture.files, task.query);
     const page = rows.slice(0, task.query.limit);
-    const answer: ReadingAnswer = { readingsVersion: task.capture.version, rows: page, next: rows.length > page.length ? readingCursor(page, task.query) : null };
+    const answer: ReadingAnswer = {
+      readingsVersion: task.capture.version,
+      rows: page,
+      next: rows.length > page.length ? readingCursor(page, task.query) : null,
+    };
     return answer;
   }
   if (task.kind === 'exceptions') {
     const rows = await lakeExceptionRows(reader, task.capture.files, task.query);
-    const answer: ExceptionAnswer = { exceptionsVersion: task.capture.version, rows: rows.slice(0, task.query.limit), hasMore: rows.length > task.query.limit };
+    const answer: ExceptionAnswer = {
+      exceptionsVersion: task.capture.version,
+      rows: rows.slice(0, task.query.limit),
+      hasMore: rows.length > task.query.limit,
+    };
     return answer;
   }
   return seriesOf(task.capture, await lakeSeries(reader, task.capture, task.rowsMax), task.rowsMax);
@@ -57,8 +77,24 @@ function readingCursor(page: readonly ReadingRow[], query: ReadingQuery): Readin
   if (last === undefined) return null;
   const { tsUs, gateway, device, metric, epoch, lane, seq } = last;
   const place = { tsUs, gateway, device, metric, tags: last.tags ?? '', epoch, lane, seq };
-  const isSamePlace = (row: { tsUs: number; gateway: string; device: string; metric: string; tags: string | null; epoch: string; lane: string; seq: number }): boolean =>
-    row.tsUs === tsUs && row.gateway === gateway && row.device === device && row.metric === metric && (row.tags ?? '') === place.tags && row.epoch === epoch && row.lane === lane && row.seq === seq;
+  const isSamePlace = (row: {
+    tsUs: number;
+    gateway: string;
+    device: string;
+    metric: string;
+    tags: string | null;
+    epoch: string;
+    lane: string;
+    seq: number;
+  }): boolean =>
+    row.tsUs === tsUs &&
+    row.gateway === gateway &&
+    row.device === device &&
+    row.metric === metric &&
+    (row.tags ?? '') === place.tags &&
+    row.epoch === epoch &&
+    row.lane === lane &&
+    row.seq === seq;
   const skip = page.filter(isSamePlace).length + (query.after !== null && isSamePlace(query.after) ? query.after.skip : 0);
   return { ...place, skip };
 }

@@ -24,14 +24,19 @@ const PARTIAL_COLUMNS = `
   src_from::DOUBLE AS src_from, src_to::DOUBLE AS src_to`;
 
 /** Partials of a persisted definition from the files of `aggregates`. @param rowsMax one more is read, so that the caller sees the bound */
-export async function lakePartials(reader: LakeReader, capture: AggregateCapture, filter: AggregateFilter, rowsMax: number): Promise<PartialRow[]> {
+export async function lakePartials(
+  reader: LakeReader,
+  capture: AggregateCapture,
+  filter: AggregateFilter,
+  rowsMax: number,
+): Promise<PartialRow[]> {
   if (capture.files.length === 0) return [];
   const where = new Where()
     .and(`def = ${quote(capture.definitionHash)}`)
     .and(`window_start >= ${timestamp(filter.fromUs)} AND window_start < ${timestamp(filter.toUs)}`)
     .oneOf('metric', filter.metrics);
   if (capture.definition.by === 'series') where.oneOf('device', filter.devices).oneOf('gateway', filter.gateways);
-  const sql = `SELECT ${PARTIAL_COLUMNS} FROM ${readParquet(capture.files)} WHERE ${where} LIMIT ${rowsMax + 1}`;
+  const sql = `SELECT ${PARTIAL_COLUMNS} FROM ${readParquet(capture.files)} WHERE ${where.sql} LIMIT ${rowsMax + 1}`;
   return partialRowsOf(await reader.query(sql, where.parameters));
 }
 
@@ -39,7 +44,12 @@ export async function lakePartials(reader: LakeReader, capture: AggregateCapture
 const BUCKET = `CASE WHEN value <> 0 AND isfinite(value) THEN (ceil(log2(abs(value)) * ${2 ** HISTOGRAM_SCALE}) - 1)::INT END`;
 
 /** Partials of a live-only definition, computed from the files of `readings`. */
-export async function computedPartials(reader: LakeReader, capture: AggregateCapture, filter: AggregateFilter, rowsMax: number): Promise<PartialRow[]> {
+export async function computedPartials(
+  reader: LakeReader,
+  capture: AggregateCapture,
+  filter: AggregateFilter,
+  rowsMax: number,
+): Promise<PartialRow[]> {
   if (capture.files.length === 0) return [];
   const { definition } = capture;
   const sizeUs = definition.sizeMs * 1000;
@@ -63,7 +73,7 @@ export async function computedPartials(reader: LakeReader, capture: AggregateCap
       map_values(histogram(${BUCKET}) FILTER (WHERE isfinite(value) AND value < 0))::DOUBLE[] AS neg_counts,
       (count(*) FILTER (WHERE value = 0))::DOUBLE AS hist_zero, (count(*) FILTER (WHERE NOT isfinite(value)))::DOUBLE AS nan,
       0::DOUBLE AS late, 0::DOUBLE AS revision, 0::DOUBLE AS gen, 0::DOUBLE AS src_from, ${capture.readingsVersion}::DOUBLE AS src_to
-    FROM (SELECT *, floor(epoch_us(ts)::DOUBLE / ${sizeUs}) * ${sizeUs} AS ws FROM ${readParquet(capture.files)} WHERE ${where})
+    FROM (SELECT *, floor(epoch_us(ts)::DOUBLE / ${sizeUs}) * ${sizeUs} AS ws FROM ${readParquet(capture.files)} WHERE ${where.sql})
     WHERE ws >= ${filter.fromUs} AND ws < ${filter.toUs}
     GROUP BY ${keys}, ws LIMIT ${rowsMax + 1}`;
   return partialRowsOf(await reader.query(sql, where.parameters));
@@ -74,9 +84,26 @@ function partialRowsOf(columns: ResultColumns): PartialRow[] {
   const number = (name: string): readonly (number | null)[] => column(columns, name);
   const [gateway, device, metric, tags] = ['gateway', 'device', 'metric', 'tags'].map(text);
   const value = Object.fromEntries(
-    ['ws', 'n', 'mean', 'm2', 'min_value', 'max_value', 'sum_value', 'first_value', 'first_us', 'last_value', 'last_us', 'hist_zero', 'nan', 'late', 'revision', 'gen', 'src_from', 'src_to'].map(
-      (name) => [name, number(name)],
-    ),
+    [
+      'ws',
+      'n',
+      'mean',
+      'm2',
+      'min_value',
+      'max_value',
+      'sum_value',
+      'first_value',
+      'first_us',
+      'last_value',
+      'last_us',
+      'hist_zero',
+      'nan',
+      'late',
+      'revision',
+      'gen',
+      'src_from',
+      'src_to',
+    ].map((name) => [name, number(name)]),
   );
   const buckets = (sign: 'pos' | 'neg', row: number): Map<number, number> => {
     const keys = column<readonly number[] | null>(columns, `${sign}_keys`)[row] ?? [];
@@ -114,7 +141,13 @@ function partialRowsOf(columns: ResultColumns): PartialRow[] {
 }
 
 /** Exceptions of the lake that overlap the range, as far as windows care. */
-export async function lakeExceptions(reader: LakeReader, files: readonly LakeFile[], fromUs: number, toUs: number, rowsMax: number): Promise<PendingException[]> {
+export async function lakeExceptions(
+  reader: LakeReader,
+  files: readonly LakeFile[],
+  fromUs: number,
+  toUs: number,
+  rowsMax: number,
+): Promise<PendingException[]> {
   if (files.length === 0) return [];
   const sql = `
     SELECT gateway, kind, device, metric, epoch_us(from_ts)::DOUBLE AS from_us, epoch_us(to_ts)::DOUBLE AS to_us, reading_count::DOUBLE AS reading_count, reason
@@ -147,10 +180,12 @@ export async function lakeReadings(reader: LakeReader, files: readonly LakeFile[
     const cursor = `(${timestamp(after.tsUs)}, ${place.join(', ')}, ${where.bind(after.seq)})`;
     where.and(`(ts, gateway, device, metric, coalesce(tags, ''), epoch, lane, seq) ${query.order === 'asc' ? '>=' : '<='} ${cursor}`);
   }
-  const order = ['ts', 'gateway', 'device', 'metric', "coalesce(tags, '')", 'epoch', 'lane', 'seq'].map((key) => `${key} ${direction}`).join(', ');
+  const order = ['ts', 'gateway', 'device', 'metric', "coalesce(tags, '')", 'epoch', 'lane', 'seq']
+    .map((key) => `${key} ${direction}`)
+    .join(', ');
   const sql = `
     SELECT epoch_us(ts)::DOUBLE AS ts_us, gateway, device, metric, tags, value, text, epoch, lane, seq::DOUBLE AS seq, epoch_us(ingested_at)::DOUBLE AS ingested_us
-    FROM ${readParquet(files)} WHERE ${where} ORDER BY ${order}, value ${direction}, text ${direction} LIMIT ${query.limit + 1} OFFSET ${after?.skip ?? 0}`;
+    FROM ${readParquet(files)} WHERE ${where.sql} ORDER BY ${order}, value ${direction}, text ${direction} LIMIT ${query.limit + 1} OFFSET ${after?.skip ?? 0}`;
   const columns = await reader.query(sql, where.parameters);
   return Array.from({ length: rowCountOf(columns) }, (_, row) => ({
     tsUs: column<number>(columns, 'ts_us')[row] ?? 0,
@@ -179,7 +214,7 @@ export async function lakeExceptionRows(reader: LakeReader, files: readonly Lake
   const sql = `
     SELECT gateway, epoch, lane, seq::DOUBLE AS seq, idx, kind, device, metric, epoch_us(from_ts)::DOUBLE AS from_us, epoch_us(to_ts)::DOUBLE AS to_us,
       reading_count::DOUBLE AS reading_count, reason, payload, epoch_us(ingested_at)::DOUBLE AS ingested_us
-    FROM ${readParquet(files)} WHERE ${where}
+    FROM ${readParquet(files)} WHERE ${where.sql}
     ORDER BY ingested_at DESC, gateway, epoch, lane, seq DESC, idx LIMIT ${query.limit + 1} OFFSET ${query.offset}`;
   const columns = await reader.query(sql, where.parameters);
   return Array.from({ length: rowCountOf(columns) }, (_, row) => ({

@@ -51,7 +51,16 @@ function partialOf(reading: Reading, late: boolean): WindowPartial | null {
   const buckets = new Map(v === 0 ? [] : [[bucketOf(v), 1]]);
   return {
     ...common,
-    ...{ n: 1, mean: v, m2: 0, sumValue: v, minValue: v, maxValue: v, firstValue: v, firstTsUs: t, lastValue: v, lastTsUs: t },
+    n: 1,
+    mean: v,
+    m2: 0,
+    sumValue: v,
+    minValue: v,
+    maxValue: v,
+    firstValue: v,
+    firstTsUs: t,
+    lastValue: v,
+    lastTsUs: t,
     histPos: v > 0 ? buckets : new Map(),
     histNeg: v < 0 ? buckets : new Map(),
     histZero: v === 0 ? 1 : 0,

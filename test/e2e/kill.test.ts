@@ -37,7 +37,11 @@ test(
     link = await Link.to(hub.port);
     const gateway = await lab.gateway('gw-1', `http://127.0.0.1:${link.port}`, ['--uplink-watchdog-ms', '4000']);
     const ledger = path.join(lab.directory, 'ledger.json');
-    const fleet = lab.fleet(ledger, [gateway.mqttPort], ['--devices', '40', '--duration', '3600', '--rate', '2', '--qos', '0,7,3', '--drain-timeout', '60']);
+    const fleet = lab.fleet(
+      ledger,
+      [gateway.mqttPort],
+      ['--devices', '40', '--duration', '3600', '--rate', '2', '--qos', '0,7,3', '--drain-timeout', '60'],
+    );
     let kills = 0;
     for (let round = 0; round < rounds; round++) {
       await sleep(200 + random() * 1_200);
@@ -71,9 +75,11 @@ test(
     link.heal();
     await sleep(1_000);
     expect(await fleet.end('SIGINT'), fleet.log).toBe(0);
-    const report = parseReport(await lab.verify(ledger, hub.url).catch((error: unknown) => {
-      throw new Error(`seed ${seed}, ${kills} kills: ${String(error)}\n${lab.logs()}`);
-    }));
+    const report = parseReport(
+      await lab.verify(ledger, hub.url).catch((error: unknown) => {
+        throw new Error(`seed ${seed}, ${kills} kills: ${String(error)}\n${lab.logs()}`);
+      }),
+    );
     expect(report.readings).toMatchObject({ lost: 0, duplicated: 0, altered: 0 });
     expect(report.windows.every((window) => window.wrong === 0)).toBe(true);
     expect(report.readings.acked).toBeGreaterThan(1_000);

@@ -25,13 +25,19 @@ beforeAll(async () => {
   const hub = await lab.hub(['--commit-interval-ms-min', '100', '--flush-interval-ms', '500']);
   const gateway = await lab.gateway('gw-1', hub.url);
   const ledger = path.join(lab.directory, 'ledger.json');
-  const fleet = lab.fleet(ledger, [gateway.mqttPort], ['--devices', '20', '--duration', '12', '--rate', '2', '--models-vibration', '0', '--qos', '0,8,2']);
+  const fleet = lab.fleet(
+    ledger,
+    [gateway.mqttPort],
+    ['--devices', '20', '--duration', '12', '--rate', '2', '--models-vibration', '0', '--qos', '0,8,2'],
+  );
   expect(await fleet.exit(), fleet.log).toBe(0);
   await lab.verify(ledger, hub.url);
   await hub.program.stop();
   truth = regenerateTruth(readLedger(ledger)).flatMap(({ device, metrics }) =>
     [...metrics].flatMap(([metric, readings]) =>
-      readings.map((reading) => line(device.name, metric, reading.eventTimeUs, Number.isNaN(reading.value) ? null : reading.value, reading.text)),
+      readings.map((reading) =>
+        line(device.name, metric, reading.eventTimeUs, Number.isNaN(reading.value) ? null : reading.value, reading.text),
+      ),
     ),
   );
   truth.sort();
@@ -43,7 +49,9 @@ afterAll(() => lab.close());
 function namedFiles(table: string): string[] {
   const log = path.join(lab.lakeDir, table, '_delta_log');
   const files = new Set<string>();
-  for (const entry of readdirSync(log).filter((name) => name.endsWith('.json')).sort()) {
+  for (const entry of readdirSync(log)
+    .filter((name) => name.endsWith('.json'))
+    .sort()) {
     for (const text of readFileSync(path.join(log, entry), 'utf8').trim().split('\n')) {
       const action = JSON.parse(text) as { add?: { path: string }; remove?: { path: string } };
       if (action.add !== undefined) files.add(path.join(lab.lakeDir, table, decodeURIComponent(action.add.path)));
@@ -66,9 +74,11 @@ test('DuckDB reads from the files that the log names the rows of the ledger', as
   const reader = await connection.runAndReadAll(
     `SELECT device, metric, epoch_us(ts)::DOUBLE, value, text FROM read_parquet([${files.join(', ')}], union_by_name = true, hive_partitioning = false)`,
   );
-  const rows = reader.getRows().map(([device, metric, us, value, text]) =>
-    line(device as string, metric as string, us as number, value as number | null, text as string | null),
-  );
+  const rows = reader
+    .getRows()
+    .map(([device, metric, us, value, text]) =>
+      line(device as string, metric as string, us as number, value as number | null, text as string | null),
+    );
   expect(rows.sort()).toEqual(truth);
   const types = await connection.runAndReadAll(`DESCRIBE SELECT * FROM read_parquet([${files[0]}], hive_partitioning = false)`);
   expect(types.getRows().map(([name, type]) => `${String(name)} ${String(type)}`)).toEqual([
@@ -116,7 +126,9 @@ describe.skipIf(chdb === null)('delta-kernel', () => {
   test('reads the table readings and finds the rows of the ledger', () => {
     const rows = query(
       `SELECT device, metric, toString(toUnixTimestamp64Micro(ts)), value, text FROM deltaLakeLocal('${lab.lakeDir}/readings') SETTINGS output_format_json_quote_64bit_integers = 0`,
-    ).map(([device, metric, us, value, text]) => line(device as string, metric as string, Number(us), value as number | null, text as string | null));
+    ).map(([device, metric, us, value, text]) =>
+      line(device as string, metric as string, Number(us), value as number | null, text as string | null),
+    );
     expect(rows.sort()).toEqual(truth);
   });
 
