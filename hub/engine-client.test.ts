@@ -1,0 +1,51 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { laneAppId } from '../shared/uplink.ts';
+import { EngineClient, submittedBytesOf } from './engine-client.ts';
+import { batchOf, engineSettings, EPOCH, laneOf, temporaryLake } from './engine.fixture.ts';
+
+const START_US = Date.UTC(2026, 10, 22, 12) * 1000;
+const LANE = laneOf('gw-1');
+
+let lake: ReturnType<typeof temporaryLake>;
+beforeEach(() => {
+  lake = temporaryLake();
+});
+afterEach(() => lake.remove());
+
+describe('the engine in its thread', () => {
+  test('counts what it was given from the moment on, by what it will take in memory, and nothing once it is committed', async () => {
+    const failures: Error[] = [];
+    const client = await EngineClient.start(engineSettings(lake.directory), (error) => failures.push(error));
+    await client.openLane(LANE, { epoch: EPOCH, lane: 'live', base: 1, assigned: 2 });
+    const [first, second] = [batchOf(1, START_US, 1_000, 0), batchOf(2, START_US, 1_000, 0)];
+    const again = batchOf(1, START_US, 1_000, 0);
+    const given = submittedBytesOf(first) + submittedBytesOf(second);
+    const committed = new Promise<void>((resolve) => {
+      client.onCommitted((lane, seq) => {
+        if (laneAppId(lane) === laneAppId(LANE) && seq === 2) resolve();
+      });
+    });
+    client.submit(LANE, first);
+    client.submit(LANE, second);
+    expect(client.pendingBytes).toBe(given);
+    expect(given).toBeGreaterThan(40_000);
+    await committed;
+    // A batch that arrives late is let go, and does not count for ever.
+    client.submit(LANE, again);
+    await new Promise<void>((resolve) => {
+      const check = (): void => {
+        if (client.pendingBytes === 0) resolve();
+      };
+      client.onPendingBytes(check);
+      check();
+    });
+    expect((await client.status()).readingsCommittedTotal).toBe(2_000);
+    await client.stop();
+    expect(failures).toEqual([]);
+  });
+
+  test('is refused a folder that is none, with the code of the store', async () => {
+    const settings = engineSettings('/dev/null/lake');
+    await expect(EngineClient.start(settings, () => undefined)).rejects.toMatchObject({ code: expect.stringMatching(/^ERR_STORE_/) });
+  });
+});
