@@ -1,129 +1,130 @@
 /**
- * Durable QoS 1 messages per second through a gateway against bare aedes under the same load, in turn, several rounds.
+ * Durable QoS 1 messages per second through a gateway against brokers that promise less, under the same load, in turn.
  *
- * Shapes are clients × messages in flight. The gateway acknowledges after its group commit is fsynced; aedes at once.
+ * Shapes are clients × messages in flight. The gateway acknowledges after its group commit is fsynced.
  */
-import { spawn, type ChildProcess } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { freePort, median, waitReady } from '../process-tools.ts';
+import { Samples, type BenchOptions, type Measured } from './figures.ts';
+import { perMessageFsync } from './journal.ts';
+import { runLoad, type LoadResult } from './load.ts';
+import { absentNote, leaveOfflineSubscriber, startMosquitto, startNats } from './peers.ts';
+import { withSite, type Program, type Site } from './processes.ts';
 
-const distDir = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..', '..');
+interface Shape {
+  readonly clients: number;
+  readonly inFlight: number;
+  /** Wanted ratio to bare aedes at one reading per message. */
+  readonly wanted: number | null;
+}
 
-/** Wanted ratio to bare aedes; null: shown only. */
-const SHAPES: readonly { clients: number; inFlight: number; readings: number; wanted: number | null }[] = [
-  { clients: 20, inFlight: 100, readings: 1, wanted: 0.8 },
-  { clients: 200, inFlight: 1, readings: 1, wanted: 0.5 },
-  { clients: 2000, inFlight: 1, readings: 1, wanted: 0.8 },
+const SHAPES: readonly Shape[] = [
+  { clients: 20, inFlight: 100, wanted: 0.85 },
+  { clients: 200, inFlight: 1, wanted: 0.6 },
+  { clients: 2000, inFlight: 1, wanted: 0.85 },
+  { clients: 2000, inFlight: 10, wanted: null },
+];
+const READINGS_PER_MESSAGE = [1, 100];
+
+const GATEWAY = 'Sluice';
+const AEDES = 'aedes, nothing stored';
+
+interface Subject {
+  readonly name: string;
+  readonly protocol: 'mqtt' | 'nats';
+  /** null: not installed. */
+  start(site: Site): Promise<{ port: number; program: Program; name?: string } | null>;
+}
+
+const SUBJECTS: readonly Subject[] = [
+  {
+    name: GATEWAY,
+    protocol: 'mqtt',
+    async start(site) {
+      const { mqttPort, program } = await site.gateway('gateway');
+      return { port: mqttPort, program };
+    },
+  },
+  {
+    name: AEDES,
+    protocol: 'mqtt',
+    async start(site) {
+      const program = site.startOurs('aedes', 'test/bench/bare-aedes.js', [], { stdout: 'pipe' });
+      return { port: Number(await program.firstLine()), program };
+    },
+  },
+  { name: 'mosquitto, in memory', protocol: 'mqtt', start: (site) => startMosquitto(site, { name: 'mosquitto', persistent: false }) },
+  {
+    name: 'mosquitto, persistent queue',
+    protocol: 'mqtt',
+    async start(site) {
+      const broker = await startMosquitto(site, { name: 'mosquitto', persistent: true });
+      if (broker !== null) await leaveOfflineSubscriber(broker.port);
+      return broker;
+    },
+  },
+  { name: 'NATS JetStream', protocol: 'nats', start: startNats },
 ];
 
-interface LoadResult {
-  readonly messages: number;
-  readonly seconds: number;
-  readonly p50Ms: number;
-  readonly p99Ms: number;
-  readonly cpuSeconds: number;
+function caseName({ clients, inFlight }: Shape, readings: number): string {
+  return `${clients} × ${inFlight}, ${readings} reading${readings === 1 ? '' : 's'} per message`;
 }
 
-export interface BrokerFigures {
-  readonly shape: string;
-  readonly gatewayPerSecond: number;
-  readonly aedesPerSecond: number;
-  readonly ratio: number;
-  readonly ratioSpread: readonly [number, number];
-  readonly wanted: number | null;
-  readonly gatewayP99Ms: number;
-  readonly residentBytesMax: number;
+function record(samples: Samples, name: string, subject: string, result: LoadResult, program: Program): void {
+  samples.add(name, subject, 'messages', '/s', result.messages / result.seconds);
+  samples.add(name, subject, 'ack p50', 'ms', result.p50Ms);
+  samples.add(name, subject, 'ack p99', 'ms', result.p99Ms);
+  samples.add(name, subject, 'resident', 'MB', program.usage().residentBytesMax / 1e6);
 }
 
-function firstLine(child: ChildProcess): Promise<string> {
-  return new Promise((resolve, reject) => {
-    child.stdout?.once('data', (chunk: Buffer) => resolve(chunk.toString().trim()));
-    child.once('exit', (code) => reject(new Error(`ended with ${code}`)));
-  });
-}
-
-async function load(port: number, shape: (typeof SHAPES)[number], seconds: number): Promise<LoadResult> {
-  const args = [port, shape.clients, shape.inFlight, seconds, shape.readings].map(String);
-  const child = spawn(process.execPath, [path.join(distDir, 'test/bench/mqtt-load.js'), ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
-  return JSON.parse(await firstLine(child)) as LoadResult;
-}
-
-async function withGateway<T>(use: (port: number, pid: number) => Promise<T>): Promise<T> {
-  const directory = mkdtempSync(path.join(tmpdir(), 'sluice-bench-'));
-  const [mqttPort, webSocketPort, httpPort] = [await freePort(), await freePort(), await freePort()];
-  const child = spawn(
-    process.execPath,
-    [
-      path.join(distDir, 'gateway/main.js'),
-      ...['run', '--data-dir', directory, '--mqtt-port', String(mqttPort), '--mqtt-ws-port', String(webSocketPort), '--http-port', String(httpPort)],
-      ...['--host-metrics-enabled', 'false', '--log-level', 'error'],
-    ],
-    { stdio: ['ignore', 'inherit', 'inherit'] },
+export async function benchBrokerIngest({ rounds, isShort, profileDir, log }: BenchOptions): Promise<Measured> {
+  const samples = new Samples();
+  const notes = new Set<string>();
+  const seconds = isShort ? 2 : 4;
+  const cases = SHAPES.flatMap((shape) => READINGS_PER_MESSAGE.map((readings) => ({ shape, readings }))).filter(
+    ({ shape, readings }) => !isShort || (readings === 1 && shape.inFlight !== 10),
   );
-  try {
-    await waitReady(`http://127.0.0.1:${httpPort}/readyz`);
-    return await use(mqttPort, child.pid ?? 0);
-  } finally {
-    child.kill('SIGKILL');
-    rmSync(directory, { recursive: true, force: true });
-  }
-}
-
-async function withAedes<T>(use: (port: number) => Promise<T>): Promise<T> {
-  const child = spawn(process.execPath, [path.join(distDir, 'test/bench/bare-aedes.js')], { stdio: ['pipe', 'pipe', 'inherit'] });
-  try {
-    return await use(Number(await firstLine(child)));
-  } finally {
-    child.kill('SIGKILL');
-  }
-}
-
-function residentBytes(pid: number): number {
-  const match = /VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
-  return Number(match?.[1] ?? 0) * 1024;
-}
-
-export async function benchBrokerIngest(options: { rounds: number; seconds: number }): Promise<BrokerFigures[]> {
-  const figures: BrokerFigures[] = [];
-  for (const shape of SHAPES) {
-    const gateway: LoadResult[] = [];
-    const aedes: LoadResult[] = [];
-    let residentBytesMax = 0;
-    for (let round = 0; round < options.rounds; round++) {
-      aedes.push(await withAedes((port) => load(port, shape, options.seconds)));
-      gateway.push(
-        await withGateway(async (port, pid) => {
-          const result = await load(port, shape, options.seconds);
-          residentBytesMax = Math.max(residentBytesMax, residentBytes(pid));
-          return result;
-        }),
-      );
+  const names = new Map(SUBJECTS.map((subject) => [subject.name, subject.name]));
+  for (let round = 0; round < rounds; round++) {
+    for (const { shape, readings } of cases) {
+      const name = caseName(shape, readings);
+      for (const subject of SUBJECTS) {
+        await withSite(profileDir, async (site) => {
+          const started = await subject.start(site);
+          if (started === null) return notes.add(absentNote(subject.name.split(/[ ,]/)[0] === 'NATS' ? 'nats-server' : 'mosquitto'));
+          const shown = started.name !== undefined && subject.protocol === 'nats' ? started.name : subject.name;
+          names.set(subject.name, shown);
+          const result = await runLoad(site, {
+            protocol: subject.protocol,
+            port: started.port,
+            clients: shape.clients,
+            inFlight: shape.inFlight,
+            readings,
+            seconds,
+          });
+          record(samples, name, shown, result, started.program);
+          log(`round ${round + 1}: ${name}: ${shown} ${Math.round(result.messages / result.seconds)}/s`);
+        });
+      }
     }
-    const rate = (result: LoadResult): number => result.messages / result.seconds;
-    const ratios = gateway.map((result, round) => rate(result) / rate(aedes[round])).sort((a, b) => a - b);
-    figures.push({
-      shape: `${shape.clients} × ${shape.inFlight}${shape.readings > 1 ? `, ${shape.readings} readings per message` : ''}`,
-      gatewayPerSecond: Math.round(median(gateway.map(rate))),
-      aedesPerSecond: Math.round(median(aedes.map(rate))),
-      ratio: median(ratios),
-      ratioSpread: [ratios[0], ratios[ratios.length - 1]],
-      wanted: shape.wanted,
-      gatewayP99Ms: median(gateway.map((result) => result.p99Ms)),
-      residentBytesMax,
-    });
+    const perMessage = await withSite(null, async (site) => perMessageFsync(site.directory, seconds * 500));
+    samples.add('one after the other', 'SQLite, a transaction per message', 'messages', '/s', perMessage);
   }
-  return figures;
-}
-
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  for (const row of await benchBrokerIngest(process.argv.includes('--short') ? { rounds: 1, seconds: 2 } : { rounds: 5, seconds: 4 })) {
-    process.stdout.write(
-      `${row.shape.padEnd(12)} gateway ${row.gatewayPerSecond}/s, bare aedes ${row.aedesPerSecond}/s, ratio ${row.ratio.toFixed(2)} ` +
-        `(${row.ratioSpread.map((ratio) => ratio.toFixed(2)).join(' … ')}; wanted ≥ ${row.wanted ?? '-'}), ` +
-        `ack p99 ${row.gatewayP99Ms} ms, resident ${Math.round(row.residentBytesMax / 1e6)} MB\n`,
-    );
+  for (const { shape, readings } of cases) {
+    const wanted = readings === 1 && shape.wanted !== null ? { atLeast: shape.wanted } : null;
+    samples.compare(caseName(shape, readings), GATEWAY, 'messages', AEDES, wanted);
   }
+  return {
+    figures: samples.figures(),
+    method:
+      'Clients publish at QoS 1 in a closed loop, each keeping so many messages unacknowledged, for ' +
+      `${seconds} s after 1.5 s of warm-up; every subject gets a process and an empty directory of its own. The gateway acknowledges after its group commit is ` +
+      'on the disk. aedes and mosquitto in memory store nothing. mosquitto with a persistent queue keeps everything for a QoS 1 session that is away, and writes it to disk ' +
+      'every second, after having acknowledged it. The generator shares the cores with its subject.',
+    notes: [
+      ...notes,
+      ...([...names.values()].includes('NATS JetStream, no fsync before the ack')
+        ? ['This nats-server has no `sync_interval: always` (2.10 and later): it acknowledges what is in the page cache.']
+        : []),
+    ],
+    chart: { metric: 'messages', title: 'Acknowledged QoS 1 messages per second' },
+  };
 }

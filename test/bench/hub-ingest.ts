@@ -63,7 +63,9 @@ function sealedBatches(seed: number, count: number): { bodies: Uint8Array[]; rea
 /** Sends all batches of one lane; resolves when the last one is committed. */
 function sendLane(url: string, token: string, epoch: string, bodies: readonly Uint8Array[], readingCount: number): Promise<void> {
   return new Promise((resolve, reject) => {
-    const socket = new WebSocket(`${url.replace('http', 'ws')}${UPLINK_PATH}`, UPLINK_SUBPROTOCOL, { headers: { authorization: `Bearer ${token}` } });
+    const socket = new WebSocket(`${url.replace('http', 'ws')}${UPLINK_PATH}`, UPLINK_SUBPROTOCOL, {
+      headers: { authorization: `Bearer ${token}` },
+    });
     let next = 0;
     let received = 0;
     const pump = (): void => {
@@ -105,23 +107,39 @@ function sendLane(url: string, token: string, epoch: string, bodies: readonly Ui
   });
 }
 
-async function oneRound(bodies: readonly Uint8Array[][], readingsPerBatch: number): Promise<{ seconds: number; cpuSeconds: number; residentBytes: number }> {
+async function oneRound(
+  bodies: readonly Uint8Array[][],
+  readingsPerBatch: number,
+): Promise<{ seconds: number; cpuSeconds: number; residentBytes: number }> {
   const directory = mkdtempSync(path.join(tmpdir(), 'sluice-bench-'));
   const lakeDir = path.join(directory, 'lake');
   const tokens = bodies.map((_, index) =>
-    spawnSync(process.execPath, [path.join(distDir, 'hub/main.js'), 'token', 'create', '--gateway', `gw-${index}`, '--quiet', '--lake-dir', lakeDir])
+    spawnSync(process.execPath, [
+      path.join(distDir, 'hub/main.js'),
+      'token',
+      'create',
+      '--gateway',
+      `gw-${index}`,
+      '--quiet',
+      '--lake-dir',
+      lakeDir,
+    ])
       .stdout.toString()
       .trim(),
   );
   const port = await freePort();
   const url = `http://127.0.0.1:${port}`;
   const args = ['run', '--lake-dir', lakeDir, '--http-port', String(port), '--commit-interval-ms-min', '1000', '--log-level', 'error'];
-  const child = spawn(process.execPath, [...process.execArgv, path.join(distDir, 'hub/main.js'), ...args], { stdio: ['ignore', 'inherit', 'inherit'] });
+  const child = spawn(process.execPath, [...process.execArgv, path.join(distDir, 'hub/main.js'), ...args], {
+    stdio: ['ignore', 'inherit', 'inherit'],
+  });
   try {
     await waitReady(`${url}/readyz`);
     const cpuBefore = cpuSeconds(child.pid ?? 0);
     const startMs = performance.now();
-    await Promise.all(bodies.map((lane, index) => sendLane(url, tokens[index], index.toString(16).padStart(32, '0'), lane, readingsPerBatch)));
+    await Promise.all(
+      bodies.map((lane, index) => sendLane(url, tokens[index], index.toString(16).padStart(32, '0'), lane, readingsPerBatch)),
+    );
     const seconds = (performance.now() - startMs) / 1000;
     const residentBytes = Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${child.pid}/status`, 'utf8'))?.[1] ?? 0) * 1024;
     return { seconds, cpuSeconds: cpuSeconds(child.pid ?? 0) - cpuBefore, residentBytes };
@@ -160,7 +178,9 @@ export async function benchHubIngest(options: { rounds: number; batchesPerGatewa
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const figures = await benchHubIngest(process.argv.includes('--short') ? { rounds: 1, batchesPerGateway: 50 } : { rounds: 3, batchesPerGateway: 200 });
+  const figures = await benchHubIngest(
+    process.argv.includes('--short') ? { rounds: 1, batchesPerGateway: 50 } : { rounds: 3, batchesPerGateway: 200 },
+  );
   process.stdout.write(
     `hub ingest: ${figures.readings} readings, ${figures.readingsPerSecond}/s to committed lake and windows (${figures.spread.join(' … ')}; wanted ≥ 500000), ` +
       `${figures.hubCpuSecondsPerMillion.toFixed(2)} CPU s per million; decoding alone ${figures.decodeOnlyPerSecond}/s, ratio ${figures.ratioToDecode.toFixed(2)}; ` +

@@ -1,47 +1,47 @@
 /**
  * The journal alone: QoS 1 messages of four readings from simulated clients through the group commit into SQLite, against
- * one transaction and fsync per message on the same disk and SQLite. Prints ratios; bounded to about 20 s.
- *
- *     npx tsc -p . ; npx tsx test/bench/journal.ts
+ * one transaction and fsync per message on the same disk and SQLite.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { systemClock } from '../../shared/clock.ts';
 import { connect } from '../../gateway/journal/database.ts';
 import { JournalClient } from '../../gateway/journal/journal-client.ts';
 import { messageHash } from '../../gateway/journal/message-hash.ts';
+import { systemClock } from '../../shared/clock.ts';
+import { Samples, type BenchOptions, type Measured } from './figures.ts';
+import { pause, withSite } from './processes.ts';
 
 const METRICS = ['temperature', 'humidity', 'pressure', 'battery'];
-const RUN_MS = 2_500;
+const JOURNAL = 'Sluice journal';
+const PER_MESSAGE = 'SQLite, a transaction per message';
 
 interface Run {
   readonly clients: number;
   readonly inFlight: number;
 }
 
-async function withDirectory<T>(run: (directory: string) => Promise<T> | T): Promise<T> {
-  const directory = mkdtempSync(path.join(tmpdir(), 'sluice-bench-journal-'));
+const RUNS: readonly Run[] = [
+  { clients: 200, inFlight: 1 },
+  { clients: 20, inFlight: 100 },
+  { clients: 2000, inFlight: 1 },
+];
+
+/** Messages per second with a transaction each on SQLite as the journal opens it: what there is without group commit. */
+export function perMessageFsync(directory: string, runMs: number): number {
+  const db = connect(path.join(directory, 'reference.db'), { pagesMax: 1 << 20, check: false });
   try {
-    return await run(directory);
+    const insert = db.prepare('INSERT INTO journal (opening, arrival_us, readings, body) VALUES (1, ?, 4, ?)');
+    const body = Buffer.alloc(60, 7);
+    const startMs = performance.now();
+    let messages = 0;
+    for (; performance.now() < startMs + runMs; messages++) insert.run(messages, body);
+    return messages / ((performance.now() - startMs) / 1000);
   } finally {
-    rmSync(directory, { recursive: true, force: true });
+    db.close();
   }
 }
 
-/** Messages per second with a transaction each: what a journal without group commit could acknowledge. */
-function perMessageFsync(directory: string): number {
-  const db = connect(path.join(directory, 'reference.db'), { pagesMax: 1 << 20, check: false });
-  const insert = db.prepare('INSERT INTO journal (opening, arrival_us, readings, body) VALUES (1, ?, 4, ?)');
-  const body = Buffer.alloc(60, 7);
-  const endMs = performance.now() + RUN_MS;
-  let messages = 0;
-  for (; performance.now() < endMs; messages++) insert.run(messages, body);
-  db.close();
-  return messages / (RUN_MS / 1000);
-}
-
-async function groupCommit(directory: string, { clients, inFlight }: Run) {
+/** Closed loop on the group commit, as the broker would be with so many clients. */
+async function groupCommit(directory: string, { clients, inFlight }: Run, runMs: number) {
   const client = await JournalClient.open({ directory, clock: systemClock });
   const { writer } = client;
   const payload = Buffer.from('{"temperature":21.53,"humidity":40.1,"pressure":1013.25,"battery":3.71,"ts":1768478400000}');
@@ -57,8 +57,8 @@ async function groupCommit(directory: string, { clients, inFlight }: Run) {
       (sink) =>
         METRICS.forEach((metric, index) => {
           const at = device * METRICS.length + index;
-          walks[at] = (walks[at] as number) + Math.round(Math.random() * 4 - 2);
-          sink.add(writer.series.idOf(name, metric, ''), nowUs, (walks[at] as number) / 100, null);
+          walks[at] += Math.round(Math.random() * 4 - 2);
+          sink.add(writer.series.idOf(name, metric, ''), nowUs, walks[at] / 100, null);
         }),
       {
         redelivery: { clientId: name, messageId, hash: messageHash(`devices/${name}/telemetry`, payload), qos: 1 },
@@ -75,7 +75,7 @@ async function groupCommit(directory: string, { clients, inFlight }: Run) {
   };
   const startedMs = performance.now();
   for (let device = 0; device < clients; device++) for (let at = 0; at < inFlight; at++) send(device, at + 1);
-  await new Promise((resolve) => setTimeout(resolve, RUN_MS));
+  await pause(runMs);
   running = false;
   const seconds = (performance.now() - startedMs) / 1000;
   const messages = acknowledged;
@@ -86,25 +86,39 @@ async function groupCommit(directory: string, { clients, inFlight }: Run) {
   latenciesMs.sort((a, b) => a - b);
   return {
     messagesPerSecond: messages / seconds,
-    commitsPerSecond: group.groups / seconds,
     messagesPerCommit: messages / group.groups,
-    ackP50Ms: latenciesMs[latenciesMs.length >> 1],
     ackP99Ms: latenciesMs[Math.floor(latenciesMs.length * 0.99)],
-    rowBytesPerReading: journal.journalBytes / Math.max(1, journal.journalReadings),
+    // Just after a seal there are none.
+    rowBytesPerReading: journal.journalReadings === 0 ? null : journal.journalBytes / journal.journalReadings,
     batchBytesPerReading: sealed.batchBytes / sealed.batchReadings,
     sealNsPerReading: (sealed.sealUs * 1000) / sealed.batchReadings,
   };
 }
 
-const reference = await withDirectory(perMessageFsync);
-console.log(`a transaction per message: ${reference.toFixed(0)} messages/s`);
-for (const run of [
-  { clients: 200, inFlight: 1 },
-  { clients: 20, inFlight: 100 },
-  { clients: 2000, inFlight: 1 },
-]) {
-  const result = await withDirectory((directory) => groupCommit(directory, run));
-  console.log(`${run.clients} clients x ${run.inFlight} in flight: ${(result.messagesPerSecond / reference).toFixed(1)} times that`);
-  for (const [name, value] of Object.entries(result))
-    console.log(`  ${name.padEnd(22)} ${(value ?? NaN).toFixed(value !== undefined && value < 100 ? 2 : 0)}`);
+export async function benchJournal({ rounds, isShort }: BenchOptions): Promise<Measured> {
+  const samples = new Samples();
+  const runMs = isShort ? 1_000 : 2_500;
+  for (let round = 0; round < rounds; round++) {
+    const reference = await withSite(null, async (site) => perMessageFsync(site.directory, runMs));
+    for (const run of RUNS) {
+      const name = `${run.clients} × ${run.inFlight}, 4 readings per message`;
+      const result = await withSite(null, (site) => groupCommit(site.directory, run, runMs));
+      samples.add(name, PER_MESSAGE, 'messages', '/s', reference);
+      samples.add(name, JOURNAL, 'messages', '/s', result.messagesPerSecond);
+      samples.compare(name, JOURNAL, 'messages', PER_MESSAGE);
+      samples.add(name, JOURNAL, 'per commit', 'messages', result.messagesPerCommit);
+      samples.add(name, JOURNAL, 'done p99', 'ms', result.ackP99Ms);
+      if (result.rowBytesPerReading !== null) samples.add(name, JOURNAL, 'row', 'B/reading', result.rowBytesPerReading);
+      samples.add(name, JOURNAL, 'batch', 'B/reading', result.batchBytesPerReading);
+      samples.add(name, JOURNAL, 'seal', 'ns/reading', result.sealNsPerReading);
+    }
+  }
+  return {
+    figures: samples.figures(),
+    method:
+      'The journal in its thread without a broker before it; clients × messages in flight, closed loop. The reference is the same SQLite with the same settings ' +
+      'and a transaction, so an fsync, per message: one client at a time can have no more.',
+    notes: [],
+    chart: { metric: 'messages', title: 'Durable messages per second' },
+  };
 }

@@ -1,31 +1,15 @@
-/**
- * Cost of the Parquet encoder on a `readings` file, with DuckDB's COPY of the same rows as the reference in the same run.
- *
- * Run: npx tsx test/bench/parquet-encode.ts [rows]
- */
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+/** Cost of the Parquet encoder on a `readings` file, with DuckDB's COPY of the same rows as the reference in the same run. */
+import { statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { DuckDBInstance } from '@duckdb/node-api';
-import { drain, encodeParquet, type EncodedParquet, type ParquetColumn } from '../../hub/lake/parquet/encode.ts';
-
-const rowCount = Number(process.argv[2] ?? 1_000_000);
-const ROUNDS = 5;
-
-/** Deterministic 32-bit generator (mulberry32). */
-function generator(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 0x1_0000_0000;
-  };
-}
+import { encodeParquet, type EncodedParquet, type ParquetColumn } from '../../hub/lake/parquet/encode.ts';
+import { Samples, type BenchOptions, type Measured } from './figures.ts';
+import { withSite } from './processes.ts';
+import { mulberry32 } from './reference-fleet.ts';
 
 /** 1 Hz with 0–40 ms of jitter, 4 metrics per device, sorted by device, metric, time; one batch per 2,000 rows. */
-function readingColumns(): ParquetColumn[] {
-  const random = generator(1);
+function readingColumns(rowCount: number): ParquetColumn[] {
+  const random = mulberry32(1);
   const perSeries = 250;
   const seriesCount = Math.ceil(rowCount / perSeries);
   const metrics = ['humidity', 'power', 'pressure', 'temperature'];
@@ -67,72 +51,80 @@ function readingColumns(): ParquetColumn[] {
   ];
 }
 
-interface Measured {
+interface Encoded {
   readonly nsPerRow: number;
   readonly stepMsMax: number;
   readonly encoded: EncodedParquet;
 }
 
-function measure(columns: readonly ParquetColumn[], compression: 'zstd' | 'uncompressed'): Measured {
-  let best: Measured | null = null;
-  for (let round = 0; round < ROUNDS; round++) {
-    const start = performance.now();
-    const steps = encodeParquet({ rowCount, columns, compression });
-    let stepMsMax = 0;
-    for (;;) {
-      const stepStart = performance.now();
-      const step = steps.next();
-      const end = performance.now();
-      stepMsMax = Math.max(stepMsMax, end - stepStart);
-      if (step.done !== true) continue;
-      const nsPerRow = ((end - start) * 1e6) / rowCount;
-      if (best === null || nsPerRow < best.nsPerRow) best = { nsPerRow, stepMsMax, encoded: step.value };
-      break;
-    }
+function measure(columns: readonly ParquetColumn[], rowCount: number, compression: 'zstd' | 'uncompressed'): Encoded {
+  const startMs = performance.now();
+  const steps = encodeParquet({ rowCount, columns, compression });
+  let stepMsMax = 0;
+  for (;;) {
+    const stepMs = performance.now();
+    const step = steps.next();
+    const endMs = performance.now();
+    stepMsMax = Math.max(stepMsMax, endMs - stepMs);
+    if (step.done === true) return { nsPerRow: ((endMs - startMs) * 1e6) / rowCount, stepMsMax, encoded: step.value };
   }
-  return best as Measured;
 }
 
-function report(name: string, nsPerRow: number, bytes: number, referenceNs: number, more = ''): void {
-  const ratio = Number.isNaN(referenceNs) ? '' : `  ${(nsPerRow / referenceNs).toFixed(2)} x DuckDB's time`;
-  console.log(`${name.padEnd(22)} ${nsPerRow.toFixed(1).padStart(7)} ns/row  ${(bytes / rowCount).toFixed(3)} B/row${ratio}${more}`);
-}
-
-const directory = mkdtempSync(path.join(tmpdir(), 'sluice-bench-'));
-try {
-  const columns = readingColumns();
-  const plain = measure(columns, 'uncompressed');
-  const zstd = measure(columns, 'zstd');
+/** DuckDB's COPY of rows that are in its memory already, one thread. */
+async function copyWithDuckDb(
+  directory: string,
+  bytes: Uint8Array,
+  rowCount: number,
+  rounds: number,
+): Promise<{ nsPerRow: number[]; bytes: number }> {
   const source = path.join(directory, 'source.parquet');
-  writeFileSync(source, zstd.encoded.bytes);
+  const target = path.join(directory, 'duckdb.parquet');
+  writeFileSync(source, bytes);
   const instance = await DuckDBInstance.create(':memory:', { threads: '1' });
   const connection = await instance.connect();
   await connection.run(`CREATE TABLE readings AS SELECT * FROM read_parquet('${source}')`);
-  const target = path.join(directory, 'duckdb.parquet');
-  let duckdbNs = Infinity;
-  for (let round = 0; round < 2; round++) {
-    const start = performance.now();
+  const nsPerRow: number[] = [];
+  for (let round = 0; round < rounds; round++) {
+    const startMs = performance.now();
     await connection.run(`COPY readings TO '${target}' (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)`);
-    duckdbNs = Math.min(duckdbNs, ((performance.now() - start) * 1e6) / rowCount);
+    nsPerRow.push(((performance.now() - startMs) * 1e6) / rowCount);
   }
   connection.closeSync();
   instance.closeSync();
-  console.log(`${rowCount} rows, 11 columns, best of ${ROUNDS}; DuckDB: rows already in its memory, one thread`);
-  report('sluice, uncompressed', plain.nsPerRow, plain.encoded.bytes.length, duckdbNs, `  longest step ${plain.stepMsMax.toFixed(1)} ms`);
-  report('sluice, zstd 1', zstd.nsPerRow, zstd.encoded.bytes.length, duckdbNs, `  longest step ${zstd.stepMsMax.toFixed(1)} ms`);
-  report('duckdb copy, zstd 1', duckdbNs, statSync(target).size, NaN);
-  for (const column of columns) {
-    const one = measure([column], 'zstd');
-    const bare = measure([column], 'uncompressed');
-    report(
-      `  ${column.name}`,
-      one.nsPerRow,
-      one.encoded.bytes.length,
-      NaN,
-      `  (${bare.nsPerRow.toFixed(1)} ns/row uncompressed, longest step ${one.stepMsMax.toFixed(1)} ms)`,
-    );
+  return { nsPerRow, bytes: statSync(target).size };
+}
+
+export async function benchParquetEncode({ rounds, isShort }: BenchOptions): Promise<Measured> {
+  const samples = new Samples();
+  const rowCount = isShort ? 200_000 : 1_000_000;
+  const columns = readingColumns(rowCount);
+  const whole = 'all 11 columns';
+  measure(columns, rowCount, 'zstd'); // the compiler's turn
+  for (let round = 0; round < rounds; round++) {
+    for (const compression of ['uncompressed', 'zstd'] as const) {
+      const subject = compression === 'zstd' ? 'Sluice, zstd 1' : 'Sluice, uncompressed';
+      const { nsPerRow, stepMsMax, encoded } = measure(columns, rowCount, compression);
+      samples.add(whole, subject, 'time', 'ns/row', nsPerRow);
+      samples.add(whole, subject, 'size', 'B/row', encoded.bytes.length / rowCount);
+      samples.add(whole, subject, 'longest step', 'ms', stepMsMax);
+    }
+    for (const column of columns) {
+      const { nsPerRow, encoded } = measure([column], rowCount, 'zstd');
+      samples.add(`column ${column.name}`, 'Sluice, zstd 1', 'time', 'ns/row', nsPerRow);
+      samples.add(`column ${column.name}`, 'Sluice, zstd 1', 'size', 'B/row', encoded.bytes.length / rowCount);
+    }
   }
-  drain(encodeParquet({ rowCount: 0, columns, compression: 'zstd' }));
-} finally {
-  rmSync(directory, { recursive: true, force: true });
+  await withSite(null, async ({ directory }) => {
+    const duckDb = await copyWithDuckDb(directory, measure(columns, rowCount, 'zstd').encoded.bytes, rowCount, rounds);
+    for (const nsPerRow of duckDb.nsPerRow) samples.add(whole, 'DuckDB COPY, zstd 1', 'time', 'ns/row', nsPerRow);
+    samples.add(whole, 'DuckDB COPY, zstd 1', 'size', 'B/row', duckDb.bytes / rowCount);
+  });
+  samples.compare(whole, 'Sluice, zstd 1', 'time', 'DuckDB COPY, zstd 1');
+  samples.compare(whole, 'Sluice, zstd 1', 'size', 'DuckDB COPY, zstd 1');
+  return {
+    figures: samples.figures(),
+    method: `One file of ${rowCount} rows of \`readings\` (1 Hz with jitter, 4 metrics per device, sorted as the lake sorts), from typed arrays to bytes. DuckDB copies the same rows from its own memory with one thread.`,
+    notes: [],
+    chart: { metric: 'time', title: 'Nanoseconds per row of a readings file' },
+  };
 }

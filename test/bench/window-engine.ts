@@ -1,21 +1,20 @@
 /**
  * Window engine: readings per second of WindowState against references measured in the same run.
  *
- *   node --import tsx test/bench/window-engine.ts
- *
  * Batches have the shape of a gateway's: 1 Hz, runs by series, at most 1,000 series a batch (100 k series are 100
- * gateways). First table: k readings per series and window, each in one batch. Second table: a live fleet in batches of
- * 5 s, so that a window of 1 min is hit twelve times, with the cost of merging states and of giving out the rows. Third
- * line: a backfill of one device, window after window. The references aggregate the same columns: a Map of objects in
+ * gateways). First: k readings per series and window, each in one batch. Second: a live fleet in batches of 5 s, so that a
+ * window of 1 min is hit twelve times, with the cost of merging states and of giving out the rows. Third: a backfill of one
+ * device, window after window. The references aggregate the same columns: a Map of objects in
  * plain JavaScript (1 min windows, no histogram) and DuckDB's GROUP BY with one thread on a table in memory (1 min
- * windows, a number in place of the names; the histogram as a second GROUP BY). Figures are medians of rounds; the
- * ratios are what to compare between machines. Ends by itself in under a minute.
+ * windows, a number in place of the names; the histogram as a second GROUP BY).
  */
 import { DuckDBDataChunk, DuckDBInstance, BIGINT, DOUBLE, INTEGER, type DuckDBConnection } from '@duckdb/node-api';
 import type { Series, SeriesRuns } from '../../shared/reading.ts';
 import { DEFAULT_WINDOW_DEFINITIONS, type WindowDefinition } from '../../shared/window/definition.ts';
 import { GroupRegistry } from '../../hub/windows/group-registry.ts';
 import { WindowState } from '../../hub/windows/window-state.ts';
+import { Samples, type BenchOptions, type Measured } from './figures.ts';
+import { mulberry32 } from './reference-fleet.ts';
 
 interface Batch {
   readonly gateway: string;
@@ -25,22 +24,10 @@ interface Batch {
 const T0 = Date.UTC(2026, 0, 1) * 1000;
 const SERIES_PER_GATEWAY = 1000;
 const WINDOW_US = 60_000_000;
-const ROUNDS = 5;
-
-/** mulberry32: repeatable, good enough to draw values. */
-function random(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}
 
 /** A random walk in steps of 0.01 around a level of its own, as the reference fleet's. */
 function batchesOf(seriesCount: number, perWindow: number, total: number, windowUs: number): Batch[] {
-  const next = random(seriesCount * 31 + perWindow);
+  const next = mulberry32(seriesCount * 31 + perWindow);
   const levels = Float64Array.from({ length: seriesCount }, () => 10 + 90 * next());
   const batches: Batch[] = [];
   let made = 0;
@@ -78,20 +65,16 @@ function batchOf(levels: Float64Array, from: number, to: number, perSeries: numb
   };
 }
 
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
-}
-
-/** Readings per second: median of rounds, the first one not counted. */
-async function measure(batches: readonly Batch[], round: () => void | Promise<void>, rounds = ROUNDS): Promise<number> {
+/** Readings per second of each round, a first one not counted. */
+async function measure(batches: readonly Batch[], rounds: number, round: () => void | Promise<void>): Promise<number[]> {
   const count = batches.reduce((sum, batch) => sum + batch.runs.count, 0);
   const rates: number[] = [];
   for (let i = 0; i <= rounds; i++) {
-    const started = performance.now();
+    const startMs = performance.now();
     await round();
-    if (i > 0) rates.push((count / (performance.now() - started)) * 1000);
+    if (i > 0) rates.push((count / (performance.now() - startMs)) * 1000);
   }
-  return median(rates);
+  return rates;
 }
 
 /** The state is cleared every so many windows, as a hub that flushes every 60 s clears its 1 min windows. */
@@ -196,47 +179,52 @@ const DUCKDB_PLAIN = `CREATE OR REPLACE TEMP TABLE result AS SELECT series, ts /
 const DUCKDB_HISTOGRAM = `CREATE OR REPLACE TEMP TABLE buckets AS SELECT series, ts // ${WINDOW_US} AS w,
   CAST(ceil(log2(value) * 32) - 1 AS INTEGER) AS bucket, count(*) FROM readings GROUP BY ALL`;
 
-function rate(readingsPerSecond: number): string {
-  return `${(readingsPerSecond / 1e6).toFixed(1)} M/s`.padStart(10);
-}
-
-function ratio(engine: number, reference: number): string {
-  return `× ${(engine / reference).toFixed(1)}`.padStart(8);
-}
-
 const oneDefinition = DEFAULT_WINDOW_DEFINITIONS.filter((definition) => definition.name === '1m');
 
-async function compareWithReferences(connection: DuckDBConnection): Promise<void> {
-  console.log('1. k readings per series and window, all functions and histogram; ratios are 1 definition against each reference');
-  console.log('series   k | 1 definition  4 definitions | Map, no hist.     ratio |     DuckDB     ratio | DuckDB+hist.    ratio');
-  for (const seriesCount of [1, 1000, 100_000]) {
-    for (const perWindow of [1, 5, 10]) {
+const ONE = 'Sluice, one window definition';
+const FOUR = 'Sluice, the four default definitions';
+const MAP = 'Map of objects, no histogram';
+const DUCKDB = 'DuckDB GROUP BY, no histogram';
+const DUCKDB_WITH_HISTOGRAM = 'DuckDB GROUP BY, with histogram';
+
+/** What the issue of this project set as the aim, by series and readings per series and window. */
+const WANTED_M_PER_SECOND: Readonly<Record<number, number>> = { 1000: 30, 100_000: 12 };
+
+function addRates(samples: Samples, caseName: string, subject: string, rates: readonly number[]): void {
+  for (const perSecond of rates) samples.add(caseName, subject, 'readings', 'M/s', perSecond / 1e6);
+}
+
+async function compareWithReferences(samples: Samples, connection: DuckDBConnection, { rounds, isShort }: BenchOptions): Promise<void> {
+  for (const seriesCount of isShort ? [1000, 100_000] : [1, 1000, 100_000, 1_000_000]) {
+    for (const perWindow of seriesCount === 1_000_000 ? [1] : isShort ? [5] : [1, 5, 10]) {
+      const name = `${seriesCount.toLocaleString('en-US')} series, ${perWindow} reading${perWindow === 1 ? '' : 's'} per series and window`;
       // One series makes a batch of k readings: that measures the call, so fewer of them do.
       const total = seriesCount === 1 ? 50_000 : Math.max(300_000, seriesCount * perWindow);
       const batches = batchesOf(seriesCount, perWindow, total, WINDOW_US);
-      const one = await measure(batches, engineRound(oneDefinition, batches, WINDOW_US));
-      const four = await measure(batches, engineRound(DEFAULT_WINDOW_DEFINITIONS, batches, WINDOW_US));
-      const map = await measure(batches, mapRound(batches), 1);
+      addRates(samples, name, ONE, await measure(batches, rounds, engineRound(oneDefinition, batches, WINDOW_US)));
+      if (seriesCount <= 100_000)
+        addRates(samples, name, FOUR, await measure(batches, rounds, engineRound(DEFAULT_WINDOW_DEFINITIONS, batches, WINDOW_US)));
+      addRates(samples, name, MAP, await measure(batches, Math.min(rounds, 2), mapRound(batches)));
       await loadDuckDb(connection, batches);
       const plain = async (): Promise<void> => void (await connection.run(DUCKDB_PLAIN));
       const withHistogram = async (): Promise<void> => {
         await connection.run(DUCKDB_PLAIN);
         await connection.run(DUCKDB_HISTOGRAM);
       };
-      const duck = await measure(batches, plain, 1);
-      const duckHistogram = await measure(batches, withHistogram, 1);
-      console.log(
-        `${String(seriesCount).padStart(6)} ${String(perWindow).padStart(3)} | ${rate(one).padStart(12)}  ${rate(four).padStart(13)} |` +
-          `    ${rate(map)}  ${ratio(one, map)} | ${rate(duck)}  ${ratio(one, duck)} |   ${rate(duckHistogram)} ${ratio(one, duckHistogram)}`,
-      );
+      addRates(samples, name, DUCKDB, await measure(batches, rounds, plain));
+      addRates(samples, name, DUCKDB_WITH_HISTOGRAM, await measure(batches, rounds, withHistogram));
+      samples.compare(name, ONE, 'readings', DUCKDB_WITH_HISTOGRAM);
+      const wanted = WANTED_M_PER_SECOND[seriesCount];
+      if (perWindow >= 5 && wanted !== undefined) samples.want(name, ONE, 'readings', { of: 'value', atLeast: wanted });
     }
   }
 }
 
-async function measureLive(seriesCount: number): Promise<void> {
+async function measureLive(samples: Samples, seriesCount: number, rounds: number): Promise<void> {
+  const name = `live fleet of ${seriesCount.toLocaleString('en-US')} series, batches of 5 s`;
   const batches = batchesOf(seriesCount, 5, 2_000_000, 5_000_000);
-  const one = await measure(batches, engineRound(oneDefinition, batches, WINDOW_US));
-  const four = await measure(batches, engineRound(DEFAULT_WINDOW_DEFINITIONS, batches, WINDOW_US));
+  addRates(samples, name, ONE, await measure(batches, rounds, engineRound(oneDefinition, batches, WINDOW_US)));
+  addRates(samples, name, FOUR, await measure(batches, rounds, engineRound(DEFAULT_WINDOW_DEFINITIONS, batches, WINDOW_US)));
   const registry = new GroupRegistry();
   const [state, tail] = [
     new WindowState(DEFAULT_WINDOW_DEFINITIONS, { registry }),
@@ -245,38 +233,46 @@ async function measureLive(seriesCount: number): Promise<void> {
   const lastMinute = batches.slice(0, Math.min(batches.length, (12 * seriesCount) / SERIES_PER_GATEWAY));
   for (const batch of lastMinute) state.add(batch.gateway, batch.runs, -Infinity);
   tail.merge(state);
-  const mergeStarted = performance.now();
+  const mergeStartMs = performance.now();
   tail.merge(state);
-  const mergeMs = performance.now() - mergeStarted;
-  const rowsStarted = performance.now();
+  const mergeMs = performance.now() - mergeStartMs;
+  const rowsStartMs = performance.now();
   const rows = DEFAULT_WINDOW_DEFINITIONS.reduce((sum, _, index) => sum + state.rows(index).count, 0);
-  const rowsMs = performance.now() - rowsStarted;
-  console.log(
-    `${String(seriesCount).padStart(6)} | ${rate(one).padStart(12)}  ${rate(four).padStart(13)} | ${String(rows).padStart(8)} slots, ` +
-      `${(state.bytes / rows).toFixed(0)} bytes each | merge ${((mergeMs / rows) * 1e6).toFixed(0)} ns, rows ${((rowsMs / rows) * 1e6).toFixed(0)} ns per slot`,
-  );
+  const rowsMs = performance.now() - rowsStartMs;
+  samples.add(name, FOUR, 'memory', 'B/slot', state.bytes / rows);
+  samples.add(name, FOUR, 'merge', 'ns/slot', (mergeMs / rows) * 1e6);
+  samples.add(name, FOUR, 'rows', 'ns/slot', (rowsMs / rows) * 1e6);
 }
 
-async function measureBackfill(): Promise<void> {
+async function measureBackfill(samples: Samples, rounds: number): Promise<void> {
   const seriesCount = 4;
-  const next = random(7);
+  const next = mulberry32(7);
   const levels = Float64Array.from({ length: seriesCount }, () => 10 + 90 * next());
   const batches = Array.from({ length: 50 }, (_, index) => batchOf(levels, 0, seriesCount, 3600, T0 + index * 3_600_000_000, next));
   const registry = new GroupRegistry();
   const state = new WindowState(DEFAULT_WINDOW_DEFINITIONS, { registry });
-  const filled = await measure(batches, () => {
+  const rates = await measure(batches, rounds, () => {
     state.clear();
     for (const batch of batches) state.add(batch.gateway, batch.runs, -Infinity);
   });
-  console.log(`3. backfill of one device (4 series, 50 h at 1 Hz, batches of an hour), 4 definitions: ${rate(filled).trim()}`);
+  addRates(samples, 'backfill of one device, 50 h in batches of an hour', FOUR, rates);
 }
 
-const instance = await DuckDBInstance.create(':memory:', { threads: '1' });
-const connection = await instance.connect();
-await compareWithReferences(connection);
-connection.closeSync();
-instance.closeSync();
-console.log('2. live fleet, batches of 5 s at 1 Hz');
-console.log('series | 1 definition  4 definitions | state of a minute, 4 definitions');
-for (const seriesCount of [1000, 100_000]) await measureLive(seriesCount);
-await measureBackfill();
+export async function benchWindowEngine(options: BenchOptions): Promise<Measured> {
+  const samples = new Samples();
+  const instance = await DuckDBInstance.create(':memory:', { threads: '1' });
+  const connection = await instance.connect();
+  await compareWithReferences(samples, connection, options);
+  connection.closeSync();
+  instance.closeSync();
+  for (const seriesCount of options.isShort ? [1000] : [1000, 100_000]) await measureLive(samples, seriesCount, options.rounds);
+  await measureBackfill(samples, options.rounds);
+  return {
+    figures: samples.figures(),
+    method:
+      "Decoded batches in the shape of a gateway's (1 Hz, runs by series, at most 1,000 series a batch) are added to the window state with all functions and the histogram. " +
+      'The references aggregate the same columns: a Map of objects in plain JavaScript, and DuckDB in memory with one thread, which gets numbers in place of names.',
+    notes: ['Tumbling windows only: there are no hopping windows yet.'],
+    chart: { metric: 'readings', title: 'Window engine: million readings per second' },
+  };
+}
