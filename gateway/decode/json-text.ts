@@ -9,7 +9,7 @@ import { SluiceError, errorMessage } from '../../shared/errors.ts';
 const DIGITS_EXACT = 15;
 /** A double ends at 309 digits; longer literals are left to become Infinity, which is no value. */
 const DIGITS_MAX = 309;
-const LONG_DIGITS = /\d{16}/;
+const LONG_DIGITS = 16;
 const QUOTE = 34;
 const BACKSLASH = 92;
 
@@ -24,7 +24,7 @@ export function parseJson(payload: Buffer): unknown {
   const text = payload.toString('utf8');
   if (text.includes('\ufffd') && !isUtf8(payload)) throw new SluiceError('ERR_DECODE_SYNTAX', 'the JSON text is not UTF-8');
   try {
-    if (!LONG_DIGITS.test(text)) return JSON.parse(text);
+    if (!hasLongDigits(payload)) return JSON.parse(text);
     const marked = markLongIntegers(text);
     if (marked === text) return JSON.parse(text);
     return JSON.parse(marked, (_key, value: unknown) =>
@@ -37,6 +37,19 @@ export function parseJson(payload: Buffer): unknown {
 
 function isDigit(code: number): boolean {
   return code >= 48 && code <= 57;
+}
+
+/** Looks at every 16th byte: a run of 16 digits covers one of them. */
+function hasLongDigits(bytes: Uint8Array): boolean {
+  for (let probe = LONG_DIGITS - 1; probe < bytes.length; probe += LONG_DIGITS) {
+    if (!isDigit(bytes[probe] as number)) continue;
+    let from = probe;
+    while (from > 0 && isDigit(bytes[from - 1] as number)) from--;
+    let to = probe + 1;
+    while (to - from < LONG_DIGITS && isDigit(bytes[to] ?? 0)) to++;
+    if (to - from >= LONG_DIGITS) return true;
+  }
+  return false;
 }
 
 /** Puts integer literals that a double would round into marked strings. Scans by hand: a regular expression over strings of any length would recurse. */
