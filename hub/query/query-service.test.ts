@@ -1,3 +1,4 @@
+import type { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { DEFAULT_FUNCTIONS } from '../../shared/window/partial.ts';
 import { laneAppId } from '../../shared/uplink.ts';
@@ -6,7 +7,7 @@ import { batchOf, EPOCH, laneOf, startHub, temporaryLake, type TestHub } from '.
 import type { QueryEngine } from '../engine-api.ts';
 import { LakeReader } from './duckdb.ts';
 import type { AggregateQuery } from './query-api.ts';
-import { QueryService } from './query-service.ts';
+import { openQueryThread, QueryService } from './query-service.ts';
 
 const START_US = Date.UTC(2026, 10, 22, 12) * 1000;
 
@@ -180,10 +181,80 @@ test('the query engine reads the lake and nothing else', async () => {
   await expect(reader.query('SET enable_external_access = true', [])).rejects.toMatchObject({ code: 'ERR_QUERY_FAILED' });
 });
 
+test('stopping does not wait for a query that runs', async () => {
+  const reader = await LakeReader.open({ lakeDir: lake.directory, memoryBytesMax: 100_000_000, timeoutMs: 60_000 });
+  const running = reader.query('SELECT count(*) FROM range(10000000000) a, range(1000) b', []);
+  const waiting = reader.query('SELECT 1', []);
+  const refused = Promise.allSettled([running, waiting]);
+  await new Promise((resolve) => setImmediate(resolve));
+  await reader.close();
+  expect((await refused).map(({ status }) => status)).toEqual(['rejected', 'rejected']);
+});
+
 test('a query that takes too long is interrupted, and the next one runs', async () => {
   const reader = await LakeReader.open({ lakeDir: lake.directory, memoryBytesMax: 100_000_000, timeoutMs: 100 });
   await expect(reader.query('SELECT count(*) FROM range(10000000000) a, range(1000) b', [])).rejects.toMatchObject({
     code: 'ERR_QUERY_TIMEOUT',
   });
   expect((await reader.query('SELECT 1 AS one', [])).get('one')).toEqual([1]);
+});
+
+test('queries beyond what may wait are told to come again, and those that wait hold no capture', async () => {
+  await commit(1, 60);
+  let captures = 0;
+  const { engine } = hub;
+  const service = await QueryService.start({
+    engine: {
+      definitions: hub.definitions,
+      captureAggregates: async (filter) => {
+        captures++;
+        return engine.captureAggregates(filter);
+      },
+      captureTable: async (table, range) => engine.captureTable(table, range),
+      status: async () => engine.status(),
+    },
+    lakeDir: lake.directory,
+    memoryBytesMax: 256_000_000,
+    timeoutMs: 10_000,
+  });
+  const all = Array.from({ length: 64 }, () => service.aggregates(aggregates()));
+  await expect(service.aggregates(aggregates())).rejects.toMatchObject({ code: 'ERR_HTTP_UNAVAILABLE' });
+  await all[0];
+  expect(captures).toBeLessThanOrEqual(2);
+  expect((await Promise.all(all)).every(({ rows }) => rows.length === 1)).toBe(true);
+  expect(service.pending).toBe(0);
+  await service.stop();
+  await expect(service.aggregates(aggregates())).rejects.toMatchObject({ code: 'ERR_HTTP_UNAVAILABLE' });
+});
+
+test('a thread of queries that ended fails what it ran, and the next query is answered by another one', async () => {
+  await commit(1, 60);
+  const threads: Worker[] = [];
+  const { engine } = hub;
+  const service = await QueryService.start({
+    engine: {
+      definitions: hub.definitions,
+      captureAggregates: async (filter) => engine.captureAggregates(filter),
+      captureTable: async (table, range) => engine.captureTable(table, range),
+      status: async () => engine.status(),
+    },
+    openThread(settings) {
+      const thread = openQueryThread(settings);
+      threads.push(thread);
+      return thread;
+    },
+    lakeDir: lake.directory,
+    memoryBytesMax: 256_000_000,
+    timeoutMs: 10_000,
+  });
+  const running = service.aggregates(aggregates());
+  const failed = expect(running).rejects.toMatchObject({ code: 'ERR_QUERY_FAILED' });
+  const waiting = service.aggregates(aggregates());
+  // The first one is with the thread once its capture has been sent.
+  await new Promise((resolve) => setImmediate(resolve));
+  await threads[0]?.terminate();
+  await failed;
+  expect((await waiting).rows).toHaveLength(1);
+  expect(threads).toHaveLength(2);
+  await service.stop();
 });

@@ -1,8 +1,10 @@
 /**
  * Queries: an engine's capture, then the worker that reads files and merges.
  *
- * Bounds: so many queries at once, a time each, memory in all; beyond the first the caller is told to come again. A file
- * that vanished between capture and read (vacuum, compaction) is met by one more capture.
+ * Bounds: so many queries waiting, a time each, memory in all; beyond the first the caller is told to come again. One query
+ * runs at a time and captures when its turn comes: those that wait hold no rows, and the time-out of one, which interrupts
+ * whatever DuckDB is doing, meets no other. A file that vanished between capture and read (vacuum, compaction) is met by
+ * one more capture. A thread that ended (memory) fails what it ran; the next query starts another one.
  */
 import path from 'node:path';
 import { Worker } from 'node:worker_threads';
@@ -22,7 +24,7 @@ import type {
 } from './query-api.ts';
 import type { QueryReply, QueryRequest } from './query-worker.ts';
 
-/** One runs, the others wait: more would only wait longer. */
+/** Running and waiting: more would only wait longer. */
 const QUERIES_MAX = 64;
 /** Series that a listing shows. */
 const SERIES_ROWS_MAX = 100_000;
@@ -31,35 +33,69 @@ const ALL_TIME = { fromUs: -62_135_596_800_000_000, toUs: 253_402_300_799_000_00
 
 export interface QueryServiceOptions extends QuerySettings {
   readonly engine: QueryEngine;
+  /** Default: a thread of query-worker. */
+  readonly openThread?: (settings: QuerySettings) => Worker;
+}
+
+/** The thread that reads files and merges. */
+export function openQueryThread(settings: QuerySettings): Worker {
+  return new Worker(workerUrl(import.meta.url, './query-worker'), { workerData: settings });
 }
 
 export class QueryService {
   readonly #engine: QueryEngine;
-  readonly #worker: Worker;
+  readonly #settings: QuerySettings;
+  readonly #openThread: (settings: QuerySettings) => Worker;
+  /** null: it ended, and nobody has asked since. */
+  #worker: Promise<Worker> | null = null;
+  #isStopped = false;
+  /** The queries before this one are done. */
+  #turn: Promise<unknown> = Promise.resolve();
+  #pending = 0;
   #waiters = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
   #nextId = 1;
 
-  private constructor(engine: QueryEngine, worker: Worker) {
+  private constructor(engine: QueryEngine, settings: QuerySettings, openThread: (settings: QuerySettings) => Worker) {
     this.#engine = engine;
-    this.#worker = worker;
-    worker.on('message', (reply: QueryReply) => this.#onReply(reply));
-    worker.on('error', (error) => this.#failAll(error));
+    this.#settings = settings;
+    this.#openThread = openThread;
   }
 
-  static async start({ engine, ...settings }: QueryServiceOptions): Promise<QueryService> {
-    const workerData: QuerySettings = { ...settings, lakeDir: path.resolve(settings.lakeDir) };
-    const worker = new Worker(workerUrl(import.meta.url, './query-worker'), { workerData });
-    await new Promise<void>((resolve, reject) => {
-      // DuckDB is open: a thread that is ended while it opens takes the process with it.
-      worker.once('message', () => resolve());
-      worker.once('error', reject);
+  static async start({ engine, openThread, ...settings }: QueryServiceOptions): Promise<QueryService> {
+    const absolute = { ...settings, lakeDir: path.resolve(settings.lakeDir) };
+    const service = new QueryService(engine, absolute, openThread ?? openQueryThread);
+    await service.#ready();
+    return service;
+  }
+
+  #ready(): Promise<Worker> {
+    if (this.#isStopped) return Promise.reject(new SluiceError('ERR_HTTP_UNAVAILABLE', 'the hub is stopping'));
+    this.#worker ??= this.#open();
+    return this.#worker;
+  }
+
+  #open(): Promise<Worker> {
+    const worker = this.#openThread(this.#settings);
+    return new Promise<Worker>((resolve, reject) => {
+      const onEnd = (error: Error): void => {
+        reject(error);
+        if (this.#isStopped) return;
+        this.#worker = null;
+        this.#failAll(new SluiceError('ERR_QUERY_FAILED', `the thread of the queries ended: ${error.message}`, { cause: error }));
+      };
+      worker.once('error', onEnd);
+      worker.once('exit', (code) => onEnd(new Error(`code ${code}`)));
+      worker.once('message', () => {
+        // DuckDB is open: a thread that is ended while it opens takes the process with it.
+        worker.on('message', (reply: QueryReply) => this.#onReply(reply));
+        resolve(worker);
+      });
     });
-    return new QueryService(engine, worker);
   }
 
   /** Queries that are running or waiting. */
   get pending(): number {
-    return this.#waiters.size;
+    return this.#pending;
   }
 
   /** @throws SluiceError ERR_HTTP_UNAVAILABLE, ERR_QUERY_* */
@@ -92,30 +128,46 @@ export class QueryService {
   }
 
   async stop(): Promise<void> {
+    this.#isStopped = true;
     this.#failAll(new SluiceError('ERR_HTTP_UNAVAILABLE', 'the hub is stopping'));
-    await this.#worker.terminate();
+    const worker = await this.#worker?.catch(() => null);
+    if (worker === null || worker === undefined) return;
+    const ended = new Promise((resolve) => worker.once('exit', resolve));
+    worker.postMessage('stop');
+    await ended;
   }
 
   async #withCapture<T>(makeTask: () => Promise<QueryTask>): Promise<T> {
-    if (this.#waiters.size >= QUERIES_MAX) {
+    if (this.#pending >= QUERIES_MAX) {
       throw new SluiceError(
         'ERR_HTTP_UNAVAILABLE',
-        `${this.#waiters.size} queries are running or waiting, at most ${QUERIES_MAX} may; try again`,
+        `${this.#pending} queries are running or waiting, at most ${QUERIES_MAX} may; try again`,
       );
     }
+    this.#pending++;
+    const answer = this.#turn.then(async () => {
+      try {
+        return await this.#send(await makeTask());
+      } catch (error) {
+        if (!isSluiceError(error, 'ERR_QUERY_FILE_GONE')) throw error;
+        return this.#send(await makeTask());
+      }
+    });
+    // Its caller has the error; the next one does not depend on it.
+    this.#turn = answer.catch(() => undefined);
     try {
-      return (await this.#send(await makeTask())) as T;
-    } catch (error) {
-      if (!isSluiceError(error, 'ERR_QUERY_FILE_GONE')) throw error;
-      return (await this.#send(await makeTask())) as T;
+      return (await answer) as T;
+    } finally {
+      this.#pending--;
     }
   }
 
-  #send(task: QueryTask): Promise<unknown> {
+  async #send(task: QueryTask): Promise<unknown> {
+    const worker = await this.#ready();
     const id = this.#nextId++;
     return new Promise((resolve, reject) => {
+      worker.postMessage({ id, task } satisfies QueryRequest);
       this.#waiters.set(id, { resolve, reject });
-      this.#worker.postMessage({ id, task } satisfies QueryRequest);
     });
   }
 
