@@ -32,6 +32,7 @@ const BENCHES: readonly Bench[] = [
   },
   { name: 'journal', title: 'Journal', rounds: 5, load: async () => (await import('./journal.ts')).benchJournal },
   { name: 'broker-ingest', title: 'Broker ingest', rounds: 3, load: async () => (await import('./broker-ingest.ts')).benchBrokerIngest },
+  { name: 'hub-ingest', title: 'Hub ingest', rounds: 3, load: async () => (await import('./hub-ingest.ts')).benchHubIngest },
   { name: 'window-engine', title: 'Window engine', rounds: 5, load: async () => (await import('./window-engine.ts')).benchWindowEngine },
   {
     name: 'parquet-encode',

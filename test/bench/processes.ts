@@ -157,9 +157,12 @@ export class Site {
     return this.start(name, process.execPath, [...profiling, path.join(distDir, entry), ...args], options);
   }
 
-  async gateway(name: string, options: { hubUrl?: string; dataDir?: string; args?: readonly string[] } = {}): Promise<GatewayProgram> {
+  async gateway(
+    name: string,
+    options: { uplink?: { url: string; token: string }; dataDir?: string; args?: readonly string[] } = {},
+  ): Promise<GatewayProgram> {
     const [mqttPort, webSocketPort, httpPort] = [await freePort(), await freePort(), await freePort()];
-    const uplink = options.hubUrl === undefined ? [] : ['--uplink-url', options.hubUrl, '--uplink-token', await this.gatewayToken(name)];
+    const uplink = options.uplink === undefined ? [] : ['--uplink-url', options.uplink.url, '--uplink-token', options.uplink.token];
     const program = this.startOurs(name, 'gateway/main.js', [
       ...[
         'run',
@@ -196,9 +199,16 @@ export class Site {
     return { program, port, url };
   }
 
+  /** Before the hub starts: a running one learns of new tokens seconds later. */
   async gatewayToken(name: string): Promise<string> {
     const store = await LocalStore.open(this.lakeDir);
     return (await createToken(store, 'gateway', name, systemClock, (count) => randomBytes(count))).token;
+  }
+
+  async gatewayTokens(count: number): Promise<string[]> {
+    const tokens: string[] = [];
+    for (let index = 0; index < count; index++) tokens.push(await this.gatewayToken(`gw-${index}`));
+    return tokens;
   }
 
   /** Ends everything; under --profile in order, so that profiles are written. */
