@@ -74,7 +74,7 @@ class World {
 
   connect(hubIndex: number): void {
     this.cut();
-    const hub = this.hubs[hubIndex] as Hub;
+    const hub = this.hubs[hubIndex];
     const sender = new LaneSender(
       { epoch: EPOCH, lane: 'live', base: this.freed + 1, assigned: this.assigned },
       false,
@@ -179,14 +179,14 @@ class World {
     const { connection } = this;
     if (connection === null || connection.down.length === 0) return;
     const index = at % connection.down.length;
-    const message = connection.down[index] as Position;
+    const message = connection.down[index];
     if (fault !== 'double') connection.down.splice(index, 1);
     if (fault !== 'drop') this.#do(connection.sender.position(message, this.nowUs));
   }
 
   /** The compare-and-set: rows from the lake's position on, whatever this hub thought it was. */
   commit(hubIndex: number): void {
-    const hub = this.hubs[hubIndex] as Hub;
+    const hub = this.hubs[hubIndex];
     for (let seq = this.lake.length + 1; hub.pending.has(seq); seq++) this.lake.push(hub.pending.get(seq) as number);
     for (const [seq] of hub.pending) if (seq <= this.lake.length) hub.pending.delete(seq);
     this.connection?.receiver.commit(this.lake.length);
@@ -216,7 +216,7 @@ class World {
       while (this.offers.length > 0) this.answerOffer();
       for (let i = 0; i < 4; i++) this.deliverUp('none');
       this.commit(0);
-      while ((this.connection as Connection | null) !== null && (this.connection as Connection).down.length > 0)
+      while ((this.connection) !== null && (this.connection as Connection).down.length > 0)
         this.deliverDown(0, 'none');
       this.advance(1000);
       this.check();

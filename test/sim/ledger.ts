@@ -1,0 +1,82 @@
+/** The truth of a simulation: every reading that a device sent, what became of it on the way, and what a fault excuses. */
+
+export interface Place {
+  readonly epoch: string;
+  readonly lane: string;
+  readonly seq: number;
+}
+
+export interface LedgerEntry {
+  /** Unique in the simulation: what a reading is recognised by. */
+  readonly value: number;
+  readonly gateway: string;
+  readonly device: string;
+  readonly metric: string;
+  /** NaN: the device sent none. */
+  readonly eventTimeUs: number;
+  readonly text: string | null;
+  readonly qos: 0 | 1;
+  /** Simulated time of the first sending. */
+  readonly sentUs: number;
+  isAcked: boolean;
+  /** Simulated time at which the journal called back; null: not, or not heard of. */
+  journalledUs: number | null;
+  /** Of the first offer with a seq that was seen. */
+  placedUs: number | null;
+  readonly places: Place[];
+  /** How many times the lake may have it. */
+  copiesMax: number;
+  /** Why it may be missing although it was acknowledged; null: it may not. */
+  excuse: string | null;
+}
+
+export class Ledger {
+  readonly entries = new Map<number, LedgerEntry>();
+  #next = 1;
+
+  add(reading: Pick<LedgerEntry, 'gateway' | 'device' | 'metric' | 'eventTimeUs' | 'text' | 'qos' | 'sentUs'>): LedgerEntry {
+    const entry: LedgerEntry = {
+      ...reading,
+      value: this.#next++,
+      isAcked: false,
+      journalledUs: null,
+      placedUs: null,
+      places: [],
+      copiesMax: 1,
+      excuse: null,
+    };
+    this.entries.set(entry.value, entry);
+    return entry;
+  }
+
+  of(gateway: string): LedgerEntry[] {
+    return [...this.entries.values()].filter((entry) => entry.gateway === gateway);
+  }
+
+  placed(value: number, place: Place, nowUs: number): void {
+    const entry = this.entries.get(value);
+    if (entry === undefined) return; // a value that nobody sent: the verdict finds it in the lake
+    entry.placedUs ??= nowUs;
+    if (!entry.places.some(({ epoch, seq }) => epoch === place.epoch && seq === place.seq)) entry.places.push(place);
+  }
+
+  /**
+   * The gateway goes on from an image of its disk.
+   *
+   * What the image has without a seq may have been sent under one since, so it may come twice; what came after the image
+   * is gone where it had not been sent, and comes again where its device has no ack.
+   */
+  restored(gateway: string, imageUs: number): void {
+    for (const entry of this.of(gateway)) {
+      const { journalledUs, placedUs } = entry;
+      const isInImage = journalledUs !== null && journalledUs <= imageUs;
+      if (isInImage && placedUs !== null && placedUs <= imageUs) continue;
+      if (isInImage) {
+        if (placedUs !== null) entry.copiesMax++;
+      } else {
+        entry.excuse ??= 'its gateway was restored from an image of before';
+        if (!entry.isAcked) entry.copiesMax++;
+      }
+    }
+  }
+}
