@@ -66,13 +66,16 @@ export const batchMessageSchema = z.object({
   body: z.custom<Uint8Array>((value) => value instanceof Uint8Array),
 });
 
+/** A gateway that holds more lanes asserts nothing until some are drained. */
+export const WATERMARK_POSITIONS_MAX = 1024;
+
 /**
  * "Everything that arrived before `us` is committed once these positions are." Sent about every second on the live lane
  * of the current epoch; never while the clock is unknown.
  */
 export const watermarkSchema = z.object({
   us: timeUs,
-  positions: z.array(z.object({ epoch, lane, seq: count })).max(1024),
+  positions: z.array(z.object({ epoch, lane, seq: count })).max(WATERMARK_POSITIONS_MAX),
 });
 export type WatermarkClaim = z.infer<typeof watermarkSchema>;
 

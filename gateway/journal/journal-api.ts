@@ -68,7 +68,7 @@ export interface JournalWriter {
   isRedelivery(key: RedeliveryKey, whenDurable: (error: Error | null) => void): boolean;
   /**
    * Is a QoS 2 message with this id between its PUBLISH and its PUBREL (also across a restart)? true also while its commit is
-   * under way: to acknowledge, ask `isRedelivery` (QoS 2: by id alone), which waits.
+   * under way: to acknowledge, ask `isRedelivery`, which waits.
    */
   qos2Open(clientId: string, messageId: number): boolean;
   /** PUBREL: forgets the QoS 2 id, durably, then calls back. */

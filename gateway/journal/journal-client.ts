@@ -9,7 +9,7 @@ import { randomBytes } from 'node:crypto';
 import { Worker } from 'node:worker_threads';
 import type { Clock } from '../../shared/clock.ts';
 import { SluiceError, errorMessage } from '../../shared/errors.ts';
-import type { Backlog, LaneClaim, LaneName } from '../../shared/uplink.ts';
+import { WATERMARK_POSITIONS_MAX, type Backlog, type LaneClaim, type LaneName } from '../../shared/uplink.ts';
 import { workerUrl } from '../../shared/worker-url.ts';
 import {
   GroupCommit,
@@ -58,6 +58,8 @@ export class JournalClient implements UplinkJournal, CommitPort {
   readonly #transport: Transport;
   readonly #options: JournalClientOptions;
   #state: JournalState;
+  /** The journal has done something since, and could not say how it stands. */
+  #isStateOld = false;
   #commitAnswer: ((outcome: CommitOutcome) => void) | null = null;
   readonly #calls = new Map<number, { resolve: (result: CallResult) => void; reject: (error: Error) => void }>();
   #nextCall = 1;
@@ -153,7 +155,8 @@ export class JournalClient implements UplinkJournal, CommitPort {
   }
 
   watermark(): ReturnType<UplinkJournal['watermark']> {
-    if (!this.#state.clockKnown) return null;
+    // Nothing may be asserted about rows that are stored and of which no state has told yet.
+    if (!this.#state.clockKnown || this.#isStateOld || this.#state.positions.length > WATERMARK_POSITIONS_MAX) return null;
     const us = Math.min(this.#state.unsentUs ?? Infinity, this.#oldestOpenUs() ?? Infinity, this.#options.clock.nowUs());
     return { us: Math.max(0, us), positions: [...this.#state.positions] };
   }
@@ -205,6 +208,7 @@ export class JournalClient implements UplinkJournal, CommitPort {
     const sealedBefore = this.#state.sealed;
     const epochBefore = this.#state.epoch;
     if (reply.state !== null) this.#state = reply.state;
+    this.#isStateOld = reply.state === null;
     if (reply.type === 'committed') {
       const error = reply.error === null ? null : { from: reply.error.from, error: fromPlain(reply.error.error) };
       const failed = reply.failed.map(({ message, error: cause }) => ({ message, error: fromPlain(cause) }));
