@@ -91,17 +91,7 @@ async function runInNamespace(scenario: Scenario): Promise<ScenarioVerdict> {
   const directory = mkdtempSync(path.join(tmpdir(), 'sluice-faults-'));
   const json = path.join(directory, 'verdict.json');
   try {
-    const again = [
-      process.argv[1],
-      '--scenario',
-      scenario.name,
-      '--seed',
-      String(seed),
-      '--minutes',
-      String(minutes),
-      '--json',
-      json,
-    ];
+    const again = [process.argv[1], '--scenario', scenario.name, '--seed', String(seed), '--minutes', String(minutes), '--json', json];
     for (const flag of ['quiet', 'no-control'] as const) if (flags[flag]) again.push(`--${flag}`);
     const child = spawn('unshare', ['--net', 'sh', '-c', 'ip link set lo up && exec "$@"', 'sh', process.execPath, ...again], {
       stdio: ['ignore', 'inherit', 'inherit'],
@@ -125,7 +115,7 @@ if (!isInOwnNamespace()) {
   const again = flags.scenario.map((name) => `--scenario ${name} `).join('');
   process.stdout.write(`\n${formatTable(verdicts)}\n\nnpm run faults -- ${again}--seed ${seed} --minutes ${minutes}\n`);
   for (const { scenario, trial } of verdicts)
-    for (const violation of trial?.violations ?? []) process.stdout.write(`${scenario}: ${violation}\n`);
+    for (const violation of trial?.violations ?? []) process.stdout.write(`${scenario}: ${violation.split('\n')[0]}\n`);
 }
 if (flags.json !== undefined) writeFileSync(flags.json, `${JSON.stringify({ seed, minutes, verdicts }, null, 2)}\n`);
 process.exitCode = verdicts.every(({ ok }) => ok) ? 0 : 1;

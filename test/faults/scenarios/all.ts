@@ -1,7 +1,8 @@
 import type { Scenario } from '../scenario.ts';
+import { disk } from './disk.ts';
 import { kill } from './kill.ts';
 import { network } from './network.ts';
 import { powerCut } from './power-cut.ts';
 
 /** In the order in which `npm run faults` runs them. */
-export const SCENARIOS: readonly Scenario[] = [kill, powerCut, network];
+export const SCENARIOS: readonly Scenario[] = [kill, powerCut, network, disk];
