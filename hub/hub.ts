@@ -23,6 +23,9 @@ import { LocalStore } from './lake/local-store.ts';
 import { createHubMetrics } from './metrics.ts';
 import { QueryService } from './query/query-service.ts';
 
+/** A caller that is slower than this holds a socket for nothing; uplinks are upgraded and no requests any more. */
+const HTTP_LIMITS = { headersTimeout: 10_000, requestTimeout: 30_000, keepAliveTimeout: 30_000, maxHeaderSize: 16_384 };
+
 /** A gateway that does not close its socket is cut: it resends to whoever comes next. */
 const UPLINK_STOP_DEADLINE_MS = 1_000;
 
@@ -67,7 +70,7 @@ export async function startHub(config: HubConfig, clock: Clock, logger: Logger, 
     const app = createHubApp({ engine, query, gateways, uplink, tokens, metrics, clock, logger, isReady: () => !stopping });
     const answer = getRequestListener(app.fetch);
     const listener = (request: IncomingMessage, response: ServerResponse): void => void answer(request, response);
-    const server: Server = tls === null ? createHttpServer(listener) : createHttpsServer(tls, listener);
+    const server: Server = tls === null ? createHttpServer(HTTP_LIMITS, listener) : createHttpsServer({ ...HTTP_LIMITS, ...tls }, listener);
     uplink.attach(server);
     running.unshift(() => server.closeAllConnections());
     running.push(

@@ -17,11 +17,18 @@ export type ResultColumns = ReadonlyMap<string, readonly unknown[]>;
 /** Two threads: the machine that this is sized for has that many cores, and one belongs to ingest. */
 const THREADS = 2;
 
+const INTERRUPT_INTERVAL_MS = 20;
+
 export class LakeReader {
+  readonly #instance: DuckDBInstance;
   readonly #connection: DuckDBConnection;
   readonly #timeoutMs: number;
+  /** One statement at a time: a second one would hold a thread of the pool only to wait for the connection. */
+  #serial: Promise<unknown> = Promise.resolve();
+  #closing = false;
 
-  private constructor(connection: DuckDBConnection, timeoutMs: number) {
+  private constructor(instance: DuckDBInstance, connection: DuckDBConnection, timeoutMs: number) {
+    this.#instance = instance;
     this.#connection = connection;
     this.#timeoutMs = timeoutMs;
   }
@@ -42,13 +49,31 @@ export class LakeReader {
     );
     await connection.run('SET enable_external_access = false');
     await connection.run('SET lock_configuration = true');
-    return new LakeReader(connection, settings.timeoutMs);
+    return new LakeReader(instance, connection, settings.timeoutMs);
   }
 
   /**
    * @throws SluiceError ERR_QUERY_TIMEOUT, ERR_QUERY_FILE_GONE (vacuum or compaction was faster), ERR_QUERY_MEMORY, ERR_QUERY_FAILED
    */
-  async query(sql: string, parameters: readonly SqlParameter[]): Promise<ResultColumns> {
+  query(sql: string, parameters: readonly SqlParameter[]): Promise<ResultColumns> {
+    const result = this.#serial.then(() => this.#run(sql, parameters));
+    this.#serial = result.catch(() => undefined); // its caller has the error; the next statement does not depend on it
+    return result;
+  }
+
+  /** Interrupts what runs, refuses what waits, frees the memory. */
+  async close(): Promise<void> {
+    this.#closing = true;
+    // Again and again: what is being prepared runs on after an interrupt that came too early.
+    const interrupting = setInterval(() => this.#connection.interrupt(), INTERRUPT_INTERVAL_MS);
+    await this.#serial;
+    clearInterval(interrupting);
+    this.#connection.closeSync();
+    this.#instance.closeSync();
+  }
+
+  async #run(sql: string, parameters: readonly SqlParameter[]): Promise<ResultColumns> {
+    if (this.#closing) throw new SluiceError('ERR_HTTP_UNAVAILABLE', 'the hub is stopping');
     let timedOut = false;
     const timer = setTimeout(() => {
       timedOut = true;

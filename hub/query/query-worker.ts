@@ -139,7 +139,9 @@ async function answer({ id, task }: QueryRequest): Promise<QueryReply> {
   }
 }
 
-port.on('message', (request: QueryRequest) => {
-  void answer(request).then((reply) => port.postMessage(reply));
+port.on('message', (request: QueryRequest | 'stop') => {
+  // A thread that is terminated while DuckDB works does not end: it is asked to.
+  if (request === 'stop') void reader.close().then(() => port.close());
+  else void answer(request).then((reply) => port.postMessage(reply));
 });
 port.postMessage('open');
