@@ -24,6 +24,24 @@ describe('keys', () => {
     expect(keys.groupOf('c3', 2, 2)).toBe(4);
   });
 
+  test('are bounded in total whatever the order of activity is: as a list in that order would have it', () => {
+    fc.assert(
+      fc.property(fc.array(fc.constantFrom('a', 'b', 'c', 'd'), { maxLength: 60 }), (clients) => {
+        const keys = new RedeliveryKeys({ ...REDELIVERY_LIMITS, keysMax: 7 });
+        let model: { client: string; ids: number[] }[] = [];
+        clients.forEach((client, id) => {
+          keys.add(client, id, id, id + 1, index);
+          const ids = [...(model.find((entry) => entry.client === client)?.ids ?? []), id];
+          model = [...model.filter((entry) => entry.client !== client), { client, ids }];
+          if (model.reduce((sum, entry) => sum + entry.ids.length, 0) > 7) model[0].ids.shift();
+          model = model.filter((entry) => entry.ids.length > 0);
+        });
+        const kept = new Set(model.flatMap(({ client, ids }) => ids.map((id) => `${client} ${id}`)));
+        clients.forEach((client, id) => expect(keys.groupOf(client, id, id) !== null).toBe(kept.has(`${client} ${id}`)));
+      }),
+    );
+  });
+
   test('of a reused id: the newest message alone counts', () => {
     const keys = new RedeliveryKeys();
     keys.add('a', 1, 100, 1, index);

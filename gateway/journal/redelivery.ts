@@ -31,6 +31,10 @@ const LOG_VERSION = 1;
 const RING_CAPACITY_MIN = 8;
 
 interface Ring {
+  readonly clientId: string;
+  /** The clients that were last active before and after this one. */
+  older: Ring | null;
+  newer: Ring | null;
   ids: Uint16Array;
   hashes: Float64Array;
   groups: Float64Array;
@@ -41,8 +45,11 @@ interface Ring {
   clientIndex: number;
 }
 
-function emptyRing(): Ring {
+function emptyRing(clientId: string): Ring {
   return {
+    clientId,
+    older: null,
+    newer: null,
     ids: new Uint16Array(RING_CAPACITY_MIN),
     hashes: new Float64Array(RING_CAPACITY_MIN),
     groups: new Float64Array(RING_CAPACITY_MIN),
@@ -74,8 +81,10 @@ export function idempotencyDigest(key: string): string {
 
 export class RedeliveryKeys {
   readonly #limits: RedeliveryLimits;
-  /** In the order of last activity. */
   readonly #rings = new Map<string, Ring>();
+  // In the order of last activity, as a list: a Map that is put in order again for each message is copied every few thousand.
+  #oldest: Ring | null = null;
+  #newest: Ring | null = null;
   #keys = 0;
   /** client NUL id → what was taken under it; the hash tells a message of a new session from the one that was left open. */
   readonly #qos2 = new Map<string, { readonly group: number; readonly hash: number }>();
@@ -199,11 +208,11 @@ export class RedeliveryKeys {
       return clients.size - 1;
     };
     const entries: [kind: number, client: number, messageId: number, hash: number][] = [];
-    for (const [client, ring] of this.#rings) {
+    for (let ring = this.#oldest; ring !== null; ring = ring.newer) {
       for (let index = 0; index < ring.count; index++) {
         const at = (ring.head + index) % ring.ids.length;
         const hash = ring.hashes[at];
-        if (hash >= 0) entries.push([KEY_QOS1, indexOf(client), ring.ids[at], hash]);
+        if (hash >= 0) entries.push([KEY_QOS1, indexOf(ring.clientId), ring.ids[at], hash]);
       }
     }
     for (const [key, { hash }] of this.#qos2) {
@@ -225,12 +234,33 @@ export class RedeliveryKeys {
   #activate(clientId: string, group: number, newClient: (clientId: string) => number): Ring {
     let ring = this.#rings.get(clientId);
     if (ring !== undefined && ring.activeGroup === group && group !== DURABLE_BEFORE) return ring;
-    if (ring === undefined) ring = emptyRing();
-    else this.#rings.delete(clientId);
-    this.#rings.set(clientId, ring);
+    if (ring === undefined) {
+      ring = emptyRing(clientId);
+      this.#rings.set(clientId, ring);
+      this.#append(ring);
+    } else if (ring !== this.#newest) {
+      this.#unlink(ring);
+      this.#append(ring);
+    }
     ring.activeGroup = group;
     ring.clientIndex = newClient(clientId);
     return ring;
+  }
+
+  #append(ring: Ring): void {
+    ring.older = this.#newest;
+    if (this.#newest === null) this.#oldest = ring;
+    else this.#newest.newer = ring;
+    this.#newest = ring;
+  }
+
+  #unlink(ring: Ring): void {
+    if (ring.older === null) this.#oldest = ring.newer;
+    else ring.older.newer = ring.newer;
+    if (ring.newer === null) this.#newest = ring.older;
+    else ring.newer.older = ring.older;
+    ring.older = null;
+    ring.newer = null;
   }
 
   #dropOldest(ring: Ring): void {
@@ -240,10 +270,11 @@ export class RedeliveryKeys {
   }
 
   #dropOldestOfAll(): void {
-    const client = firstKey(this.#rings);
-    const ring = this.#rings.get(client) as Ring;
+    const ring = this.#oldest as Ring;
     if (ring.count > 0) this.#dropOldest(ring);
-    if (ring.count === 0) this.#rings.delete(client);
+    if (ring.count > 0) return;
+    this.#unlink(ring);
+    this.#rings.delete(ring.clientId);
   }
 }
 
