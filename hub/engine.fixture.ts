@@ -116,43 +116,48 @@ export function batchOf(
   return { seq, readingCount: count, exceptionCount: exceptions.length, receivedUs: fromUs + 5_000_000, body };
 }
 
-interface AggregateRow {
+export interface LakePartial {
+  /** Hash of its definition; of a partial in memory ''. */
+  readonly def: string;
   readonly group: string;
   readonly windowStartUs: number;
   readonly partial: WindowPartial;
 }
 
-/** What an answer would say: lake and tail merged, keyed by group and window start. `read` answers the bytes of a file. */
+/** The rows of a file of `aggregates`. */
+export async function lakePartials(bytes: Uint8Array): Promise<LakePartial[]> {
+  return (await readParquetRows(bytes)).map(lakeRow);
+}
+
+/** What an answer would say: lake and tail merged, keyed by group and window start. `partialsOf` reads a file. */
 export async function mergedCapture(
   capture: AggregateCapture,
-  read: (path: string) => Uint8Array | Promise<Uint8Array> = readFileSync,
+  partialsOf: (path: string) => Promise<readonly LakePartial[]> = (path) => lakePartials(readFileSync(path)),
 ): Promise<Map<string, WindowPartial>> {
   const merged = new Map<string, WindowPartial>();
-  const add = ({ group, windowStartUs, partial }: AggregateRow): void => {
+  const add = ({ group, windowStartUs, partial }: LakePartial): void => {
     const key = `${group}@${windowStartUs}`;
     const known = merged.get(key);
     merged.set(key, known === undefined ? partial : mergePartials(known, partial));
   };
   for (const columns of capture.tail) addColumns(columns, add);
   for (const file of capture.files) {
-    for (const row of await readParquetRows(await read(file.path))) {
-      if (row['def'] !== capture.definitionHash) continue;
-      add(lakeRow(row));
-    }
+    for (const row of await partialsOf(file.path)) if (row.def === capture.definitionHash) add(row);
   }
   return merged;
 }
 
-function addColumns(columns: PartialColumns, add: (row: AggregateRow) => void): void {
-  for (const { group, windowStartUs, partial } of partialRows(columns)) add({ group: groupKeyText(group), windowStartUs, partial });
+function addColumns(columns: PartialColumns, add: (row: LakePartial) => void): void {
+  for (const { group, windowStartUs, partial } of partialRows(columns)) add({ def: '', group: groupKeyText(group), windowStartUs, partial });
 }
 
-function lakeRow(row: Record<string, unknown>): AggregateRow {
+function lakeRow(row: Record<string, unknown>): LakePartial {
   const text = (name: string): string | null => (row[name] as string | null | undefined) ?? null;
   const number = (name: string): number => Number(row[name] ?? NaN);
   const buckets = (name: string): Map<number, number> =>
     new Map(Object.entries(row[name] ?? {}).map(([bucket, count]) => [Number(bucket), Number(count)]));
   return {
+    def: text('def') ?? '',
     group: groupKeyText({ gateway: text('gateway'), device: text('device'), metric: text('metric'), tags: text('tags') }),
     windowStartUs: number('window_start'),
     partial: {

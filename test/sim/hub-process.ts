@@ -8,7 +8,7 @@
 import assert from 'node:assert/strict';
 import { Engine } from '../../hub/engine.ts';
 import type { EngineSettings, IngestEngine, LaneState, SubmittedBatch } from '../../hub/engine-api.ts';
-import { mergedCapture } from '../../hub/engine.fixture.ts';
+import { lakePartials, mergedCapture, type LakePartial } from '../../hub/engine.fixture.ts';
 import { GatewayRegistry } from '../../hub/ingest/gateways.ts';
 import { UplinkServer, type UplinkServerSettings } from '../../hub/ingest/uplink-server.ts';
 import { Lake } from '../../hub/lake/lake.ts';
@@ -226,12 +226,18 @@ export class SimHub {
     assert(engine !== null);
     const all = { fromUs: 0, toUs: Number.MAX_SAFE_INTEGER, gateways: null, devices: null, metrics: null };
     const capture = engine.captureAggregates({ window, ...all });
-    const { objects } = this.#parts.backing;
-    const read = async (path: string): Promise<Uint8Array> => {
-      const bytes = await objects.get(path.slice(LAKE_ROOT.length + 1));
-      assert(bytes !== null, `${path} is named by the log and not in the store`);
-      return bytes;
-    };
-    return { readingsVersion: capture.readingsVersion, rows: await mergedCapture(capture, read), complete: capture.overlayComplete };
+    return { readingsVersion: capture.readingsVersion, rows: await mergedCapture(capture, (path) => this.#partialsOf(path)), complete: capture.overlayComplete };
+  }
+
+  /** Files are immutable and read again by every check. */
+  async #partialsOf(path: string): Promise<readonly LakePartial[]> {
+    const { objects, partials } = this.#parts.backing;
+    const known = partials.get(path);
+    if (known !== undefined) return known;
+    const bytes = await objects.get(path.slice(LAKE_ROOT.length + 1));
+    assert(bytes !== null, `${path} is named by the log and not in the store`);
+    const rows = await lakePartials(bytes);
+    partials.set(path, rows);
+    return rows;
   }
 }

@@ -107,6 +107,7 @@ export class Simulation {
     this.#backing = {
       objects: new MemoryStore(this.#clock),
       conditions: { ...CALM_STORE },
+      partials: new Map(),
       created: (key, bytes) => this.guard(() => this.truth.created(key, bytes)),
     };
     this.hubs = Array.from({ length: this.shape.hubs }, (_, index) => this.#newHub(`hub-${index + 1}`));

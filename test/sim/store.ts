@@ -5,6 +5,7 @@
  * effect long after it: both are what "ambiguous" means.
  */
 import { SluiceError } from '../../shared/errors.ts';
+import type { LakePartial } from '../../hub/engine.fixture.ts';
 import type { MemoryStore } from '../../hub/lake/memory-store.ts';
 import type { ListOptions, ObjectInfo, ObjectStore } from '../../hub/lake/store.ts';
 import type { SimRandom } from './random.ts';
@@ -28,6 +29,8 @@ export interface StoreBacking {
   readonly objects: MemoryStore;
   readonly conditions: StoreConditions;
   created(key: string, bytes: Uint8Array): void;
+  /** Files of `aggregates` that a check has read; names are never used twice. */
+  readonly partials: Map<string, readonly LakePartial[]>;
 }
 
 export class SimStore implements ObjectStore {
