@@ -41,11 +41,13 @@ run.action(async () => {
   process.once('SIGINT', stop);
 });
 
-const check = new Command('config').description('check the configuration and print it as the hub understands it');
+const configuration = new Command('config').description('the configuration');
+const check = new Command('check').description('check the configuration and print it as the hub understands it');
 const checkConfig = withConfig(check, 'hub', hubConfigSchema);
 check.action(() => {
   process.stdout.write(`${JSON.stringify(checkConfig(process.env), null, 2)}\n`);
 });
+configuration.addCommand(check);
 
 const token = new Command('token').description('the bearer tokens of gateways and readers');
 
@@ -96,6 +98,6 @@ revoke.action(async (id: string) => {
 });
 
 token.addCommand(create).addCommand(list).addCommand(revoke);
-program.addCommand(run, { isDefault: true }).addCommand(check).addCommand(token);
+program.addCommand(run, { isDefault: true }).addCommand(configuration).addCommand(token);
 
 await runCli(program, process.argv);

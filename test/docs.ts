@@ -29,8 +29,8 @@ export function configurationPage(): string {
 
 Every program takes its settings from, in rising precedence: defaults, a YAML file (\`--config FILE\`), environment
 variables, flags. A key \`a.bC\` of the file is \`--a-b-c\` as a flag. Lists and objects may be given as YAML in a flag or
-variable. Unknown keys are refused, and all errors are shown at once. \`sluice-hub config\` and \`sluice-gateway config\` check
-a configuration without starting anything.
+variable. Unknown keys are refused, and all errors are shown at once. \`sluice-hub config check\` and
+\`sluice-gateway config check\` check a configuration without starting anything.
 
 This page is made from the schemas that validate (\`npm run docs\`).
 
@@ -49,7 +49,9 @@ ${settingsTable('sim', simConfigSchema)}
 }
 
 export function errorsPage(): string {
-  const rows = Object.entries(ERRORS).map(([code, kind]) => `| \`${code}\` | ${kind.httpStatus} | ${kind.retryable ? 'yes' : 'no'} | ${cell(kind.summary)} |`);
+  const rows = Object.entries(ERRORS).map(
+    ([code, kind]) => `| \`${code}\` | ${kind.httpStatus} | ${kind.retryable ? 'yes' : 'no'} | ${cell(kind.summary)} |`,
+  );
   return `# Errors
 
 Codes are for programs and stay; messages are for people and may change. Over HTTP an error is an RFC 9457
