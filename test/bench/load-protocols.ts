@@ -41,6 +41,11 @@ export function mqttSubscribe(topic: string, id = 1): Buffer {
   return mqttPacket(0x82, Buffer.of(id >> 8, id & 0xff), mqttText(topic), Buffer.of(1));
 }
 
+/** PUBLISH at QoS 1. */
+export function mqttPublish(topic: string, id: number, payload: string): Buffer {
+  return mqttPacket(0x32, mqttText(topic), Buffer.of(id >> 8, id & 0xff), Buffer.from(payload));
+}
+
 const CONNACK = 2;
 const PUBACK = 4;
 

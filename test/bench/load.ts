@@ -9,6 +9,7 @@
 import { connect, type Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { MqttDevice, NatsDevice, type LoadProtocol } from './load-protocols.ts';
+import { percentile } from './percentile.ts';
 import type { Site } from './processes.ts';
 
 export interface LoadSpec {
@@ -101,13 +102,11 @@ class Load {
     const lastMs = performance.now();
     while (this.#acked < this.#sent && performance.now() < lastMs + LAST_ACKS_MS_MAX) await wait(10);
     if (this.#acked < this.#sent) throw new Error(`${this.#sent - this.#acked} messages are still not acknowledged`);
-    const sorted = this.#latenciesMs.sort((a, b) => a - b);
-    const percentile = (ratio: number): number => sorted[Math.floor(sorted.length * ratio)] ?? NaN;
     return {
       messages: this.#measuredAcks,
       seconds: elapsed,
-      p50Ms: percentile(0.5),
-      p99Ms: percentile(0.99),
+      p50Ms: percentile(this.#latenciesMs, 0.5),
+      p99Ms: percentile(this.#latenciesMs, 0.99),
       cpuSeconds: (cpu.user + cpu.system) / 1e6,
       messagesTotal: this.#acked,
       secondsTotal: (performance.now() - firstMs) / 1000,

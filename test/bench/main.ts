@@ -32,7 +32,16 @@ const BENCHES: readonly Bench[] = [
   },
   { name: 'journal', title: 'Journal', rounds: 5, load: async () => (await import('./journal.ts')).benchJournal },
   { name: 'broker-ingest', title: 'Broker ingest', rounds: 3, load: async () => (await import('./broker-ingest.ts')).benchBrokerIngest },
+  {
+    name: 'store-forward',
+    title: 'Store and forward',
+    rounds: 3,
+    load: async () => (await import('./store-forward.ts')).benchStoreForward,
+  },
+  { name: 'drain', title: 'Drain', rounds: 3, load: async () => (await import('./drain.ts')).benchDrain },
+  { name: 'freshness', title: 'Freshness and hot queries', rounds: 3, load: async () => (await import('./freshness.ts')).benchFreshness },
   { name: 'hub-ingest', title: 'Hub ingest', rounds: 3, load: async () => (await import('./hub-ingest.ts')).benchHubIngest },
+  { name: 'scale', title: 'Many gateways', rounds: 2, load: async () => (await import('./scale.ts')).benchScale },
   { name: 'window-engine', title: 'Window engine', rounds: 5, load: async () => (await import('./window-engine.ts')).benchWindowEngine },
   {
     name: 'parquet-encode',
