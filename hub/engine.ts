@@ -15,7 +15,7 @@
 import assert from 'node:assert/strict';
 import { decodeBatch } from '../shared/batch/decode.ts';
 import type { Clock } from '../shared/clock.ts';
-import { errorMessage, isSluiceError } from '../shared/errors.ts';
+import { errorMessage, isSluiceError, SluiceError } from '../shared/errors.ts';
 import { EXCEPTION_PAYLOAD_BYTES_MAX, type ExceptionRecord } from '../shared/exception.ts';
 import type { Logger } from '../shared/logging.ts';
 import { laneAppId, parseLaneAppId, type LaneClaim, type LaneKey, type WatermarkClaim } from '../shared/uplink.ts';
@@ -38,6 +38,7 @@ import type { AppliedVersion } from './lake/delta-table.ts';
 import type { AcceptedWatermark, Lake } from './lake/lake.ts';
 import { ServedFiles } from './lake/served-files.ts';
 import { PendingLanes, type PendingBatch } from './lake/pending.ts';
+import { daysOf } from './lake/readings-rows.ts';
 import { SeriesOrder } from './lake/series-order.ts';
 import { Flusher, type ProgressRow } from './windows/flusher.ts';
 import { GroupRegistry } from './windows/group-registry.ts';
@@ -59,6 +60,8 @@ const LANES_AT_INTERVAL_MAX = 1_000;
 const COMMIT_TIME_RATIO_MAX = 0.25;
 /** What a window in memory costs at least: bounds a state that a flush could not empty in time. */
 const SLOT_BYTES = 128;
+/** One file a day and commit: a fleet that drains years of backlog must not open thousands at once (design: invariant 7). */
+const DAYS_PER_COMMIT_MAX = 64;
 /** A slice of work after which queries get a turn. */
 const SLICE_MS = 5;
 
@@ -201,7 +204,7 @@ export class Engine {
       reason: `lake_behind_gateway: batches ${firstSeq} to ${lastSeq} were freed by the gateway and are not in the lake`,
       payload: null,
     };
-    this.#add({ lane, appId: laneAppId(lane), firstSeq, seq: lastSeq, receivedUs: nowUs, runs: null, exceptions: [record], bytes: 512 });
+    this.#add({ lane, appId: laneAppId(lane), firstSeq, seq: lastSeq, receivedUs: nowUs, runs: null, exceptions: [record], days: [], bytes: 512 });
   }
 
   submit(lane: LaneKey, batch: SubmittedBatch): void {
@@ -218,8 +221,12 @@ export class Engine {
     const common = { lane, appId: laneAppId(lane), firstSeq: batch.seq, seq: batch.seq, receivedUs: batch.receivedUs };
     try {
       const { runs, exceptions } = decodeBatch(batch.body);
+      const days = daysOf(runs);
+      if (days.length > DAYS_PER_COMMIT_MAX) {
+        throw new SluiceError('ERR_BATCH_CONTENT', `the batch touches ${days.length} days, a commit at most ${DAYS_PER_COMMIT_MAX}`);
+      }
       const payloadBytes = exceptions.reduce((sum, exception) => sum + 256 + (exception.payload?.byteLength ?? 0), 0);
-      return { ...common, runs, exceptions, bytes: runs.count * 20 + runs.seriesTable.length * 64 + payloadBytes + 1024 };
+      return { ...common, runs, exceptions, days, bytes: runs.count * 20 + runs.seriesTable.length * 64 + payloadBytes + 1024 };
     } catch (error) {
       // Its checksum was right: sending it again would bring the same bytes. It is kept as it is, and the lane goes on.
       this.#logger.error({ lane, seq: batch.seq, error: errorMessage(error) }, 'a batch cannot be applied and goes to exceptions');
@@ -233,7 +240,7 @@ export class Engine {
         reason: `batch_not_applicable: ${isSluiceError(error) ? error.code : errorMessage(error)}`,
         payload: batch.body,
       };
-      return { ...common, runs: null, exceptions: [record], bytes: batch.body.byteLength + EXCEPTION_PAYLOAD_BYTES_MAX };
+      return { ...common, runs: null, exceptions: [record], days: [], bytes: batch.body.byteLength + EXCEPTION_PAYLOAD_BYTES_MAX };
     }
   }
 
@@ -351,7 +358,11 @@ export class Engine {
   async #commit(): Promise<void> {
     const startMs = this.#nowMs();
     if (!this.#pending.hasGroup) {
-      this.#pending.takeGroup({ readingsMax: this.#settings.commitReadingsMax, bytesMax: this.#settings.commitBytesMax });
+      this.#pending.takeGroup({
+        readingsMax: this.#settings.commitReadingsMax,
+        bytesMax: this.#settings.commitBytesMax,
+        daysMax: DAYS_PER_COMMIT_MAX,
+      });
       this.#overlay.rotate();
       // What did not fit into the group waits on: it belongs to the open state again.
       if (this.#pending.waitingBatches > 0) this.#rebuildOverlay();

@@ -22,6 +22,8 @@ export interface PendingBatch {
   /** null: no readings (a gap, or a batch that could not be applied). */
   readonly runs: SeriesRuns | null;
   readonly exceptions: readonly ExceptionRecord[];
+  /** UTC days (since the epoch) that its readings touch: a commit writes a file for each. */
+  readonly days: readonly number[];
   /** Estimate of the memory held. */
   readonly bytes: number;
 }
@@ -33,6 +35,12 @@ interface PendingLane {
   waiting: PendingBatch[];
   /** The group, counted from 1, that begins with this lane. */
   turn: number;
+}
+
+export interface GroupLimits {
+  readonly readingsMax: number;
+  readonly bytesMax: number;
+  readonly daysMax: number;
 }
 
 export interface GroupLane {
@@ -109,10 +117,11 @@ export class PendingLanes {
    * Moves waiting batches into the group, lanes in turn, until a limit is reached: at most one batch above it. Lanes that
    * the limit left out are the first of the next group.
    */
-  takeGroup(limits: { readonly readingsMax: number; readonly bytesMax: number }): void {
+  takeGroup(limits: GroupLimits): void {
     assert(!this.hasGroup, 'one group at a time');
     let readings = 0;
     let bytes = 0;
+    const days = new Set<number>();
     const waiting = [...this.#lanes.values()].filter((lane) => lane.waiting.length > 0);
     const first = waiting.findIndex((lane) => lane.turn === this.#turn);
     const inTurn = first < 0 ? waiting : [...waiting.slice(first), ...waiting.slice(0, first)];
@@ -125,8 +134,12 @@ export class PendingLanes {
           progress = false;
           break;
         }
-        const batch = lane.waiting.shift();
+        const batch = lane.waiting[0];
         if (batch === undefined) continue;
+        const isOverDays = days.size > 0 && new Set([...days, ...batch.days]).size > limits.daysMax;
+        if (isOverDays) continue; // its lane waits for the next group; others may still fit
+        lane.waiting.shift();
+        for (const day of batch.days) days.add(day);
         lane.group.push(batch);
         this.#groupBatches++;
         this.#waitingBatches--;

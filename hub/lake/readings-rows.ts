@@ -4,6 +4,7 @@
  * Pure and columnar: runs are counted into their places (a counting sort by series rank), never compared reading by
  * reading; only a series whose runs overlap in time is sorted again. Order in a file: device, metric, tags, gateway, ts.
  */
+import type { SeriesRuns } from '../../shared/reading.ts';
 import type { SeriesOrder } from './series-order.ts';
 import type { PendingBatch } from './pending.ts';
 import type { ParquetColumn } from './parquet/encode.ts';
@@ -23,6 +24,22 @@ interface Piece {
   readonly seriesId: number;
   readonly start: number;
   readonly end: number;
+}
+
+/** The UTC days, as numbers since the epoch, that the readings touch. */
+export function daysOf(runs: SeriesRuns): number[] {
+  const days = new Set<number>();
+  for (let run = 0; run < runs.seriesTable.length; run++) {
+    const end = runs.runOffsets[run + 1];
+    const last = Math.floor(runs.eventTimeUs[end - 1] / DAY_US);
+    // Times ascend: a run of one day is seen by its ends.
+    for (let at = runs.runOffsets[run], day = Number.NaN; at < end; at++) {
+      day = Math.floor(runs.eventTimeUs[at] / DAY_US);
+      days.add(day);
+      if (day === last) break;
+    }
+  }
+  return [...days];
 }
 
 export function dayOf(eventTimeUs: number): string {

@@ -52,6 +52,8 @@ export class Watermarks {
     this.seen(gateway, nowUs);
     const state = this.#of(gateway, nowUs);
     const { waiting } = state;
+    // A gateway whose clock runs ahead must not close windows that have not begun: nothing takes a watermark back.
+    if (claim.us > nowUs) claim = { ...claim, us: nowUs };
     // The newest claim takes the place of the one before it while that is close to its own predecessor.
     const isClose = waiting.length > 1 && (waiting.at(-1)?.us ?? 0) - (waiting.at(-2)?.us ?? 0) < state.spacingUs;
     if (isClose) waiting[waiting.length - 1] = claim;
