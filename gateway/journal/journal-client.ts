@@ -38,13 +38,15 @@ export interface JournalClientOptions extends Partial<StorageOptions>, Partial<O
   readonly thread?: 'worker' | 'inline';
   /** Only for 'inline'. */
   readonly randomHex?: (bytes: number) => string;
-  /** The journal refused something that nobody waits for (a seal on a full disk, say). */
+  /** For the operator: nothing can be stored (at most every TROUBLE_INTERVAL_MS), or the buffer has become full. */
   readonly onTrouble?: (error: SluiceError) => void;
   /** The journal's thread is gone. */
   readonly onFatal?: (error: Error) => void;
 }
 
 export const SEAL_INTERVAL_MS = 2_000;
+/** A disk that stays full says so with every group. */
+const TROUBLE_INTERVAL_MS = 10_000;
 /** Columns live outside the heap of the journal's thread: it needs little for new objects, and by default takes 48. */
 const WORKER_YOUNG_MB = 6;
 
@@ -63,6 +65,7 @@ export class JournalClient implements UplinkJournal, CommitPort {
   #commitAnswer: ((outcome: CommitOutcome) => void) | null = null;
   readonly #calls = new Map<number, { resolve: (result: CallResult) => void; reject: (error: Error) => void }>();
   #nextCall = 1;
+  #troubleUs = -Infinity;
   readonly #sealedCallbacks: (() => void)[] = [];
   #cancelTick: () => void = () => {};
   #closed: (() => void) | null = null;
@@ -207,11 +210,15 @@ export class JournalClient implements UplinkJournal, CommitPort {
     // The state first: the watermark must know the group's rows before the group stops counting as unconfirmed.
     const sealedBefore = this.#state.sealed;
     const epochBefore = this.#state.epoch;
+    const acceptingBefore = this.#state.accepting;
     if (reply.state !== null) this.#state = reply.state;
+    if (acceptingBefore && !this.#state.accepting)
+      this.#options.onTrouble?.(new SluiceError('ERR_JOURNAL_FULL', 'the buffer is full: nothing is taken until the hub has taken some of it'));
     this.#isStateOld = reply.state === null;
     if (reply.type === 'committed') {
       const error = reply.error === null ? null : { from: reply.error.from, error: fromPlain(reply.error.error) };
       const failed = reply.failed.map(({ message, error: cause }) => ({ message, error: fromPlain(cause) }));
+      if (error !== null) this.#trouble(error.error);
       this.#commitAnswer?.({ error, failed, arrays: reply.arrays });
     } else if (reply.type === 'answer') {
       const call = this.#calls.get(reply.id);
@@ -219,9 +226,16 @@ export class JournalClient implements UplinkJournal, CommitPort {
       if (reply.error === null) call?.resolve(reply.result);
       else call?.reject(fromPlain(reply.error));
     } else if (reply.error !== null) {
-      this.#options.onTrouble?.(fromPlain(reply.error));
+      this.#trouble(fromPlain(reply.error));
     }
     if (this.#state.sealed > sealedBefore || this.#state.epoch !== epochBefore) this.#announce();
+  }
+
+  #trouble(error: SluiceError): void {
+    const nowUs = this.#options.clock.monotonicUs();
+    if (nowUs - this.#troubleUs < TROUBLE_INTERVAL_MS * 1000) return;
+    this.#troubleUs = nowUs;
+    this.#options.onTrouble?.(error);
   }
 
   #announce(): void {

@@ -211,7 +211,8 @@ export class LocalStore implements ObjectStore {
 
   async #probeHardLinks(): Promise<void> {
     await adapt(this.#root, async () => {
-      const temp = await this.#writeTemp(new Uint8Array(1));
+      // Empty, so that a hub starts, and answers queries, on a full disk too.
+      const temp = await this.#writeTemp(new Uint8Array(0));
       const second = `${temp}.link`;
       try {
         await link(temp, second);
