@@ -4,7 +4,7 @@ import type { SimRandom } from './random.ts';
 import type { Simulation } from './simulation.ts';
 import { CALM_STORE } from './store.ts';
 
-export const FAULTS_END_US = 90_000_000;
+export const FAULTS_END_US = 60_000_000;
 const FAULTS_BEGIN_US = 3_000_000;
 
 export interface Shape {
@@ -193,11 +193,11 @@ export function shapeOf(random: SimRandom): Shape {
       bufferPolicy: random.pick(['drop-oldest', 'drop-oldest', 'reject']),
     },
     engine: {
-      commitIntervalMsMin: random.pick([500, 2_000, 5_000]),
+      commitIntervalMsMin: random.pick([1_000, 3_000, 6_000]),
       commitIntervalMsMax: 8_000,
       commitReadingsMax: random.pick([40, 100_000]),
       commitBytesMax: 64_000_000,
-      flushIntervalMs: random.pick([3_000, 10_000, 40_000]),
+      flushIntervalMs: random.pick([4_000, 10_000, 40_000]),
     },
     faults,
   };

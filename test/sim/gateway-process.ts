@@ -175,6 +175,7 @@ export class SimGateway implements Broker {
       for (let index = 0; index < count && bytes.length > 0; index++) bytes[random.between(0, bytes.length - 1)] ^= 1 << random.between(0, 7);
       writeFileSync(file, bytes);
     }
+    this.#parts.ledger.damaged(this.name);
     this.#keysLost = true;
     this.wasDamaged = true;
   }

@@ -79,4 +79,12 @@ export class Ledger {
       }
     }
   }
+
+  /**
+   * The gateway's files were damaged. A WAL is worth nothing behind its first damaged frame, so the journal may stand
+   * where it was long before: what has been sent since is sent again, because nothing can tell that it was.
+   */
+  damaged(gateway: string): void {
+    for (const entry of this.of(gateway)) if (entry.journalledUs !== null || entry.qos === 0) entry.copiesMax++;
+  }
 }
