@@ -96,7 +96,10 @@ describe('the comparison of the lake with the truth', () => {
     metric: 'temperature',
     fromUs: SPEC.startMs * 1000,
     toUs: (SPEC.startMs + 3_600_000) * 1000,
+    eventTimesUs: null,
   };
+  /** Quarantined readings are named one by one; the range is that of their arrival. */
+  const quarantined = { kind: 'quarantined', fromUs: 0, toUs: 1, readingCount: 2 };
   test.each<[string, Partial<LakeException>, number]>([
     ['both', { readingCount: 2 }, 0],
     ['all, when it names no device, metric or count', { device: null, metric: null, readingCount: null }, 0],
@@ -104,6 +107,8 @@ describe('the comparison of the lake with the truth', () => {
     ['none of another device', { device: 'sim-99999', readingCount: 2 }, 2],
     ['none of another metric', { metric: 'humidity', readingCount: 2 }, 2],
     ['none outside its range', { toUs: gap.fromUs + 1000, readingCount: 2 }, 2],
+    ['both, quarantined at any time of arrival', quarantined, 0],
+    ['none, when it names other quarantined readings', { ...quarantined, eventTimesUs: new Set([gap.fromUs - 1]) }, 2],
   ])('of two missing readings, an exception accounts for %s', (_what, exception, lost) => {
     const result = compare((rows, exceptions) => {
       const index = victim(rows);

@@ -40,6 +40,12 @@ interface GatheredRow extends LakeRow {
   readonly tags: string;
 }
 
+/** A quarantined exception's range is that of arrival, as the event time is what is not believed: it names its readings instead. */
+function covers(exception: LakeException, eventTimeUs: number): boolean {
+  if (exception.kind === 'quarantined') return exception.eventTimesUs?.has(eventTimeUs) ?? true;
+  return eventTimeUs >= exception.fromUs && eventTimeUs < exception.toUs;
+}
+
 /** Spends exceptions on missing readings: narrow ones first, none for more readings than it says. */
 class ExceptionBudget {
   readonly #exceptions: { readonly exception: LakeException; left: number }[];
@@ -54,7 +60,7 @@ class ExceptionBudget {
   spend(device: string, metric: string, eventTimeUs: number): boolean {
     for (const entry of this.#exceptions) {
       const { exception } = entry;
-      if (entry.left <= 0 || eventTimeUs < exception.fromUs || eventTimeUs >= exception.toUs) continue;
+      if (entry.left <= 0 || !covers(exception, eventTimeUs)) continue;
       if (exception.device !== null && exception.device !== device) continue;
       if (exception.metric !== null && exception.metric !== metric) continue;
       entry.left--;

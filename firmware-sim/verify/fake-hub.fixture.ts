@@ -90,7 +90,7 @@ export async function writeFakeLake(
     writeLog(table, 0, firstActions());
     if (exceptions.length > 0) {
       const columns =
-        "'gw' AS gateway, kind, device, metric, make_timestamptz(from_us) AS from_ts, make_timestamptz(to_us) AS to_ts, reading_count, 'test' AS reason";
+        "'gw' AS gateway, kind, device, metric, make_timestamptz(from_us) AS from_ts, make_timestamptz(to_us) AS to_ts, reading_count, 'test' AS reason, NULL::BLOB AS payload";
       await copy(
         path.join(table, 'part-0.parquet'),
         columns,

@@ -38,6 +38,8 @@ export interface LakeException {
   readonly toUs: number;
   readonly readingCount: number | null;
   readonly reason: string;
+  /** Of quarantined readings that are named one by one; null: all in the range. */
+  readonly eventTimesUs: ReadonlySet<number> | null;
 }
 
 export interface LakeContent {
@@ -114,7 +116,7 @@ async function readDataFile(file: TableFile): Promise<FileContent> {
 async function readExceptions(file: TableFile): Promise<LakeException[]> {
   const rows = await parquetReadObjects({
     file: await asyncBufferFromFile(file.path),
-    columns: ['gateway', 'kind', 'device', 'metric', 'from_ts', 'to_ts', 'reading_count', 'reason'],
+    columns: ['gateway', 'kind', 'device', 'metric', 'from_ts', 'to_ts', 'reading_count', 'reason', 'payload'],
     compressors: parquetCompressors,
     parsers,
   });
@@ -127,7 +129,19 @@ async function readExceptions(file: TableFile): Promise<LakeException[]> {
     toUs: Number(row['to_ts']),
     readingCount: row['reading_count'] === null || row['reading_count'] === undefined ? null : Number(row['reading_count']),
     reason: String(row['reason']),
+    eventTimesUs: row['kind'] === 'quarantined' ? namedTimes(row['payload']) : null,
   }));
+}
+
+/** The event times that a quarantined exception's payload names; null where it has none. */
+function namedTimes(payload: unknown): ReadonlySet<number> | null {
+  if (typeof payload !== 'string') return null; // hyparquet's default for bytes
+  try {
+    const { readings } = JSON.parse(payload) as { readings: readonly { ts: number | null }[] };
+    return new Set(readings.flatMap(({ ts }) => (ts === null ? [] : [ts])));
+  } catch {
+    return null; // then the count alone is believed
+  }
 }
 
 export class LakeReader {
