@@ -1,8 +1,10 @@
 import type { Scenario } from '../scenario.ts';
+import { clocks } from './clocks.ts';
+import { damage } from './damage.ts';
 import { disk } from './disk.ts';
 import { kill } from './kill.ts';
 import { network } from './network.ts';
 import { powerCut } from './power-cut.ts';
 
 /** In the order in which `npm run faults` runs them. */
-export const SCENARIOS: readonly Scenario[] = [kill, powerCut, network, disk];
+export const SCENARIOS: readonly Scenario[] = [kill, powerCut, network, disk, damage, clocks];
