@@ -69,6 +69,13 @@ const FAULTS = {
       gateway.crash();
       gateway.damage(random.between(1, 3));
     }),
+  clockUnknown: (world, random) =>
+    crashGateway(world, random, (gateway) => {
+      world.trace(`${gateway.name}: power cut, its clock begins in 1970`);
+      gateway.crash();
+      gateway.forgetClock();
+      world.scheduler.after(seconds(random, 0.1, 20), () => gateway.setClockRight());
+    }),
   clockStep: (world, random) => {
     const gateway = random.pick(world.gateways);
     const us = random.pick([-1, 1]) * seconds(random, 1, 4_000);
@@ -156,6 +163,7 @@ const OFTEN: Readonly<Record<FaultKind, number>> = {
   gatewayImage: 2,
   gatewayRestore: 1,
   journalDamage: 1,
+  clockUnknown: 2,
   clockStep: 3,
   hubCrash: 5,
   hubFreeze: 3,
@@ -171,7 +179,7 @@ const OFTEN: Readonly<Record<FaultKind, number>> = {
 };
 
 /** Faults after which readings may be lost or doubled with an excuse: rarer, so that most runs have none. */
-const RARE: ReadonlySet<FaultKind> = new Set(['gatewayRestore', 'journalDamage', 'lakeRestore', 'clockStep']);
+const RARE: ReadonlySet<FaultKind> = new Set(['gatewayRestore', 'journalDamage', 'lakeRestore', 'clockStep', 'clockUnknown']);
 
 export function shapeOf(random: SimRandom): Shape {
   const faults: Partial<Record<FaultKind, number>> = {};

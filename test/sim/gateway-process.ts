@@ -18,10 +18,10 @@ import type { Logger } from '../../shared/logging.ts';
 import { laneAppId, type LaneName } from '../../shared/uplink.ts';
 import type { Broker, Packet, Session } from './devices.ts';
 import type { LakeTruth } from './lake-truth.ts';
-import type { Ledger } from './ledger.ts';
+import { quarantinedValues, type Ledger } from './ledger.ts';
 import type { Network, Target } from './network.ts';
 import type { SimRandom } from './random.ts';
-import { SimProcess, type Scheduler } from './scheduler.ts';
+import { SIM_START_US, SimProcess, type Scheduler } from './scheduler.ts';
 
 export interface GatewayParts {
   readonly scheduler: Scheduler;
@@ -56,8 +56,6 @@ export class SimGateway implements Broker {
   #sessions = new Set<OpenSession>();
   /** Damage or a restored image may have taken the keys by which redeliveries are recognised. */
   #keysLost = false;
-  /** Lanes that the lake has more of than this journal assigned: they stay for an operator. */
-  readonly forked = new Set<string>();
   wasRestored = false;
   wasDamaged = false;
 
@@ -91,6 +89,11 @@ export class SimGateway implements Broker {
     this.#wallOffsetUs = 0;
   }
 
+  /** As a machine without a battery: its wall clock begins in 1970. */
+  forgetClock(): void {
+    this.#wallOffsetUs = -SIM_START_US - this.#parts.scheduler.nowUs;
+  }
+
   async start(): Promise<void> {
     const { scheduler, random, network, logger, trace } = this.#parts;
     const process = new SimProcess(scheduler, this.name, () => this.#wallOffsetUs);
@@ -120,7 +123,7 @@ export class SimGateway implements Broker {
       url: 'ws://hub',
       token: this.name,
       caFile: null,
-      journal: this.#watched(journal),
+      journal: this.#watched(journal, process),
       clock: process,
       random: () => life.next(),
       logger,
@@ -159,7 +162,8 @@ export class SimGateway implements Broker {
     const image = this.#image;
     if (image === null) return false;
     this.crash(image.directory);
-    this.#parts.ledger.restored(this.name, image.takenUs);
+    const { ledger, truth } = this.#parts;
+    ledger.restored(this.name, image.takenUs, ({ epoch, lane, seq }) => seq <= truth.committed(laneAppId({ gateway: this.name, epoch, lane })));
     this.#keysLost = true;
     this.wasRestored = true;
     return true;
@@ -231,7 +235,7 @@ export class SimGateway implements Broker {
   }
 
   /** The journal as its uplink sees it, with the ledger and the first invariant looking on. */
-  #watched(journal: JournalClient): UplinkJournal {
+  #watched(journal: JournalClient, process: SimProcess): UplinkJournal {
     const { ledger, scheduler, truth, trace, fail } = this.#parts;
     return {
       get epoch() {
@@ -244,7 +248,7 @@ export class SimGateway implements Broker {
       lanes: () => journal.lanes(),
       offer: async (epoch, lane, afterSeq, bytesMax) => {
         const batches = await journal.offer(epoch, lane, afterSeq, bytesMax);
-        for (const batch of batches) this.#note(batch, ledger, scheduler.nowUs);
+        if (process.alive) for (const batch of batches) this.#note(batch, ledger, scheduler.nowUs);
         return batches;
       },
       free: (epoch, lane: LaneName, seq) => {
@@ -254,7 +258,6 @@ export class SimGateway implements Broker {
       },
       startNewEpoch: (reason) => {
         trace(`${this.name}: new epoch: ${reason}`);
-        this.forked.add(journal.epoch);
         return journal.startNewEpoch(reason);
       },
       backlog: () => journal.backlog(),
@@ -264,21 +267,24 @@ export class SimGateway implements Broker {
   }
 
   #note({ epoch, lane, seq, body }: OfferedBatch, ledger: Ledger, nowUs: number): void {
-    const { runs } = decodeBatch(body);
-    for (let row = 0; row < runs.count; row++) ledger.placed(runs.value[row], { epoch, lane, seq }, nowUs);
+    const { runs, exceptions } = decodeBatch(body);
+    const place = { epoch, lane, seq };
+    for (let row = 0; row < runs.count; row++) ledger.placed(runs.value[row], place, nowUs);
+    for (const exception of exceptions) for (const value of quarantinedValues(exception)) ledger.placed(value, place, nowUs);
   }
 
-  /** Nothing unsealed, and nothing held on lanes but those that the lake has already gone past. */
+  /** Nothing unsealed, and nothing held but on lanes that have forked: those stay for an operator. */
   async isDrained(): Promise<boolean> {
     const { truth } = this.#parts;
     const journal = this.#journal;
     if (journal === null) return false;
-    const lanes = (await journal.lanes()).filter(({ base, assigned }) => base <= assigned);
-    const open = lanes.filter(({ epoch, lane, assigned }) => truth.committed(laneAppId({ gateway: this.name, epoch, lane })) <= assigned);
-    if (open.length > 0) return false;
-    if (lanes.length > 0) return journal.watermark() !== null; // forked: the rest of the backlog cannot be told apart by counts
-    const { readings, exceptions } = journal.backlog();
-    return readings === 0 && exceptions === 0;
+    const { journal: held } = await journal.stats();
+    if (held.journalRows > 0 || held.exceptions > 0) return false;
+    const assigned = new Map((await journal.lanes()).map((claim) => [`${claim.epoch}/${claim.lane}`, claim.assigned]));
+    return held.batchesByLane.every(({ epoch, lane }) => {
+      if (epoch === null || lane === null) return false;
+      return truth.committed(laneAppId({ gateway: this.name, epoch, lane })) > (assigned.get(`${epoch}/${lane}`) ?? Infinity);
+    });
   }
 }
 

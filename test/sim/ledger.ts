@@ -1,8 +1,11 @@
 /** The truth of a simulation: every reading that a device sent, what became of it on the way, and what a fault excuses. */
 
+import type { ExceptionRecord } from '../../shared/exception.ts';
+import type { LaneName } from '../../shared/uplink.ts';
+
 export interface Place {
   readonly epoch: string;
-  readonly lane: string;
+  readonly lane: LaneName;
   readonly seq: number;
 }
 
@@ -64,9 +67,9 @@ export class Ledger {
    * The gateway goes on from an image of its disk.
    *
    * What the image has without a seq may have been sent under one since, so it may come twice; what came after the image
-   * is gone where it had not been sent, and comes again where its device has no ack.
+   * is gone where it is not in the lake, and comes again where its device has no ack.
    */
-  restored(gateway: string, imageUs: number): void {
+  restored(gateway: string, imageUs: number, isCommitted: (place: Place) => boolean): void {
     for (const entry of this.of(gateway)) {
       const { journalledUs, placedUs } = entry;
       const isInImage = journalledUs !== null && journalledUs <= imageUs;
@@ -74,7 +77,7 @@ export class Ledger {
       if (isInImage) {
         if (placedUs !== null) entry.copiesMax++;
       } else {
-        entry.excuse ??= 'its gateway was restored from an image of before';
+        if (!entry.places.some(isCommitted)) entry.excuse ??= 'its gateway was restored from an image of before';
         if (!entry.isAcked) entry.copiesMax++;
       }
     }
@@ -87,4 +90,10 @@ export class Ledger {
   damaged(gateway: string): void {
     for (const entry of this.of(gateway)) if (entry.journalledUs !== null || entry.qos === 0) entry.copiesMax++;
   }
+}
+
+/** The values of the readings that a quarantine's payload holds. */
+export function quarantinedValues({ kind, payload }: Pick<ExceptionRecord, 'payload'> & { readonly kind: string }): number[] {
+  if (kind !== 'quarantined' || payload === null) return [];
+  return (JSON.parse(Buffer.from(payload).toString('utf8')) as { readings: { value: number }[] }).readings.map(({ value }) => value);
 }

@@ -247,7 +247,8 @@ export class SimSocket extends EventEmitter {
   /** Takes effect at the peer, unless the way is cut when it gets there. */
   transmit(act: (peer: SimSocket) => void): void {
     const { peer } = this;
-    if (peer === null || this.#isMute) return;
+    // Objects of a process that has died may still run to the end of what they were about: nobody hears of it.
+    if (peer === null || this.#isMute || !this.owner.alive) return;
     const { scheduler } = this.#network;
     this.#lastDueUs = Math.max(this.#lastDueUs, scheduler.nowUs + this.#network.delayUs());
     const isCut = (): boolean => peer.#isMute || this.#network.isCut(this.owner.name, peer.owner.name);

@@ -19,7 +19,7 @@ import { windowStartUs, type WindowDefinition } from '../../shared/window/defini
 import { groupKeyText } from '../../shared/window/partial-columns.ts';
 import type { SimHub } from './hub-process.ts';
 import type { LakeTruth } from './lake-truth.ts';
-import type { Ledger, LedgerEntry } from './ledger.ts';
+import { quarantinedValues, type Ledger, type LedgerEntry } from './ledger.ts';
 
 export interface GatewayFacts {
   readonly name: string;
@@ -121,11 +121,7 @@ function readingRow(row: Record<string, unknown>): Row {
 function exceptionRow(row: Record<string, unknown>): ExceptionRow {
   const [gateway, epoch, lane, kind, reason] = ['gateway', 'epoch', 'lane', 'kind', 'reason'].map((name) => row[name] as string);
   const seq = Number(row['seq']);
-  const payload = row['payload'] as Uint8Array | null | undefined;
-  const values =
-    kind === 'quarantined' && payload != null
-      ? (JSON.parse(Buffer.from(payload).toString('utf8')) as { readings: { value: number }[] }).readings.map(({ value }) => value)
-      : [];
+  const values = quarantinedValues({ kind, payload: (row['payload'] as Uint8Array | null | undefined) ?? null });
   const count = row['reading_count'] as number | bigint | null | undefined;
   return {
     id: `${gateway}/${epoch}/${lane}/${seq}/${Number(row['idx'])}`,
