@@ -92,7 +92,7 @@ export function evictedRecords(row: BatchRow): { record: ExceptionRecord; merge:
 export function evict(store: JournalStore, excess: number, arrivalUs: number): boolean {
   const next = { ...store.ids };
   const gone = { batches: 0, readings: 0, exceptions: 0, bytes: 0, rows: 0 };
-  store.write(() => {
+  store.writeFromReserve(() => {
     const { sql } = store;
     let row = sql.unassignedAfter.get(0);
     while (row !== undefined && gone.bytes < excess && gone.batches < EVICTIONS_PER_STEP_MAX) {

@@ -10,6 +10,7 @@
  */
 import { mkdirSync, statSync } from 'node:fs';
 import path from 'node:path';
+import { BATCH_BYTES_MAX } from '../../shared/batch/limits.ts';
 import type { Clock } from '../../shared/clock.ts';
 import { SluiceError } from '../../shared/errors.ts';
 import { EVENT_TIME_MIN_US, type Series } from '../../shared/reading.ts';
@@ -24,6 +25,9 @@ import { openStore } from './store.ts';
 export const CLOCK_KNOWN_US = Date.UTC(2024, 0, 1) * 1000;
 /** Slower drift than this is not worth a write. */
 const OFFSET_STEP_US = 1_000_000;
+
+/** The largest batch (16 MiB), once more. */
+const RESERVE_PAGES = Math.ceil(BATCH_BYTES_MAX / PAGE_BYTES) + 64;
 
 export interface JournalStoreOptions {
   readonly directory: string;
@@ -134,6 +138,29 @@ export class JournalStore {
     }
   }
 
+  /**
+   * A transaction that makes room, or without which none would ever be made (a batch is written anew when it gets its
+   * place): it may use RESERVE_PAGES beyond the bound, which `hasRoomFor` keeps from all others.
+   */
+  writeFromReserve<T>(run: () => T): T {
+    const db = this.ready();
+    db.pragma(`max_page_count = ${this.#pagesMax + RESERVE_PAGES}`);
+    try {
+      return this.write(run);
+    } finally {
+      if (this.#db === db) db.pragma(`max_page_count = ${this.#pagesMax}`);
+    }
+  }
+
+  /** Would so much more stay below the bound? Cheap where the answer is plain. */
+  hasRoomFor(bytes: number): boolean {
+    const { journalBytes, batchBytes, keyLogBytes, keySnapshotBytes } = this.totals;
+    const bytesMax = this.#pagesMax * PAGE_BYTES;
+    if (journalBytes + batchBytes + keyLogBytes + keySnapshotBytes + bytes < bytesMax / 2) return true;
+    // A tenth more: pages are not filled to the last byte.
+    return usedBytes(this.ready()) + bytes * 1.1 <= bytesMax;
+  }
+
   read<T>(run: () => T): T {
     this.ready();
     try {
@@ -202,12 +229,18 @@ export class JournalStore {
     return walBytes(this.#path);
   }
 
-  /** Bytes that must be evicted because the file has reached its last page; 0: none. */
-  pageShortage(): number {
+  /**
+   * Bytes that must be evicted because pages are used up; 0: none.
+   *
+   * @param wantedBytes what the next commit is going to write
+   */
+  pageShortage(wantedBytes: number): number {
     const db = this.ready();
     const pages = db.pragma('page_count', { simple: true }) as number;
     const free = db.pragma('freelist_count', { simple: true }) as number;
-    return pages >= this.#pagesMax && free < pages * 0.02 ? Math.ceil(pages * PAGE_BYTES * 0.05) : 0;
+    const roomPages = this.#pagesMax - (pages - free);
+    const wantedPages = Math.max(this.#pagesMax * 0.02, (wantedBytes * 1.1) / PAGE_BYTES);
+    return roomPages >= wantedPages ? 0 : Math.ceil((wantedPages - roomPages + this.#pagesMax * 0.03) * PAGE_BYTES);
   }
 
   /** Counts anew what is counted in memory. */

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { ManualClock } from '../../shared/clock.ts';
-import { SluiceError } from '../../shared/errors.ts';
+import { isSluiceError, SluiceError } from '../../shared/errors.ts';
 import { groupOf, groupOfExceptions, crashCopy, drain, openJournal, START_US, temporaryDirectory } from './journal-fixture.ts';
 import { newProgress } from './journal.ts';
 
@@ -237,6 +237,59 @@ describe('the bound', () => {
     expect(new Set(exceptions.map(({ kind, reason }) => `${kind}/${reason}`))).toEqual(new Set(['gap/buffer_full']));
     expect(exceptions[0]?.fromUs).toBe(START_US + SECOND_US);
     expect(journal.stats().losses).toMatchObject([{ reason: 'buffer_full', readings: lost }]);
+  });
+
+  test('makes room for a group that is larger than what it leaves free', () => {
+    const clock = new ManualClock(START_US);
+    const journal = openJournal(temporaryDirectory(), { clock, bufferBytesMax: 1024 * 1024, batchReadingsMax: 2_000 });
+    let written = 0;
+    let refusals = 0;
+    // As the journal's server and the uplink do: what fails for want of room is tried again.
+    const persistently = <T>(run: () => T, attempts = 4): T => {
+      try {
+        return run();
+      } catch (error) {
+        refusals++;
+        expect(isSluiceError(error, 'ERR_JOURNAL_UNAVAILABLE')).toBe(true);
+        expect(attempts).toBeGreaterThan(1);
+        return persistently(run, attempts - 1);
+      }
+    };
+    for (let group = 0; group < 30; group++) {
+      clock.advance(SECOND_US);
+      const readings = Array.from({ length: 12_000 }, () => ({ series: 0, value: 1 / (written++ + 3) }));
+      const next = groupOf([readings], clock.monotonicUs());
+      persistently(() => journal.commit(next));
+      journal.tick();
+    }
+    expect(refusals).toBeGreaterThan(0);
+    const { readings, exceptions } = persistently(() => drain(journal));
+    expect(readings.length + exceptions.reduce((sum, { readingCount }) => sum + (readingCount ?? NaN), 0)).toBe(written);
+  });
+
+  test('of reject, reached with large groups, leaves what it takes to seal, offer and free everything', () => {
+    const clock = new ManualClock(START_US);
+    const journal = openJournal(temporaryDirectory(), { clock, bufferBytesMax: 1024 * 1024, bufferPolicy: 'reject' });
+    // Texts: a batch is as large as the group that it was. Smaller and smaller groups leave no room for one.
+    let written = 0;
+    for (let size = 128; size >= 1;) {
+      clock.advance(SECOND_US);
+      const readings = Array.from({ length: size }, (_, at) => ({ series: 0, value: NaN, text: `${written + at}`.padStart(1_000) }));
+      try {
+        journal.commit(groupOf([readings], clock.monotonicUs()));
+        written += size;
+      } catch (error) {
+        expect(isSluiceError(error, 'ERR_JOURNAL_FULL')).toBe(true);
+        size >>= 1;
+      }
+      journal.tick();
+    }
+    expect(drain(journal).readings.length).toBe(written);
+    const { epoch, assigned } = journal.lanes()[0];
+    journal.free(epoch, 'live', assigned);
+    journal.commit(groupOf([[{ series: 0, value: 1 }]], clock.monotonicUs()));
+    journal.tick();
+    expect(drain(journal).readings).toEqual(['d0=1']);
   });
 
   test('is not reached by offering what is there: what the WAL holds twice is no reason to evict', () => {

@@ -70,6 +70,8 @@ export class Journal {
   readonly #budget: ExceptionBudget;
   #full = false;
   #uncheckedBytes = 0;
+  /** Of a commit that is not done: so much room it needs when it is tried again. */
+  #wantedBytes = 0;
   /** null: changed since it was last asked for. */
   #lanes: LaneClaim[] | null = null;
   readonly #counters = {
@@ -121,7 +123,12 @@ export class Journal {
       );
     }
     const startedUs = this.#options.clock.monotonicUs();
-    this.#commitRange(group, progress.done, group.messages, progress);
+    try {
+      this.#commitRange(group, progress.done, group.messages, progress);
+    } catch (error) {
+      this.#evictForCommit();
+      throw error;
+    }
     const tookUs = this.#options.clock.monotonicUs() - startedUs;
     this.#counters.commits++;
     this.#counters.commitUs += tookUs;
@@ -171,6 +178,8 @@ export class Journal {
         const { messageReadingEnd, messageArrivalUs } = group.arrays;
         rowReadings = messageReadingEnd[to - 1] - (from === 0 ? 0 : messageReadingEnd[from - 1]);
         rowBytes = row.length;
+        this.#wantedBytes = rowBytes;
+        if (!this.#store.hasRoomFor(rowBytes)) throw this.#noRoom(rowBytes);
         this.#store.sql.insertJournal.run(next.journal++, this.#store.opening, messageArrivalUs[from], rowReadings, row);
       }
       const { messageExceptionEnd, messageArrivalUs } = group.arrays;
@@ -201,6 +210,7 @@ export class Journal {
     this.#store.totals.exceptions += exceptions;
     this.#store.totals.keyLogBytes += keyBytes;
     this.#uncheckedBytes += rowBytes + keyBytes;
+    this.#wantedBytes = 0;
   }
 
   /**
@@ -331,11 +341,25 @@ export class Journal {
     this.#full = this.#full ? !hasRelief(use) : excessBytes(use) > 0;
   }
 
+  #noRoom(bytes: number): SluiceError {
+    const { bufferPolicy, bufferBytesMax } = this.#options;
+    // Rejecting, waiting for room would hold up the uplink, which alone can make it.
+    return new SluiceError(
+      bufferPolicy === 'reject' ? 'ERR_JOURNAL_FULL' : 'ERR_JOURNAL_UNAVAILABLE',
+      `no room for ${bytes} bytes more: ${bufferBytesMax} bytes are allowed (bufferBytesMax), policy ${bufferPolicy}`,
+    );
+  }
+
   /** After an error that may have been a full disk: evict what the bound asks for, before anything is accepted. */
   #reopened(): void {
     this.#lanes = null;
+    this.#evictForCommit();
+  }
+
+  /** Makes the room that a failed commit wanted; it will be tried again. */
+  #evictForCommit(): void {
     if (this.#options.bufferPolicy !== 'drop-oldest') return;
-    const shortage = this.#store.pageShortage();
+    const shortage = this.#store.pageShortage(this.#wantedBytes);
     if (shortage > 0) evict(this.#store, shortage, this.#options.clock.monotonicUs());
   }
 }

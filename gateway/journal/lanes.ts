@@ -24,7 +24,7 @@ export function offerBatches(
 ): OfferedBatch[] {
   const offered: OfferedBatch[] = [];
   let damaged = 0;
-  store.write(() => {
+  store.writeFromReserve(() => {
     const { sql } = store;
     let bytes = 0;
     const push = (row: ReturnType<typeof settle>): void => {
@@ -56,7 +56,7 @@ export function offerBatches(
 
 /** @returns how many batches went */
 export function freeBatches(store: JournalStore, { epoch, lane }: LaneRef, seq: number): number {
-  const freed = store.write(() => {
+  const freed = store.writeFromReserve(() => {
     const { sql } = store;
     const known = sql.lane.get(epoch, lane);
     if (known === undefined) return null;

@@ -67,7 +67,7 @@ export function sealOnce(store: JournalStore, options: SealingOptions): number |
   const sealed = sealOrGap({ sealedUs: nowUs, rows: taken.rows, exceptions: taken.exceptions });
   const next = { ...store.ids };
   const added = { batches: 0, readings: 0, exceptions: 0, bytes: 0 };
-  store.write(() => {
+  store.writeFromReserve(() => {
     // Deleting first: on a full disk the batch takes the pages that its rows give back.
     store.sql.deleteJournalTo.run(taken.lastRow);
     store.sql.deleteExceptionsTo.run(taken.lastException);
