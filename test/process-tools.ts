@@ -5,13 +5,25 @@ export function median(values: readonly number[]): number {
   return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
 }
 
+/** Below Linux's range for outgoing connections (32768 …): one of those cannot take the port before a server has it. */
+const PORT_MIN = 20_000;
+const PORT_MAX = 32_000;
+const PORT_TRIES_MAX = 200;
+
+/** A loopback port that nobody listens on. */
 export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === 'string') throw new Error('no TCP address');
-  return address.port;
+  for (let tries = 0; tries < PORT_TRIES_MAX; tries++) {
+    const port = PORT_MIN + Math.floor(Math.random() * (PORT_MAX - PORT_MIN));
+    const server = createServer();
+    const isFree = await new Promise<boolean>((resolve) => {
+      server.once('error', () => resolve(false)); // taken
+      server.listen(port, '127.0.0.1', () => resolve(true));
+    });
+    if (!isFree) continue;
+    await new Promise((resolve) => server.close(resolve));
+    return port;
+  }
+  throw new Error(`no free port found between ${PORT_MIN} and ${PORT_MAX} in ${PORT_TRIES_MAX} tries`);
 }
 
 /** Waits up to 20 s for a server to answer. */

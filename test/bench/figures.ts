@@ -5,6 +5,7 @@
  * only then reduced to a median, so that a machine that is slow for a while slows both sides.
  */
 import { median } from '../process-tools.ts';
+import type { HotThread } from './profile-summary.ts';
 
 /** What a value or a ratio should be; shown beside it, never a reason to fail. */
 export interface Wanted {
@@ -48,6 +49,8 @@ export interface BenchResult {
   /** Peers that were absent, what the figures do not say. */
   readonly notes: readonly string[];
   readonly chart: ChartSpec | null;
+  /** From a profiled pass of its own; empty without one. */
+  readonly hotThreads: readonly HotThread[];
 }
 
 export interface BenchOptions {
@@ -59,7 +62,7 @@ export interface BenchOptions {
   readonly log: (line: string) => void;
 }
 
-export type Measured = Omit<BenchResult, 'name' | 'title' | 'rounds'>;
+export type Measured = Omit<BenchResult, 'name' | 'title' | 'rounds' | 'hotThreads'>;
 
 /** Collects the rounds of all figures of a benchmark. */
 export class Samples {
@@ -67,7 +70,9 @@ export class Samples {
   readonly #ratios: { case: string; name: string; metric: string; reference: string }[] = [];
   readonly #wanted: { case: string; name: string; metric: string; wanted: Wanted }[] = [];
 
+  /** A value that is not a number was not measured, and shows as missing. */
   add(caseName: string, name: string, metric: string, unit: string, value: number): void {
+    if (!Number.isFinite(value)) return;
     const row = this.#find(caseName, name, metric);
     if (row === undefined) this.#rows.push({ case: caseName, name, metric, unit, values: [value] });
     else row.values.push(value);
@@ -122,7 +127,7 @@ export function isMet(figure: Figure): boolean | null {
   const { wanted } = figure;
   if (wanted === undefined) return null;
   const value = wanted.of === 'ratio' ? figure.ratio : figure.value;
-  if (value === undefined || Number.isNaN(value)) return false;
+  if (value === undefined) return false;
   return value >= (wanted.atLeast ?? -Infinity) && value <= (wanted.atMost ?? Infinity);
 }
 
@@ -175,6 +180,17 @@ export function ratioTable(figures: readonly Figure[]): string[][] {
       ];
     });
   return rows.length === 0 ? [] : [['case', 'figure', 'measured', 'wanted', 'met'], ...rows];
+}
+
+/** Rows of a table: where a profiled pass spent its time. */
+export function hotTable(threads: readonly HotThread[]): string[][] {
+  const percent = (share: number): string => `${(share * 100).toFixed(0)} %`;
+  const rows = threads.map(({ thread, share, functions }) => [
+    thread,
+    percent(share),
+    functions.map((hot) => `${hot.name} ${percent(hot.share)}`).join(', '),
+  ]);
+  return rows.length === 0 ? [] : [['thread', 'of the busy time', 'where, share of the thread'], ...rows];
 }
 
 export function asText(table: readonly (readonly string[])[]): string {

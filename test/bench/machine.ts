@@ -1,6 +1,6 @@
 /** The machine that figures come from: without it they say nothing. */
 import { readFileSync, statfsSync } from 'node:fs';
-import { cpus, release, tmpdir, totalmem } from 'node:os';
+import { cpus, loadavg, release, tmpdir, totalmem } from 'node:os';
 
 export interface Machine {
   readonly cpu: string;
@@ -12,6 +12,8 @@ export interface Machine {
   /** File system of the benchmarks' directory. */
   readonly fileSystem: string;
   readonly date: string;
+  /** Processes that wanted a core when the run began, mean of a minute: what else the machine was doing. */
+  readonly loadAverage: number;
 }
 
 /** Magic numbers of statfs(2) that a benchmark machine may have. */
@@ -34,6 +36,7 @@ export function describeMachine(now: Date): Machine {
     node: process.version,
     fileSystem: FILE_SYSTEMS[type] ?? `0x${type.toString(16)}`,
     date: now.toISOString().slice(0, 10),
+    loadAverage: loadavg()[0],
   };
 }
 

@@ -1,6 +1,8 @@
 /**
  * `npm run bench`: all benchmarks, or those named. `--short`: a quick look. `--rounds N`. `--json FILE`: the results.
- * `--profile`: CPU profiles of our processes. `--report`: renders docs/benchmarks.md and its charts from this run.
+ * `--profile`: leaves CPU profiles of our processes in a directory that it names. `--report`: renders docs/benchmarks.md and
+ * its charts from this run, with where the time goes from a short profiled pass after each benchmark, since profiling slows
+ * what it looks at.
  *
  * Each benchmark runs in a process of its own, prints its figures beside references measured in the same run, and ends by
  * itself; one that fails leaves the others alone.
@@ -11,14 +13,17 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { asText, ratioTable, valueTable, type BenchOptions, type BenchResult, type Measured } from './figures.ts';
-import { describeMachine } from './machine.ts';
+import { asText, hotTable, ratioTable, valueTable, type BenchOptions, type BenchResult, type Measured } from './figures.ts';
+import { describeMachine, type Machine } from './machine.ts';
+import { summariseProfiles, type HotThread } from './profile-summary.ts';
 import { renderReport } from './report.ts';
 
 interface Bench {
   readonly name: string;
   readonly title: string;
   readonly rounds: number;
+  /** Measures code in its own process; the others start ours. */
+  readonly isInProcess?: true;
   /** Loaded only where it runs. */
   readonly load: () => Promise<(options: BenchOptions) => Promise<Measured>>;
 }
@@ -28,9 +33,10 @@ const BENCHES: readonly Bench[] = [
     name: 'batch-bytes',
     title: 'Bytes per reading on the wire',
     rounds: 5,
+    isInProcess: true,
     load: async () => (await import('./batch-bytes.ts')).benchBatchBytes,
   },
-  { name: 'journal', title: 'Journal', rounds: 5, load: async () => (await import('./journal.ts')).benchJournal },
+  { name: 'journal', title: 'Journal', rounds: 5, isInProcess: true, load: async () => (await import('./journal.ts')).benchJournal },
   { name: 'broker-ingest', title: 'Broker ingest', rounds: 3, load: async () => (await import('./broker-ingest.ts')).benchBrokerIngest },
   {
     name: 'store-forward',
@@ -42,19 +48,27 @@ const BENCHES: readonly Bench[] = [
   { name: 'freshness', title: 'Freshness and hot queries', rounds: 3, load: async () => (await import('./freshness.ts')).benchFreshness },
   { name: 'hub-ingest', title: 'Hub ingest', rounds: 3, load: async () => (await import('./hub-ingest.ts')).benchHubIngest },
   { name: 'scale', title: 'Many gateways', rounds: 2, load: async () => (await import('./scale.ts')).benchScale },
-  { name: 'window-engine', title: 'Window engine', rounds: 5, load: async () => (await import('./window-engine.ts')).benchWindowEngine },
+  {
+    name: 'window-engine',
+    title: 'Window engine',
+    rounds: 5,
+    isInProcess: true,
+    load: async () => (await import('./window-engine.ts')).benchWindowEngine,
+  },
   {
     name: 'parquet-encode',
     title: 'Parquet encoder',
     rounds: 5,
+    isInProcess: true,
     load: async () => (await import('./parquet-encode.ts')).benchParquetEncode,
   },
 ];
 
+/** In the benchmark's own process: measures, prints, leaves the result in a file. */
 async function runHere(bench: Bench, options: BenchOptions, resultFile: string): Promise<void> {
   const run = await bench.load();
   const measured = await run(options);
-  const result: BenchResult = { name: bench.name, title: bench.title, rounds: options.rounds, ...measured };
+  const result: BenchResult = { name: bench.name, title: bench.title, rounds: options.rounds, ...measured, hotThreads: [] };
   process.stdout.write(`\n${asText(valueTable(result.figures))}\n`);
   const ratios = ratioTable(result.figures);
   if (ratios.length > 0) process.stdout.write(`${asText(ratios)}\n`);
@@ -62,13 +76,24 @@ async function runHere(bench: Bench, options: BenchOptions, resultFile: string):
   writeFileSync(resultFile, JSON.stringify(result));
 }
 
+interface ChildOptions {
+  readonly args: readonly string[];
+  readonly profileDir: string | null;
+  readonly isSilent: boolean;
+}
+
 /** @returns null when the benchmark failed; it has said why */
-async function runInChild(bench: Bench, args: readonly string[], directory: string): Promise<BenchResult | null> {
-  const resultFile = path.join(directory, `${bench.name}.json`);
-  process.stdout.write(`\n== ${bench.title} (${bench.name})\n`);
-  const child = spawn(process.execPath, [fileURLToPath(import.meta.url), '--one', resultFile, ...args, bench.name], {
-    stdio: ['ignore', 'inherit', 'inherit'],
-  });
+async function runInChild(bench: Bench, resultsDir: string, { args, profileDir, isSilent }: ChildOptions): Promise<BenchResult | null> {
+  const resultFile = path.join(resultsDir, `${bench.name}.json`);
+  const profiling = profileDir === null ? [] : ['--profile-dir', profileDir];
+  const nodeFlags = profileDir !== null && bench.isInProcess === true ? ['--cpu-prof', '--cpu-prof-dir', profileDir] : [];
+  const child = spawn(
+    process.execPath,
+    [...nodeFlags, fileURLToPath(import.meta.url), '--one', resultFile, ...args, ...profiling, bench.name],
+    {
+      stdio: ['ignore', isSilent ? 'ignore' : 'inherit', 'inherit'],
+    },
+  );
   const code = await new Promise<number | null>((resolve) => child.once('exit', resolve));
   if (code === 0) return JSON.parse(readFileSync(resultFile, 'utf8')) as BenchResult;
   process.stdout.write(`${bench.name} ended with ${code}\n`);
@@ -78,9 +103,8 @@ async function runInChild(bench: Bench, args: readonly string[], directory: stri
 
 function usage(problem: string | null): never {
   if (problem !== null) process.stderr.write(`${problem}\n`);
-  process.stdout.write(
-    `npm run bench [-- [--short] [--rounds N] [--json FILE] [--profile DIR] [--report] NAME …]\n${BENCHES.map(({ name, title }) => `  ${name.padEnd(18)} ${title}`).join('\n')}\n`,
-  );
+  const names = BENCHES.map(({ name, title }) => `  ${name.padEnd(18)} ${title}`).join('\n');
+  process.stdout.write(`npm run bench [-- [--short] [--rounds N] [--json FILE] [--profile] [--report] NAME …]\n${names}\n`);
   process.exit(problem === null ? 0 : 2);
 }
 
@@ -92,10 +116,12 @@ function parse() {
         short: { type: 'boolean', default: false },
         rounds: { type: 'string' },
         json: { type: 'string' },
-        profile: { type: 'string' },
+        profile: { type: 'boolean', default: false },
         report: { type: 'boolean', default: false },
-        one: { type: 'string' },
         help: { type: 'boolean', default: false },
+        // How this program starts itself.
+        one: { type: 'string' },
+        'profile-dir': { type: 'string' },
       },
     });
   } catch (error) {
@@ -107,6 +133,7 @@ const { values, positionals } = parse();
 const unknown = positionals.filter((name) => !BENCHES.some((bench) => bench.name === name));
 if (values.help) usage(null);
 if (unknown.length > 0) usage(`no benchmark '${unknown.join("', '")}'`);
+if (values.report && positionals.length > 0) usage('--report is a page of all benchmarks: leave out the names');
 const chosen = BENCHES.filter(({ name }) => positionals.length === 0 || positionals.includes(name));
 const roundsAsked = values.rounds === undefined ? null : Number(values.rounds);
 if (roundsAsked !== null && !(Number.isInteger(roundsAsked) && roundsAsked >= 1 && roundsAsked <= 100)) usage('--rounds: 1 to 100');
@@ -114,40 +141,44 @@ if (roundsAsked !== null && !(Number.isInteger(roundsAsked) && roundsAsked >= 1 
 if (values.one === undefined) await runAll();
 else {
   const [bench] = chosen;
-  await runHere(
-    bench,
-    {
-      rounds: roundsAsked ?? (values.short ? 1 : bench.rounds),
-      isShort: values.short,
-      profileDir: values.profile === undefined ? null : path.resolve(values.profile, bench.name),
-      log: (line) => process.stdout.write(`  ${line}\n`),
-    },
-    values.one,
-  );
+  const rounds = roundsAsked ?? (values.short ? 1 : bench.rounds);
+  const log = (line: string): void => void process.stdout.write(`  ${line}\n`);
+  await runHere(bench, { rounds, isShort: values.short, profileDir: values['profile-dir'] ?? null, log }, values.one);
   process.exit(0); // a library's idle handle must not keep a benchmark from ending
 }
 
+/** A short pass of its own, so that the figures are of programs that nobody looked into. */
+async function profiledPass(bench: Bench, resultsDir: string): Promise<readonly HotThread[]> {
+  const profileDir = path.join(resultsDir, `${bench.name}.profiles`);
+  await runInChild(bench, resultsDir, { args: ['--short', '--rounds', '1'], profileDir, isSilent: true });
+  return summariseProfiles(profileDir);
+}
+
 async function runAll(): Promise<void> {
-  const directory = mkdtempSync(path.join(tmpdir(), 'sluice-bench-results-'));
-  const args = [
-    ...(values.short ? ['--short'] : []),
-    ...(values.rounds === undefined ? [] : ['--rounds', values.rounds]),
-    ...(values.profile === undefined ? [] : ['--profile', path.resolve(values.profile)]),
-  ];
+  const machine = describeMachine(new Date());
+  const resultsDir = mkdtempSync(path.join(tmpdir(), 'sluice-bench-results-'));
+  const profilesDir = values.profile ? mkdtempSync(path.join(tmpdir(), 'sluice-bench-profiles-')) : null;
+  const args = [...(values.short ? ['--short'] : []), ...(values.rounds === undefined ? [] : ['--rounds', values.rounds])];
   const results: BenchResult[] = [];
   for (const bench of chosen) {
-    const result = await runInChild(bench, args, directory);
-    if (result !== null) results.push(result);
+    process.stdout.write(`\n== ${bench.title} (${bench.name})\n`);
+    const profileDir = profilesDir === null ? null : path.join(profilesDir, bench.name);
+    const result = await runInChild(bench, resultsDir, { args, profileDir, isSilent: false });
+    if (result === null) continue;
+    const hotThreads = profileDir !== null ? summariseProfiles(profileDir) : values.report ? await profiledPass(bench, resultsDir) : [];
+    if (hotThreads.length > 0) process.stdout.write(`\n${asText(hotTable(hotThreads))}\n`);
+    results.push({ ...result, hotThreads });
+    // After each, so that an interrupted run leaves what it has.
+    if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify({ machine, results }, null, 2)}\n`);
   }
-  rmSync(directory, { recursive: true, force: true });
-  const machine = describeMachine(new Date());
-  if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify({ machine, results }, null, 2)}\n`);
-  if (values.profile !== undefined)
-    process.stdout.write(`CPU profiles are in ${path.resolve(values.profile)} (open them in a browser's developer tools)\n`);
-  if (values.report) {
-    const docs = path.resolve('docs');
-    mkdirSync(path.join(docs, 'benchmarks'), { recursive: true });
-    for (const [file, text] of renderReport(machine, results)) writeFileSync(path.join(docs, file), text);
-    process.stdout.write(`${path.join(docs, 'benchmarks.md')} is written\n`);
-  }
+  rmSync(resultsDir, { recursive: true, force: true });
+  if (profilesDir !== null) process.stdout.write(`CPU profiles are in ${profilesDir} (a browser's developer tools open them)\n`);
+  if (values.report) writeReport(machine, results);
+}
+
+function writeReport(machine: Machine, results: readonly BenchResult[]): void {
+  const docs = path.resolve('docs');
+  mkdirSync(path.join(docs, 'benchmarks'), { recursive: true });
+  for (const [file, text] of renderReport(machine, results)) writeFileSync(path.join(docs, file), text);
+  process.stdout.write(`${path.join(docs, 'benchmarks.md')} is written\n`);
 }

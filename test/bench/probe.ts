@@ -55,6 +55,7 @@ export class FreshnessProbe {
     this.#hubUrl = hubUrl;
     this.#timer = setInterval(() => this.#publish(), intervalMs);
     this.#loops = [this.#poll(pollMs), this.#listen()];
+    for (const loop of this.#loops) loop.catch(() => undefined); // told by stop()
   }
 
   /** Forgets what was measured so far: the warm-up. */

@@ -161,7 +161,7 @@ export class Site {
     name: string,
     options: { uplink?: { url: string; token: string }; dataDir?: string; args?: readonly string[] } = {},
   ): Promise<GatewayProgram> {
-    const [mqttPort, webSocketPort, httpPort] = [await freePort(), await freePort(), await freePort()];
+    const [mqttPort, httpPort] = [await freePort(), await freePort()];
     const uplink = options.uplink === undefined ? [] : ['--uplink-url', options.uplink.url, '--uplink-token', options.uplink.token];
     const program = this.startOurs(name, 'gateway/main.js', [
       ...[
@@ -173,7 +173,7 @@ export class Site {
         '--log-level',
         'error',
       ],
-      ...['--mqtt-port', String(mqttPort), '--mqtt-ws-port', String(webSocketPort), '--http-port', String(httpPort)],
+      ...['--mqtt-port', String(mqttPort), '--mqtt-ws-port', 'null', '--http-port', String(httpPort)],
       ...uplink,
       ...(options.args ?? []),
     ]);

@@ -1,6 +1,6 @@
 /** docs/benchmarks.md and its charts, from the results of one run: a pure function. */
 import { barChart } from './chart.ts';
-import { asMarkdown, ratioTable, valueTable, type BenchResult } from './figures.ts';
+import { asMarkdown, hotTable, ratioTable, valueTable, type BenchResult } from './figures.ts';
 import type { Machine } from './machine.ts';
 import { APT_LINE } from './peers.ts';
 
@@ -27,6 +27,12 @@ function section(result: BenchResult, hasChart: boolean): string {
   if (ratios !== '') parts.push(ratios);
   parts.push(asMarkdown(valueTable(result.figures)));
   if (result.notes.length > 0) parts.push(result.notes.map((note) => `- ${note}`).join('\n'));
+  if (result.hotThreads.length > 0) {
+    parts.push(
+      'Where a short profiled pass spent its time, the functions themselves without what they call:',
+      asMarkdown(hotTable(result.hotThreads)),
+    );
+  }
   return parts.join('\n\n');
 }
 
@@ -45,6 +51,7 @@ same time. Load, subject and benchmark share the cores and the loopback interfac
 | system | ${machine.distribution}, Linux ${machine.kernel}, ${machine.fileSystem} |
 | Node | ${machine.node} |
 | date | ${machine.date} |
+| load average before | ${machine.loadAverage.toFixed(2)} |
 
 Peers come from Debian, and are left out where they are missing: \`${APT_LINE}\`.
 

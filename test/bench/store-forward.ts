@@ -125,6 +125,7 @@ export async function benchStoreForward({ rounds, isShort, profileDir, log }: Be
         [SLUICE, startSluice],
         [MOSQUITTO, startBridge],
       ] as const) {
+        if (subject === MOSQUITTO && isShort && profileDir !== null) continue; // peers are not looked into
         await withSite(profileDir, async (site) => {
           const pair = await start(site);
           if (pair === null) return notes.add(absentNote('mosquitto'));
