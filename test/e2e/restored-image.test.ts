@@ -26,7 +26,7 @@ test(
       const fleet = lab.fleet(
         path.join(lab.directory, ledger),
         [gateway.mqttPort],
-        ['--devices', '20', '--duration', '5', '--seed', seed, '--name', `run${seed}`],
+        ['--devices', '20', '--duration', '3', '--seed', seed, '--name', `run${seed}`],
       );
       expect(await fleet.exit(), fleet.log).toBe(0);
     };

@@ -3,11 +3,15 @@
  * by DuckDB from the files that the log names and by delta-kernel (in ClickHouse) from the tables as such.
  */
 import { DuckDBInstance } from '@duckdb/node-api';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { readLedger } from '../../firmware-sim/ledger/ledger.ts';
 import { regenerateTruth } from '../../firmware-sim/verify/truth.ts';
+import { DeltaTable } from '../../hub/lake/delta-table.ts';
+import { LocalStore } from '../../hub/lake/local-store.ts';
+import { READINGS } from '../../hub/lake/tables.ts';
+import { systemClock } from '../../shared/clock.ts';
 import { Lab } from '../e2e/processes.ts';
 import { loadChdb } from './chdb.ts';
 
@@ -28,7 +32,7 @@ beforeAll(async () => {
   const fleet = lab.fleet(
     ledger,
     [gateway.mqttPort],
-    ['--devices', '20', '--duration', '12', '--rate', '2', '--models-vibration', '0', '--qos', '0,8,2'],
+    ['--devices', '20', '--duration', '8', '--rate', '2', '--models-vibration', '0', '--qos', '0,8,2'],
   );
   expect(await fleet.exit(), fleet.log).toBe(0);
   await lab.verify(ledger, hub.url);
@@ -61,11 +65,11 @@ function namedFiles(table: string): string[] {
   return [...files];
 }
 
-test('the run was long enough to have many commits, a checkpoint and its hint', () => {
+test('the run was long enough to have many commits', () => {
   const log = readdirSync(path.join(lab.lakeDir, 'readings', '_delta_log'));
   expect(readingsTotal).toBeGreaterThan(1_000);
-  expect(namedFiles('readings').length).toBeGreaterThan(20);
-  expect(log.filter((name) => name.endsWith('.json')).length).toBeGreaterThan(20);
+  expect(namedFiles('readings').length).toBeGreaterThan(10);
+  expect(log.filter((name) => name.endsWith('.json')).length).toBeGreaterThan(10);
 });
 
 test('DuckDB reads from the files that the log names the rows of the ledger', async () => {
@@ -140,5 +144,15 @@ describe.skipIf(chdb === null)('delta-kernel', () => {
     }
     const [[days]] = query(`SELECT toInt32(uniqExact(day)) FROM deltaLakeLocal('${lab.lakeDir}/readings') WHERE day = toDate(ts)`);
     expect(days).toBeGreaterThan(0);
+  });
+
+  test('reads the table from a checkpoint alone', async () => {
+    const table = await DeltaTable.open(await LocalStore.open(lab.lakeDir), 'readings', READINGS, { clock: systemClock, hubId: 'test' });
+    await table.checkpoint();
+    const log = path.join(lab.lakeDir, 'readings', '_delta_log');
+    for (const name of readdirSync(log))
+      if (/^\d{20}\.json$/.test(name) && Number(name.slice(0, 20)) < table.version) rmSync(path.join(log, name));
+    const [[count]] = query(`SELECT toInt32(count()) FROM deltaLakeLocal('${lab.lakeDir}/readings')`);
+    expect(count).toBe(readingsTotal);
   });
 });
