@@ -91,6 +91,7 @@ class MqttBroker implements Broker {
   readonly #aedes: Aedes;
   readonly #senders = new WeakMap<Client, Sender>();
   readonly #redelivered = new WeakSet<object>();
+  readonly #failed = new WeakSet<Client>();
   readonly #sessions: SessionCounters = { queueDropped: 0, retainedDropped: 0 };
   readonly #servers: Server[] = [];
   readonly #streams = new Map<Duplex, DirectIntake>();
@@ -121,9 +122,16 @@ class MqttBroker implements Broker {
       },
     });
     const failed = (client: Client, error: Error): void => {
+      // A connection that ends with a thousand messages in flight has one trouble, not a thousand.
+      if (this.#failed.has(client)) return;
+      this.#failed.add(client);
       this.#connectionErrors++;
       options.logger.info(
-        { clientId: client.id, err: { message: error.message, code: (error as { code?: string }).code } },
+        {
+          clientId: client.id,
+          remoteAddress: remoteAddress(client),
+          err: { message: error.message, code: (error as { code?: string }).code },
+        },
         'MQTT connection ended with an error',
       );
     };
@@ -233,7 +241,7 @@ class MqttBroker implements Broker {
     if (otherSender !== undefined && otherSender.onlyDevice !== onlyDevice) {
       return refuse(RETURN_IDENTIFIER_REJECTED, `client id ${client.id.slice(0, 64)} is connected with another credential`);
     }
-    const intake = this.#streams.get(client.conn as Duplex);
+    const intake = this.#streams.get(client.conn);
     if (intake === undefined) return done(null, false); // it is gone already
     const sender = { clientId: client.id, onlyDevice, order: this.#gate.openOrder(intake) };
     this.#senders.set(client, sender);
