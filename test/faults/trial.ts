@@ -9,7 +9,7 @@
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Link } from '../e2e/link.ts';
-import { fetchJson, Lab, type GatewayProgram, type Program } from '../e2e/processes.ts';
+import { fetchJson, Lab, until, type GatewayProgram, type Program } from '../e2e/processes.ts';
 import { parseReport, type Report } from '../e2e/report.ts';
 import { EarlyAckProxy } from './early-ack.ts';
 import { SeededRandom } from './random.ts';
@@ -21,9 +21,10 @@ const CONTROL_RECOVERY_MS_MAX = 20_000;
 /** What the hub still lacks so long after everything was acknowledged is lost. */
 const VERIFY_WAIT_SECONDS = 60;
 /** In a control the loss is expected: waiting for what will never come has an end. */
-const CONTROL_WAIT_SECONDS = 12;
+const CONTROL_WAIT_SECONDS = 6;
 const DRAIN_SECONDS = 90;
 const PROBE_POLL_MS = 100;
+const MESSAGES_BEFORE_FAULTS = 40;
 
 export interface SystemOptions {
   readonly devices?: number;
@@ -82,6 +83,11 @@ export interface TrialOptions {
   readonly seed: number;
   readonly minutes: number;
   readonly log: (line: string) => void;
+}
+
+async function messagesOf(gateway: GatewayProgram): Promise<number> {
+  const status = await fetchJson<{ readonly ingest: { readonly messages: number } }>(`${gateway.httpUrl}/v1/status`);
+  return status.ingest.messages;
 }
 
 export class Trial {
@@ -159,6 +165,8 @@ export class Trial {
       mqttPort = proxy.port;
     }
     const fleet = this.fleet('fleet', mqttPort, options);
+    // Faults before anything flows would hurt nobody.
+    await until('the fleet to send', async () => ((await messagesOf(gateway)) >= MESSAGES_BEFORE_FAULTS ? true : null));
     this.#endMs = performance.now() + this.minutes * 60_000;
     return { hub, link, gateway, fleet };
   }

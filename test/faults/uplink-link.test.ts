@@ -195,7 +195,7 @@ describe('an uplink over a bad network', () => {
     bench.journal.onOffer = (body, seq) => {
       if (seq !== 3 || damaged++ > 0) return body;
       const copy = Uint8Array.from(body);
-      copy[50] = (copy[50]) ^ 1;
+      copy[50] = copy[50] ^ 1;
       return copy;
     };
     for (const content of range(1, 5)) bench.journal.seal(sealedBatch(content));

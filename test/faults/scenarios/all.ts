@@ -4,7 +4,10 @@ import { damage } from './damage.ts';
 import { disk } from './disk.ts';
 import { kill } from './kill.ts';
 import { network } from './network.ts';
+import { poison } from './poison.ts';
 import { powerCut } from './power-cut.ts';
+import { storm } from './storm.ts';
+import { upgrade } from './upgrade.ts';
 
 /** In the order in which `npm run faults` runs them. */
-export const SCENARIOS: readonly Scenario[] = [kill, powerCut, network, disk, damage, clocks];
+export const SCENARIOS: readonly Scenario[] = [kill, powerCut, network, disk, damage, clocks, storm, poison, upgrade];

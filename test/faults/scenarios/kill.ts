@@ -14,14 +14,13 @@ export const kill: Scenario = {
   async run(trial) {
     const system = await trial.start({ fleetArgs: ['--reconnect-every', '5'], acknowledgeOnReceipt: trial.isControl });
     const { gateway, hub } = system;
-    const rounds = new Rounds(['gateway', 'hub', 'both'] as const, trial.random);
-    await trial.pause(1_000);
+    const rounds = new Rounds<'gateway' | 'hub' | 'both'>(trial.isControl ? ['gateway'] : ['gateway', 'hub', 'both'], trial.random);
     while (trial.goesOn) {
       const what = rounds.next();
       const victims = what === 'both' ? [gateway.program, hub.program] : [what === 'gateway' ? gateway.program : hub.program];
-      if (trial.random.next() < FREEZE_SHARE) {
+      if (trial.random.next() < FREEZE_SHARE || trial.isControl) {
         for (const victim of victims) victim.signal('SIGSTOP');
-        await trial.pause(50, 400);
+        await trial.pause(trial.isControl ? 300 : 50, 400);
       }
       await Promise.all(victims.map((victim) => victim.kill()));
       trial.fault(`kill ${what}`);
