@@ -18,7 +18,7 @@ import type { Logger } from '../../shared/logging.ts';
 import { laneAppId, type LaneName } from '../../shared/uplink.ts';
 import type { Broker, Packet, Session } from './devices.ts';
 import type { LakeTruth } from './lake-truth.ts';
-import { quarantinedValues, type Ledger } from './ledger.ts';
+import type { Ledger } from './ledger.ts';
 import type { Network, Target } from './network.ts';
 import type { SimRandom } from './random.ts';
 import { SIM_START_US, SimProcess, type Scheduler } from './scheduler.ts';
@@ -270,7 +270,7 @@ export class SimGateway implements Broker {
     const { runs, exceptions } = decodeBatch(body);
     const place = { epoch, lane, seq };
     for (let row = 0; row < runs.count; row++) ledger.placed(runs.value[row], place, nowUs);
-    for (const exception of exceptions) for (const value of quarantinedValues(exception)) ledger.placed(value, place, nowUs);
+    ledger.offered(this.name, place, exceptions, nowUs);
   }
 
   /** Nothing unsealed, and nothing held but on lanes that have forked: those stay for an operator. */

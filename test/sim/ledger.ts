@@ -33,8 +33,17 @@ export interface LedgerEntry {
   excuse: string | null;
 }
 
+/** An exception without values, as its gateway offered it. */
+export interface OfferedGap {
+  readonly gateway: string;
+  readonly place: Place;
+  readonly readingCount: number | null;
+}
+
 export class Ledger {
   readonly entries = new Map<number, LedgerEntry>();
+  /** By the id that they get in the lake. */
+  readonly gaps = new Map<string, OfferedGap>();
   #next = 1;
 
   add(reading: Pick<LedgerEntry, 'gateway' | 'device' | 'metric' | 'eventTimeUs' | 'text' | 'qos' | 'sentUs'>): LedgerEntry {
@@ -61,6 +70,15 @@ export class Ledger {
     if (entry === undefined) return; // a value that nobody sent: the verdict finds it in the lake
     entry.placedUs ??= nowUs;
     if (!entry.places.some(({ epoch, seq }) => epoch === place.epoch && seq === place.seq)) entry.places.push(place);
+  }
+
+  offered(gateway: string, place: Place, exceptions: readonly ExceptionRecord[], nowUs: number): void {
+    exceptions.forEach((exception, idx) => {
+      const values = quarantinedValues(exception);
+      for (const value of values) this.placed(value, place, nowUs);
+      const id = `${gateway}/${place.epoch}/${place.lane}/${place.seq}/${idx}`;
+      if (values.length === 0) this.gaps.set(id, { gateway, place, readingCount: exception.readingCount });
+    });
   }
 
   /**

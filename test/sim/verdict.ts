@@ -19,7 +19,7 @@ import { windowStartUs, type WindowDefinition } from '../../shared/window/defini
 import { groupKeyText } from '../../shared/window/partial-columns.ts';
 import type { SimHub } from './hub-process.ts';
 import type { LakeTruth } from './lake-truth.ts';
-import { quarantinedValues, type Ledger, type LedgerEntry } from './ledger.ts';
+import { quarantinedValues, type Ledger, type LedgerEntry, type Place } from './ledger.ts';
 
 export interface GatewayFacts {
   readonly name: string;
@@ -201,7 +201,15 @@ function checkConservation(
       const match = /^lake_behind_gateway: batches (\d+) to (\d+) /.exec(reason);
       return match === null ? [] : [{ epoch, first: Number(match[1]), last: seq }];
     });
-    const counted = own.filter(({ reason, values }) => !reason.startsWith('lake_behind_gateway') && values.length === 0);
+    const isLost = ({ epoch, seq }: Place): boolean => lostSeqs.some((lost) => lost.epoch === epoch && lost.first <= seq && seq <= lost.last);
+    const isForgotten = ({ epoch }: Place): boolean => lakeRestores > 0 && epoch !== gateway.epoch;
+    // A gap may itself have been in a part of the lake that was lost: then it was told of once, and what is told of it now counts.
+    const ids = new Set(own.map(({ id }) => id));
+    const lostGaps = [...ledger.gaps].filter(([id, gap]) => gap.gateway === gateway.name && !ids.has(id) && (isLost(gap.place) || isForgotten(gap.place)));
+    const counted = [
+      ...own.filter(({ reason, values }) => !reason.startsWith('lake_behind_gateway') && values.length === 0),
+      ...lostGaps.map(([, gap]) => gap),
+    ];
     const countedReadings = counted.reduce((sum, { readingCount }) => sum + (readingCount ?? 0), 0);
     const isUnknown = counted.some(({ readingCount }) => readingCount === null);
     const missing: LedgerEntry[] = [];
@@ -215,10 +223,9 @@ function checkConservation(
       if (rows + quarantined > 0) continue;
       absent++;
       if (!entry.isAcked) continue;
-      const isLostSeq = entry.places.some(({ epoch, seq }) => lostSeqs.some((lost) => lost.epoch === epoch && lost.first <= seq && seq <= lost.last));
-      if (isLostSeq) tally.inLostSeqs++;
+      if (entry.places.some(isLost)) tally.inLostSeqs++;
       else if (entry.excuse !== null) tally.excused++;
-      else if (lakeRestores > 0 && entry.places.length > 0 && entry.places.every(({ epoch }) => epoch !== gateway.epoch)) tally.forgotten++;
+      else if (entry.places.length > 0 && entry.places.every(isForgotten)) tally.forgotten++;
       else missing.push(entry);
     }
     tally.inGaps += missing.length;
