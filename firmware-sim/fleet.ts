@@ -173,7 +173,7 @@ export class Fleet {
     for (const progress of this.progress) {
       this.#skip(progress, progress.nextDue);
     }
-    await Promise.all(this.progress.map((progress) => progress.link?.close()));
+    await Promise.all(this.progress.flatMap(({ link }) => (link === null ? [] : [link.close()])));
   }
 
   #nowMs(): number {

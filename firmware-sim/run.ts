@@ -108,6 +108,7 @@ export async function runFleet({ config, clock, stop, output }: RunOptions): Pro
     const drained = await Promise.race([fleet.finished(config.drainTimeout * 1000), ledgerFailure]);
     meter.stop();
     clearInterval(saveTimer);
+    // oxlint-disable-next-line typescript/await-thenable -- assigned by the timer, which the flow analysis does not see
     await saving; // or it would be renamed over the last one
     await fleet.close();
     const ledger = ledgerNow(true, null);

@@ -148,7 +148,8 @@ export async function mergedCapture(
 }
 
 function addColumns(columns: PartialColumns, add: (row: LakePartial) => void): void {
-  for (const { group, windowStartUs, partial } of partialRows(columns)) add({ def: '', group: groupKeyText(group), windowStartUs, partial });
+  for (const { group, windowStartUs, partial } of partialRows(columns))
+    add({ def: '', group: groupKeyText(group), windowStartUs, partial });
 }
 
 function lakeRow(row: Record<string, unknown>): LakePartial {

@@ -13,7 +13,7 @@
  * rebuilt from the lake alone by `open`.
  */
 import assert from 'node:assert/strict';
-import { decodeBatch } from '../shared/batch/decode.ts';
+import { decodeBatch, inspectBatch } from '../shared/batch/decode.ts';
 import type { Clock } from '../shared/clock.ts';
 import { errorMessage, isSluiceError, SluiceError } from '../shared/errors.ts';
 import { EXCEPTION_PAYLOAD_BYTES_MAX, type ExceptionRecord } from '../shared/exception.ts';
@@ -198,13 +198,24 @@ export class Engine {
       kind: 'gap',
       device: null,
       metric: null,
-      fromUs: 0,
+      // What arrived before the lane's last commit is in the lake; of a lane that it does not know, all may be missing.
+      fromUs: (this.#lake.readings.snapshot.txns.get(laneAppId(lane))?.lastUpdated ?? 0) * 1000,
       toUs: nowUs,
       readingCount: null,
       reason: `lake_behind_gateway: batches ${firstSeq} to ${lastSeq} were freed by the gateway and are not in the lake`,
       payload: null,
     };
-    this.#add({ lane, appId: laneAppId(lane), firstSeq, seq: lastSeq, receivedUs: nowUs, runs: null, exceptions: [record], days: [], bytes: 512 });
+    this.#add({
+      lane,
+      appId: laneAppId(lane),
+      firstSeq,
+      seq: lastSeq,
+      receivedUs: nowUs,
+      runs: null,
+      exceptions: [record],
+      days: [],
+      bytes: 512,
+    });
   }
 
   submit(lane: LaneKey, batch: SubmittedBatch): void {
@@ -234,8 +245,7 @@ export class Engine {
         kind: 'dead_letter',
         device: null,
         metric: null,
-        fromUs: 0,
-        toUs: batch.receivedUs,
+        ...arrivalOf(batch),
         readingCount: batch.readingCount,
         reason: `batch_not_applicable: ${isSluiceError(error) ? error.code : errorMessage(error)}`,
         payload: batch.body,
@@ -614,6 +624,16 @@ export class Engine {
       if (this.#pending.waitingBatches > 0) await this.#commit();
       await this.#flush();
     });
+  }
+}
+
+/** When the content of a batch that cannot be decoded arrived at its gateway, from its envelope if that can be read. */
+function arrivalOf(batch: SubmittedBatch): { readonly fromUs: number; readonly toUs: number } {
+  try {
+    const { arrivalFromUs, arrivalToUs } = inspectBatch(batch.body);
+    return { fromUs: arrivalFromUs, toUs: arrivalToUs + 1 };
+  } catch {
+    return { fromUs: 0, toUs: batch.receivedUs }; // not even that: it may be of any time
   }
 }
 

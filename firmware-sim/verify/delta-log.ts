@@ -98,7 +98,7 @@ async function replay(tableDir: string, logDir: string, names: readonly string[]
     for (const { add, metaData, protocol } of actions) {
       if (add) files.set(add.path, add);
       if (metaData) tableId = metaData.id;
-      if (protocol && Number(protocol.minReaderVersion) > 1) {
+      if (protocol && protocol.minReaderVersion > 1) {
         throw new SluiceError('ERR_SIM_LAKE', `${logDir} demands reader version ${protocol.minReaderVersion}, 1 is understood`);
       }
     }

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { SluiceError } from '../../shared/errors.ts';
 import { AckOrder, type AckWriter, type Settle } from './ack-order.ts';
-import { DirectIntake, type BrokerClient } from './direct-intake.ts';
+import { DirectIntake } from './direct-intake.ts';
 import type { PublishedMessage, PublishGate, Sender } from './publish-gate.ts';
 
 const PACKET_BYTES_MAX = 40_000;
@@ -66,7 +66,7 @@ class Connection {
       topicLevelsMax: 32,
       hasSubscribers: () => this.subscribers,
     });
-    this.intake.attach(this.client as BrokerClient);
+    this.intake.attach(this.client);
     const writer: AckWriter = this.intake;
     this.intake.open({ clientId: 'c', onlyDevice: null, order: new AckOrder(writer, () => undefined) });
     this.stream.on('readable', () => {
@@ -110,12 +110,12 @@ describe('the stream', () => {
         const packets = sent.map(packetOf);
         const bytes = Buffer.concat(packets);
         for (let at = 0, cut = 0; at < bytes.length; cut++) {
-          const size = (cuts[cut % cuts.length] as number) * (cut % 4 === 3 ? 100 : 1);
+          const size = cuts[cut % cuts.length] * (cut % 4 === 3 ? 100 : 1);
           await connection.send(bytes.subarray(at, at + size));
           at += size;
         }
         // Put together again from both ways, in the order of the log, it is what was sent.
-        const rebuilt = connection.log.map((entry) => (typeof entry === 'string' ? (packets[Number(entry.slice(1))] as Buffer) : entry));
+        const rebuilt = connection.log.map((entry) => (typeof entry === 'string' ? packets[Number(entry.slice(1))] : entry));
         expect(Buffer.concat(rebuilt).equals(bytes)).toBe(true);
         const direct = connection.log.filter((entry) => typeof entry === 'string');
         expect(direct.every((entry) => (DIRECT as readonly string[]).includes(sent[Number(entry.slice(1))] as string))).toBe(true);
@@ -167,8 +167,8 @@ describe('acknowledgements', () => {
   test('stop at a message that could not be stored', async () => {
     const connection = new Connection();
     await connection.send(Buffer.concat([packetOf('d1', 0), packetOf('d1', 1)]));
-    (connection.settles[1] as Settle)(null);
-    (connection.settles[0] as Settle)(new Error('disk'));
+    connection.settles[1](null);
+    connection.settles[0](new Error('disk'));
     await new Promise((resolve) => setImmediate(resolve));
     expect(connection.written).toEqual([]);
     expect(connection.stream.destroyed).toBe(true);

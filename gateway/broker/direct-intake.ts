@@ -120,7 +120,7 @@ export class DirectIntake implements AckWriter {
     if (client.closed || !client.connected || this.#stream.destroyed) return;
     const bytes = Buffer.allocUnsafe(acks.length * PUBACK_BYTES);
     for (let index = 0, at = 0; index < acks.length; index++, at += PUBACK_BYTES) {
-      const messageId = acks[index] as number;
+      const messageId = acks[index];
       bytes[at] = PUBACK;
       bytes[at + 1] = 2;
       bytes[at + 2] = messageId >> 8;
@@ -240,10 +240,10 @@ export class DirectIntake implements AckWriter {
     const qos = type === PUBLISH_QOS1 ? 1 : 0;
     const topicAt = bodyAt + 2;
     if (topicAt > end) return false;
-    const topicEnd = topicAt + ((bytes[bodyAt] as number) << 8) + (bytes[bodyAt + 1] as number);
+    const topicEnd = topicAt + (bytes[bodyAt] << 8) + bytes[bodyAt + 1];
     const payloadAt = topicEnd + 2 * qos;
     if (payloadAt > end || !this.#readTopic(bytes, topicAt, topicEnd)) return false;
-    const messageId = qos === 0 ? undefined : ((bytes[topicEnd] as number) << 8) + (bytes[topicEnd + 1] as number);
+    const messageId = qos === 0 ? undefined : (bytes[topicEnd] << 8) + bytes[topicEnd + 1];
     if (messageId === 0) return false;
     const message = { topic: this.#topic, payload: bytes.subarray(payloadAt, end), qos, dup: false, messageId } as const;
     this.#options.gate.publish(this.#sender, message, this.#onRefused, true);

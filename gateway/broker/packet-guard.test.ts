@@ -40,7 +40,7 @@ test('a packet above the limit is refused at its header, wherever it stands', ()
         const header = packet(0);
         const guard = new PacketGuard(300);
         for (const length of lengths) guard.scan(packet(length));
-        const bytes = [header[0] as number];
+        const bytes = [header[0]];
         for (let rest = announced; rest > 0; rest >>= 7) bytes.push((rest & 127) | (rest > 127 ? 128 : 0));
         expect(guard.scan(Buffer.from(bytes))).toMatchObject({ code: 'ERR_BROKER_PACKET_TOO_LARGE' });
       },

@@ -42,9 +42,9 @@ function isDigit(code: number): boolean {
 /** Looks at every 16th byte: a run of 16 digits covers one of them. */
 function hasLongDigits(bytes: Uint8Array): boolean {
   for (let probe = LONG_DIGITS - 1; probe < bytes.length; probe += LONG_DIGITS) {
-    if (!isDigit(bytes[probe] as number)) continue;
+    if (!isDigit(bytes[probe])) continue;
     let from = probe;
-    while (from > 0 && isDigit(bytes[from - 1] as number)) from--;
+    while (from > 0 && isDigit(bytes[from - 1])) from--;
     let to = probe + 1;
     while (to - from < LONG_DIGITS && isDigit(bytes[to] ?? 0)) to++;
     if (to - from >= LONG_DIGITS) return true;

@@ -347,11 +347,11 @@ export class GroupCommit implements JournalWriter {
     const { messageKeyEnd, keyKind, keyClient, keyMessageId, keyHash } = arrays;
     for (let message = 0, at = 0; message < messages; message++) {
       const failed = errorOf(message) !== null;
-      for (; at < (messageKeyEnd[message] as number); at++) {
+      for (; at < messageKeyEnd[message]; at++) {
         if (!failed) continue;
-        const client = clients[keyClient[at] as number] as string;
-        const messageId = keyMessageId[at] as number;
-        if (keyKind[at] === KEY_QOS1) this.#keys.forget(client, messageId, keyHash[at] as number);
+        const client = clients[keyClient[at]];
+        const messageId = keyMessageId[at];
+        if (keyKind[at] === KEY_QOS1) this.#keys.forget(client, messageId, keyHash[at]);
         else if (keyKind[at] === KEY_QOS2_OPEN) this.#keys.releaseQos2(client, messageId);
         else if (keyKind[at] === KEY_IDEMPOTENCY) this.#keys.forgetIdempotency(client);
       }

@@ -213,7 +213,9 @@ export class JournalClient implements UplinkJournal, CommitPort {
     const acceptingBefore = this.#state.accepting;
     if (reply.state !== null) this.#state = reply.state;
     if (acceptingBefore && !this.#state.accepting)
-      this.#options.onTrouble?.(new SluiceError('ERR_JOURNAL_FULL', 'the buffer is full: nothing is taken until the hub has taken some of it'));
+      this.#options.onTrouble?.(
+        new SluiceError('ERR_JOURNAL_FULL', 'the buffer is full: nothing is taken until the hub has taken some of it'),
+      );
     this.#isStateOld = reply.state === null;
     if (reply.type === 'committed') {
       const error = reply.error === null ? null : { from: reply.error.from, error: fromPlain(reply.error.error) };

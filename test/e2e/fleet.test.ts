@@ -87,7 +87,7 @@ test.skipIf(!hasMosquitto)(
         own
           .filter((row) => row.metric === 'temperature')
           .map((row) => row.value)
-          .sort(),
+          .sort((a, b) => (a ?? 0) - (b ?? 0)),
       ).toEqual([20, 21, 22, 23, 24]);
       expect(own.filter((row) => row.metric === 'state').map((row) => row.text)).toEqual(
         Array(5).fill(gateway === 'gw-a' ? 'on-0' : 'on-1'),

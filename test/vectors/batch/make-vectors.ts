@@ -1,5 +1,5 @@
 /**
- * Writes the batch vectors into this folder: `npx tsx test/vectors/batch/make-vectors.ts`.
+ * Writes the batch vectors into this folder: `node test/vectors/batch/make-vectors.ts` with a Node that strips types (22.18 or newer).
  *
  * Vectors are kept, not remade: a change of these files is a change of what version 1 of the wire format means, except
  * where an encoder merely chooses better models. The folder's bad-*.bin name the error that they must give.
