@@ -198,8 +198,8 @@ export class Engine {
       kind: 'gap',
       device: null,
       metric: null,
-      // What arrived before the lane's last commit is in the lake; of a lane that it does not know, all may be missing.
-      fromUs: (this.#lake.readings.snapshot.txns.get(laneAppId(lane))?.lastUpdated ?? 0) * 1000,
+      // A backlog may have been of any age when it was committed: what is not known to be whole is not said to be.
+      fromUs: 0,
       toUs: nowUs,
       readingCount: null,
       reason: `lake_behind_gateway: batches ${firstSeq} to ${lastSeq} were freed by the gateway and are not in the lake`,
