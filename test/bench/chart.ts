@@ -5,8 +5,8 @@
  */
 import { formatNumber, type Figure } from './figures.ts';
 
-const WIDTH = 760;
-const LABEL_WIDTH = 250;
+const WIDTH = 800;
+const LABEL_WIDTH = 280;
 const VALUE_WIDTH = 110;
 const BAR_HEIGHT = 16;
 const BAR_GAP = 4;

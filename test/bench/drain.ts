@@ -101,7 +101,8 @@ function drainOnce(filled: string, readings: number, profileDir: string | null):
     const startUs = Date.now() * 1000;
     const startMs = performance.now();
     const gateway = await site.gateway('gateway', { dataDir, uplink: { url: hub.url, token } });
-    const load = runLoad(site, {
+    // It ends with the site.
+    void runLoad(site, {
       port: gateway.mqttPort,
       clients: DEVICES,
       perSecond: DEVICES,
@@ -110,7 +111,6 @@ function drainOnce(filled: string, readings: number, profileDir: string | null):
       seconds: DRAIN_MS_MAX / 1000,
       prefix: 'live',
     });
-    load.catch(() => undefined); // it ends with the site
     const probe = await FreshnessProbe.start(gateway.mqttPort, hub.url, { pollMs: 50 });
     await until(
       'the backlog to reach the lake',

@@ -81,6 +81,17 @@ export class Program {
     });
   }
 
+  /**
+   * The first line that it prints, as JSON.
+   *
+   * It may be waited for late: while something else fails first, and the site ends this process, its own end is no news.
+   */
+  answer<T>(): Promise<T> {
+    const answer = this.firstLine().then((line) => JSON.parse(line) as T);
+    answer.catch(() => undefined);
+    return answer;
+  }
+
   usage(): Usage {
     const fields = readFileSync(`/proc/${this.pid}/stat`, 'utf8').split(') ')[1].split(' ');
     const status = readFileSync(`/proc/${this.pid}/status`, 'utf8');

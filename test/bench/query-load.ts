@@ -27,9 +27,9 @@ export interface QueryResult {
 const TICK_MS = 2;
 const WAITING_MAX = 10_000;
 
-export async function runQueries(site: Site, spec: QuerySpec): Promise<QueryResult> {
+export function runQueries(site: Site, spec: QuerySpec): Promise<QueryResult> {
   const program = site.start('queries', process.execPath, [fileURLToPath(import.meta.url), JSON.stringify(spec)], { stdout: 'pipe' });
-  return JSON.parse(await program.firstLine()) as QueryResult;
+  return program.answer<QueryResult>();
 }
 
 async function query(spec: QuerySpec): Promise<QueryResult> {

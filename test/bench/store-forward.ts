@@ -131,6 +131,8 @@ export async function benchStoreForward({ rounds, isShort, profileDir, log }: Be
           if (pair === null) return notes.add(absentNote('mosquitto'));
           try {
             const outcome = await run(pair, site, load);
+            if (outcome.load.closed > 0)
+              throw new Error(`${subject} closed ${outcome.load.closed} connections: what it stored is not known`);
             record(samples, name, subject, outcome);
             log(
               `round ${round + 1}: ${name}: ${subject}: ${outcome.load.messagesTotal * READINGS_PER_MESSAGE} readings in ${outcome.arrivedSeconds.toFixed(1)} s`,
