@@ -4,7 +4,7 @@ import type { SimRandom } from './random.ts';
 import type { Simulation } from './simulation.ts';
 import { CALM_STORE } from './store.ts';
 
-export const FAULTS_END_US = 60_000_000;
+export const FAULTS_END_US = 50_000_000;
 const FAULTS_BEGIN_US = 3_000_000;
 
 export interface Shape {
@@ -188,14 +188,14 @@ export function shapeOf(random: SimRandom): Shape {
   }
   const isTight = random.chance(0.2);
   return {
-    gateways: random.between(1, 3),
-    hubs: random.between(1, 3),
+    gateways: random.pick([1, 1, 2, 3]),
+    hubs: random.pick([1, 2, 2, 3]),
     devicesPerGateway: random.between(1, 3),
     spreadRatio: random.pick([0, 0.2, 1]),
     textLength: isTight ? 600 : 0,
     pendingBytesMax: random.pick([50_000, 5_000_000]),
     journal: {
-      sealIntervalMs: random.pick([500, 1_000, 2_500]),
+      sealIntervalMs: random.pick([700, 2_000, 2_000]),
       batchReadingsMax: random.pick([10, 100, 10_000]),
       bufferBytesMax: isTight ? 400_000 : 64_000_000,
       bufferPolicy: random.pick(['drop-oldest', 'drop-oldest', 'reject']),
