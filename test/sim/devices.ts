@@ -89,7 +89,7 @@ export class SimDevice {
         device: name,
         metric: METRICS[index % METRICS.length],
         eventTimeUs: hasOwnTime ? SIM_START_US + this.#scheduler.nowUs - ageUs + skewUs + index : NaN,
-        text: textLength === 0 ? null : this.#random.hex(textLength / 2),
+        text: textLength === 0 ? null : this.#random.hex(8).repeat(textLength / 16),
         qos,
         sentUs: this.#scheduler.nowUs,
       }),

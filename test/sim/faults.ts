@@ -186,13 +186,15 @@ export function shapeOf(random: SimRandom): Shape {
   for (const kind of Object.keys(FAULTS) as FaultKind[]) {
     if (random.chance(RARE.has(kind) ? 0.2 : 0.6)) faults[kind] = random.between(1, OFTEN[kind]);
   }
+  // A buffer that an outage of some seconds fills.
   const isTight = random.chance(0.2);
+  if (isTight) faults.partition = 6;
   return {
     gateways: random.pick([1, 1, 2, 3]),
     hubs: random.pick([1, 2, 2, 3]),
     devicesPerGateway: random.between(1, 3),
     spreadRatio: random.pick([0, 0.2, 1]),
-    textLength: isTight ? 600 : 0,
+    textLength: isTight ? 4_000 : 0,
     pendingBytesMax: random.pick([50_000, 5_000_000]),
     journal: {
       sealIntervalMs: random.pick([700, 2_000, 2_000]),

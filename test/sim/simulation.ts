@@ -274,9 +274,10 @@ export class Simulation {
           name,
           intervalMs: random.between(300, 2_000),
           readingsPerMessageMax: random.between(1, 5),
-          qos: random.chance(0.15) ? (0 as const) : (1 as const),
+          // The first of each gateway is an ordinary one.
+          qos: index > 1 && random.chance(0.2) ? (0 as const) : (1 as const),
           hasOwnTime: random.chance(0.8),
-          skewUs: random.chance(0.1) ? 3_600_000_000 : random.between(-2_000_000, 2_000_000),
+          skewUs: index > 1 && random.chance(0.2) ? 3_600_000_000 : random.between(-2_000_000, 2_000_000),
           textLength: this.shape.textLength,
         };
         this.devices.push(
