@@ -98,7 +98,7 @@ function measure(samples: Samples, { share, isQueried, maxPerSecond, seconds, pr
     samples.add(name, SUBJECT, 'event loop p99, hub', 'ms', centreMs);
     if (queries === null) return;
     const answered = await queries;
-    if (answered.failed > 0) throw new Error(`${answered.failed} queries failed or were not answered`);
+    samples.add(name, SUBJECT, 'queries answered', '%', (answered.queries / (answered.queries + answered.failed)) * 100);
     samples.add(name, SUBJECT, 'query p50', 'ms', answered.p50Ms);
     samples.add(name, SUBJECT, 'query p99', 'ms', answered.p99Ms);
   });
@@ -118,6 +118,7 @@ export async function benchFreshness({ rounds, isShort, profileDir, log }: Bench
     for (const entry of cases) await measure(samples, { ...entry, maxPerSecond, seconds, profileDir });
   }
   samples.want(caseName(0.7, false), SUBJECT, 'visible p99', { of: 'value', atMost: WANTED_VISIBLE_P99_MS });
+  samples.want(caseName(0.5, true), SUBJECT, 'queries answered', { of: 'value', atLeast: 100 });
   samples.want(caseName(0.5, true), SUBJECT, 'query p99', { of: 'value', atMost: WANTED_QUERY_P99_MS });
   for (const { share, isQueried } of cases) {
     for (const place of ['gateway', 'hub']) {
@@ -129,7 +130,7 @@ export async function benchFreshness({ rounds, isShort, profileDir, log }: Bench
     method:
       `The maximum is what a gateway that sends to a hub acknowledges from ${CLIENTS} devices with 4 messages of ${READINGS_PER_MESSAGE} readings in flight each. The same devices then publish at shares of it in an open loop. ` +
       'A probe publishes a counter every 50 ms and asks /v1/aggregates for it every 20 ms; visible is from published to first seen there, or on /v1/stream, which tells once a second. ' +
-      `Queries are /v1/aggregates for the last five 1 min windows of one device after the other, ${QUERIES_PER_SECOND} a second in an open loop over 64 connections, latency from when they were due. All settings are the defaults.`,
+      `Queries are /v1/aggregates for the last five 1 min windows of one device after the other, ${QUERIES_PER_SECOND} a second in an open loop over 64 connections, latency from when they were due; what the hub refuses because 64 queries wait is not answered. All settings are the defaults.`,
     notes: [],
     chart: { metric: 'visible p99', title: 'From published to visible in /v1/aggregates, p99, ms' },
   };

@@ -21,6 +21,7 @@ export interface QueryResult {
   readonly queries: number;
   readonly p50Ms: number;
   readonly p99Ms: number;
+  /** Answered with anything but 200, or not at all. */
   readonly failed: number;
 }
 

@@ -42,6 +42,8 @@ export function hurtWal(dataDir: string, random: SeededRandom): string | null {
 export interface HurtBatch {
   readonly text: string;
   readonly readings: number;
+  /** It may have been offered to the hub. */
+  readonly hasSeq: boolean;
 }
 
 /** Flips bits in the body of a sealed batch, and leaves the database sound: what a worn flash cell does. */
@@ -56,7 +58,11 @@ export function hurtBatch(dataDir: string, random: SeededRandom): HurtBatch | nu
     const at = random.index(body.length);
     body[at] = (body[at] ?? 0) ^ (1 + random.index(255));
     db.prepare('UPDATE batch SET body = ? WHERE id = ?').run(body, id);
-    return { text: `batch ${id} (seq ${seq ?? 'none yet'}, ${readings} readings): 1 at ${at} of ${body.length} bytes`, readings };
+    return {
+      text: `batch ${id} (seq ${seq ?? 'none yet'}, ${readings} readings): 1 at ${at} of ${body.length} bytes`,
+      readings,
+      hasSeq: seq !== null,
+    };
   } finally {
     db.close();
   }

@@ -24,6 +24,8 @@ const VERIFY_WAIT_SECONDS = 60;
 const CONTROL_WAIT_SECONDS = 6;
 const DRAIN_SECONDS = 90;
 const PROBE_POLL_MS = 100;
+/** Of each kind of violation. */
+const EXAMPLES_MAX = 5;
 const MESSAGES_BEFORE_FAULTS = 40;
 
 export interface SystemOptions {
@@ -275,7 +277,8 @@ export class Trial {
     figures.altered += readings.altered;
     figures.wrong += report.windows.reduce((sum, window) => sum + window.wrong, 0);
     for (const failure of report.failures) if (!allow(failure)) this.violation(failure);
-    if (report.failures.length > 0) for (const example of report.examples.slice(0, 5)) this.log(`  ${example}`);
+    for (const what of ['lost', 'duplicated', 'altered', 'wrong aggregate'])
+      for (const example of report.examples.filter((text) => text.startsWith(what)).slice(0, EXAMPLES_MAX)) this.log(`  ${example}`);
     if (!announcedLoss && readings.accountedFor > 0)
       this.violation(`${readings.accountedFor} acknowledged readings of ${fleetName} are only accounted for: none should be`);
     return report;

@@ -14,6 +14,8 @@ export interface Packet {
 export interface Session {
   readonly device: string;
   readonly isOpen: boolean;
+  /** Acks that are on their way get lost. */
+  readonly isCut: boolean;
   publish(packet: Packet, isDup: boolean): void;
   close(): void;
 }
@@ -132,7 +134,7 @@ export class SimDevice {
     mine.session = this.#broker.connect(this.profile.name, {
       acked: (messageId) =>
         void this.#scheduler.after(this.#delayUs, () => {
-          if (isCurrent()) this.#onAck(messageId);
+          if (isCurrent() && mine.session?.isCut === false) this.#onAck(messageId);
         }),
       closed: () =>
         void this.#scheduler.after(this.#delayUs, () => {

@@ -107,7 +107,12 @@ const FAULTS = {
     });
   },
   storeTrouble: (world, random) => {
-    const conditions = { latencyMsMax: random.between(10, 400), failRatio: random.next() * 0.05, lostAnswerRatio: random.next() * 0.1, lateRatio: random.next() * 0.05 };
+    const conditions = {
+      latencyMsMax: random.between(10, 400),
+      failRatio: random.next() * 0.05,
+      lostAnswerRatio: random.next() * 0.1,
+      lateRatio: random.next() * 0.05,
+    };
     world.trace(`store: ${JSON.stringify(conditions)}`);
     Object.assign(world.storeConditions, conditions);
     world.scheduler.after(seconds(random, 5, 30), () => {

@@ -41,6 +41,7 @@ export interface GatewayParts {
 
 interface OpenSession extends Session {
   isOpen: boolean;
+  isCut: boolean;
 }
 
 const FILES = ['journal.db', 'journal.db-wal'];
@@ -141,7 +142,10 @@ export class SimGateway implements Broker {
     this.#journal = null;
     const before = this.#directory(this.#lives++);
     copyFiles(from ?? before, this.#directory(this.#lives));
-    for (const session of this.#sessions) session.close();
+    for (const session of this.#sessions) {
+      session.isCut = this.#parts.random.chance(0.5);
+      session.close();
+    }
     this.#sessions.clear();
     // Only to give its files back: what it does from here on, it does to files that nobody reads any more.
     void journal?.close().then(
@@ -163,7 +167,11 @@ export class SimGateway implements Broker {
     if (image === null) return false;
     this.crash(image.directory);
     const { ledger, truth } = this.#parts;
-    ledger.restored(this.name, image.takenUs, ({ epoch, lane, seq }) => seq <= truth.committed(laneAppId({ gateway: this.name, epoch, lane })));
+    ledger.restored(
+      this.name,
+      image.takenUs,
+      ({ epoch, lane, seq }) => seq <= truth.committed(laneAppId({ gateway: this.name, epoch, lane })),
+    );
     this.#keysLost = true;
     this.wasRestored = true;
     return true;
@@ -176,7 +184,8 @@ export class SimGateway implements Broker {
       const file = path.join(this.#directory(this.#lives), name);
       if (!existsSync(file)) continue;
       const bytes = readFileSync(file);
-      for (let index = 0; index < count && bytes.length > 0; index++) bytes[random.between(0, bytes.length - 1)] ^= 1 << random.between(0, 7);
+      for (let index = 0; index < count && bytes.length > 0; index++)
+        bytes[random.between(0, bytes.length - 1)] ^= 1 << random.between(0, 7);
       writeFileSync(file, bytes);
     }
     this.#parts.ledger.damaged(this.name);
@@ -191,6 +200,7 @@ export class SimGateway implements Broker {
     const session: OpenSession = {
       device,
       isOpen: true,
+      isCut: false,
       publish: (packet, isDup) =>
         void process.deliver(0, () => {
           if (session.isOpen) this.#publish(journal, session, packet, isDup, events.acked);

@@ -226,7 +226,11 @@ export class SimHub {
     assert(engine !== null);
     const all = { fromUs: 0, toUs: Number.MAX_SAFE_INTEGER, gateways: null, devices: null, metrics: null };
     const capture = engine.captureAggregates({ window, ...all });
-    return { readingsVersion: capture.readingsVersion, rows: await mergedCapture(capture, (path) => this.#partialsOf(path)), complete: capture.overlayComplete };
+    return {
+      readingsVersion: capture.readingsVersion,
+      rows: await mergedCapture(capture, (path) => this.#partialsOf(path)),
+      complete: capture.overlayComplete,
+    };
   }
 
   /** Files are immutable and read again by every check. */

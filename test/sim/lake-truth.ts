@@ -24,7 +24,8 @@ export class LakeTruth {
       const action = JSON.parse(line) as { txn?: { appId: string; version: number }; add?: { stats?: string } };
       if (action.txn !== undefined) {
         const from = positions.get(action.txn.appId) ?? 0;
-        if (action.txn.version <= from) throw new Error(`version ${version} moves ${action.txn.appId} from ${from} to ${action.txn.version}`);
+        if (action.txn.version <= from)
+          throw new Error(`version ${version} moves ${action.txn.appId} from ${from} to ${action.txn.version}`);
         positions.set(action.txn.appId, action.txn.version);
         this.#highest.set(action.txn.appId, Math.max(this.#highest.get(action.txn.appId) ?? 0, action.txn.version));
       }

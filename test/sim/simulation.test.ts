@@ -55,21 +55,37 @@ describe('gateways, hubs and devices under faults', () => {
     expect(report.error === null ? '' : story(report)).toBe('');
   });
 
-  test('every acknowledged reading is in the lake once or told of, every answer is right, and everything recovers', { timeout: 3_600_000 }, async () => {
-    const startMs = performance.now();
-    const totals = { seeds: 0, events: 0, rows: 0, repeated: 0, quarantined: 0, inGaps: 0, inLostSeqs: 0, excused: 0, forgotten: 0, recoverySeconds: 0 };
-    for (let seed = first; wanted === null ? performance.now() - startMs < BUDGET_MS : seed < first + wanted; seed++) {
-      const report = await run(seed);
-      if (report.error !== null) {
-        keep(seed);
-        expect.fail(story(report));
+  test(
+    'every acknowledged reading is in the lake once or told of, every answer is right, and everything recovers',
+    { timeout: 3_600_000 },
+    async () => {
+      const startMs = performance.now();
+      const totals = {
+        seeds: 0,
+        events: 0,
+        rows: 0,
+        repeated: 0,
+        quarantined: 0,
+        inGaps: 0,
+        inLostSeqs: 0,
+        excused: 0,
+        forgotten: 0,
+        recoverySeconds: 0,
+      };
+      for (let seed = first; wanted === null ? performance.now() - startMs < BUDGET_MS : seed < first + wanted; seed++) {
+        const report = await run(seed);
+        if (report.error !== null) {
+          keep(seed);
+          expect.fail(story(report));
+        }
+        totals.seeds++;
+        totals.events += report.events;
+        totals.recoverySeconds = Math.max(totals.recoverySeconds, report.recoverySeconds);
+        for (const name of ['rows', 'repeated', 'quarantined', 'inGaps', 'inLostSeqs', 'excused', 'forgotten'] as const)
+          totals[name] += report.tally?.[name] ?? 0;
       }
-      totals.seeds++;
-      totals.events += report.events;
-      totals.recoverySeconds = Math.max(totals.recoverySeconds, report.recoverySeconds);
-      for (const name of ['rows', 'repeated', 'quarantined', 'inGaps', 'inLostSeqs', 'excused', 'forgotten'] as const) totals[name] += report.tally?.[name] ?? 0;
-    }
-    console.info(`simulation: ${JSON.stringify(totals)} in ${Math.round(performance.now() - startMs)} ms`);
-    expect(totals.rows).toBeGreaterThan(0);
-  });
+      console.info(`simulation: ${JSON.stringify(totals)} in ${Math.round(performance.now() - startMs)} ms`);
+      expect(totals.rows).toBeGreaterThan(0);
+    },
+  );
 });

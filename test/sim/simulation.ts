@@ -25,7 +25,7 @@ import { CALM_STORE, type StoreBacking, type StoreConditions } from './store.ts'
 import { judge, type Tally } from './verdict.ts';
 
 /** From peace until everything has arrived: many times the longest time-out of the settings below. */
-const RECOVERY_US_MAX = 240_000_000;
+const RECOVERY_US_MAX = 120_000_000;
 const CHECK_INTERVAL_US = 2_000_000;
 
 const UPLINK_SETTINGS = {
@@ -321,7 +321,8 @@ export class Simulation {
     while (this.#error === null) {
       const waiting = await this.#waitingFor();
       if (waiting === null) return (this.scheduler.nowUs - startUs) / 1e6;
-      if (this.scheduler.nowUs - startUs > RECOVERY_US_MAX) throw new Error(`liveness: ${RECOVERY_US_MAX / 1e6} s after the faults ${waiting}`);
+      if (this.scheduler.nowUs - startUs > RECOVERY_US_MAX)
+        throw new Error(`liveness: ${RECOVERY_US_MAX / 1e6} s after the faults ${waiting}`);
       await this.#runTo(this.scheduler.nowUs + 1_000_000);
     }
     return 0;
@@ -331,13 +332,15 @@ export class Simulation {
   async #waitingFor(): Promise<string | null> {
     for (const device of this.devices) if (!device.isDrained) return `${device.profile.name} waits for acks`;
     for (const gateway of this.gateways) {
-      if (!(await gateway.isDrained())) return `${gateway.name} holds ${JSON.stringify({ backlog: gateway.journal?.backlog(), lanes: await gateway.journal?.lanes() })}`;
+      if (!(await gateway.isDrained()))
+        return `${gateway.name} holds ${JSON.stringify({ backlog: gateway.journal?.backlog(), lanes: await gateway.journal?.lanes() })}`;
     }
     for (const hub of this.hubs) {
       const status = hub.engine?.status();
       if (status === undefined) return `${hub.name} is not up`;
       if (status.pendingReadings > 0) return `${hub.name} has not committed ${status.pendingReadings} readings`;
-      if (status.readingsVersion !== this.truth.version) return `${hub.name} is at version ${status.readingsVersion} of ${this.truth.version}`;
+      if (status.readingsVersion !== this.truth.version)
+        return `${hub.name} is at version ${status.readingsVersion} of ${this.truth.version}`;
     }
     return null;
   }
@@ -349,7 +352,11 @@ export class Simulation {
   #fingerprint(events: number): string {
     const hash = createHash('sha256');
     for (const line of this.#trace) hash.update(line);
-    for (const { value, isAcked, journalledUs, places } of this.ledger.entries.values()) hash.update(JSON.stringify([value, isAcked, journalledUs, places]));
-    return hash.update(JSON.stringify([events, this.network.counters, SIM_START_US])).digest('hex').slice(0, 16);
+    for (const { value, isAcked, journalledUs, places } of this.ledger.entries.values())
+      hash.update(JSON.stringify([value, isAcked, journalledUs, places]));
+    return hash
+      .update(JSON.stringify([events, this.network.counters, SIM_START_US]))
+      .digest('hex')
+      .slice(0, 16);
   }
 }

@@ -216,7 +216,7 @@ class World {
       while (this.offers.length > 0) this.answerOffer();
       for (let i = 0; i < 4; i++) this.deliverUp('none');
       this.commit(0);
-      while (this.connection !== null && (this.connection as Connection).down.length > 0) this.deliverDown(0, 'none');
+      while (this.connection !== null && this.connection.down.length > 0) this.deliverDown(0, 'none');
       this.advance(1000);
       this.check();
       if (this.lake.length === this.produced && this.freed === this.produced) return;

@@ -89,7 +89,11 @@ export async function judge(evidence: Evidence): Promise<Tally> {
   const copies = checkRows(evidence, rows, exceptions);
   const tally = checkConservation(evidence, rows.length, exceptions, copies);
   for (const entry of evidence.fresh)
-    assert.equal(copies.get(entry.value)?.rows ?? 0, 1, `liveness: fresh reading ${entry.value} of ${entry.gateway}/${entry.device} is not in the lake`);
+    assert.equal(
+      copies.get(entry.value)?.rows ?? 0,
+      1,
+      `liveness: fresh reading ${entry.value} of ${entry.gateway}/${entry.device} is not in the lake`,
+    );
   for (const hub of evidence.hubs) await checkAggregates(evidence, hub, rows);
   return tally;
 }
@@ -201,11 +205,14 @@ function checkConservation(
       const match = /^lake_behind_gateway: batches (\d+) to (\d+) /.exec(reason);
       return match === null ? [] : [{ epoch, first: Number(match[1]), last: seq }];
     });
-    const isLost = ({ epoch, seq }: Place): boolean => lostSeqs.some((lost) => lost.epoch === epoch && lost.first <= seq && seq <= lost.last);
+    const isLost = ({ epoch, seq }: Place): boolean =>
+      lostSeqs.some((lost) => lost.epoch === epoch && lost.first <= seq && seq <= lost.last);
     const isForgotten = ({ epoch }: Place): boolean => lakeRestores > 0 && epoch !== gateway.epoch;
     // A gap may itself have been in a part of the lake that was lost: then it was told of once, and what is told of it now counts.
     const ids = new Set(own.map(({ id }) => id));
-    const lostGaps = [...ledger.gaps].filter(([id, gap]) => gap.gateway === gateway.name && !ids.has(id) && (isLost(gap.place) || isForgotten(gap.place)));
+    const lostGaps = [...ledger.gaps].filter(
+      ([id, gap]) => gap.gateway === gateway.name && !ids.has(id) && (isLost(gap.place) || isForgotten(gap.place)),
+    );
     const counted = [
       ...own.filter(({ reason, values }) => !reason.startsWith('lake_behind_gateway') && values.length === 0),
       ...lostGaps.map(([, gap]) => gap),
@@ -265,7 +272,8 @@ async function checkAggregates({ definitions, truth }: Evidence, hub: SimHub, ro
 function naiveWindows(definition: WindowDefinition, rows: readonly Row[]): Map<string, Naive> {
   const windows = new Map<string, Naive>();
   for (const { ts, gateway, device, metric, value } of rows) {
-    const group = definition.by === 'series' ? { gateway, device, metric, tags: null } : { gateway: null, device: null, metric, tags: null };
+    const group =
+      definition.by === 'series' ? { gateway, device, metric, tags: null } : { gateway: null, device: null, metric, tags: null };
     const key = `${groupKeyText(group)}@${windowStartUs(definition, ts)}`;
     const known = windows.get(key);
     if (known === undefined) windows.set(key, { n: 1, sum: value, min: value, max: value });
