@@ -3,6 +3,7 @@ import { mkdtemp, readdir, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { workerUrl } from '../../shared/worker-url.ts';
 import { afterAll, describe, expect, test } from 'vitest';
 import { isSluiceError } from '../../shared/errors.ts';
 import { LocalStore } from './local-store.ts';
@@ -22,8 +23,8 @@ storeContract('LocalStore', async () => LocalStore.open(path.join(await makeDire
 
 function runRacer(directory: string, name: string, count: number): Promise<number[]> {
   return new Promise((resolve, reject) => {
-    const script = fileURLToPath(new URL('./local-store.race.ts', import.meta.url));
-    const child = spawn(process.execPath, ['--import', 'tsx', script, directory, name, String(count)], {
+    const script = fileURLToPath(workerUrl(import.meta.url, './local-store.race'));
+    const child = spawn(process.execPath, [script, directory, name, String(count)], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     let output = '';
