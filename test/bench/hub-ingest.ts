@@ -51,7 +51,7 @@ function used(before: Usage, after: Usage, seconds: number): Run {
 
 function hubRound(fleets: readonly SealedFleet[], profileDir: string | null): Promise<Run> {
   return withSite(profileDir, async (site) => {
-    const tokens = await site.gatewayTokens(fleets.length);
+    const tokens = await site.gatewayTokens(fleets.map((_, index) => `gw-${index}`));
     const hub = await site.hub(['--commit-interval-ms-min', '1000']);
     const clients = await Promise.all(tokens.map((token) => UplinkClient.connect(hub, token)));
     const before = hub.program.usage();

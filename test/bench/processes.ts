@@ -210,15 +210,16 @@ export class Site {
     return { program, port, url };
   }
 
-  /** Before the hub starts: a running one learns of new tokens seconds later. */
   async gatewayToken(name: string): Promise<string> {
-    const store = await LocalStore.open(this.lakeDir);
-    return (await createToken(store, 'gateway', name, systemClock, (count) => randomBytes(count))).token;
+    const [token] = await this.gatewayTokens([name]);
+    return token;
   }
 
-  async gatewayTokens(count: number): Promise<string[]> {
+  /** Before the hub starts: a running one learns of new tokens seconds later. */
+  async gatewayTokens(names: readonly string[]): Promise<string[]> {
+    const store = await LocalStore.open(this.lakeDir);
     const tokens: string[] = [];
-    for (let index = 0; index < count; index++) tokens.push(await this.gatewayToken(`gw-${index}`));
+    for (const name of names) tokens.push((await createToken(store, 'gateway', name, systemClock, (count) => randomBytes(count))).token);
     return tokens;
   }
 

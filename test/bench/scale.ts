@@ -27,7 +27,7 @@ interface Options {
 function measure(samples: Samples, { gateways, seconds, profileDir }: Options): Promise<void> {
   return withSite(profileDir, async (site) => {
     const name = caseName(gateways);
-    const tokens = await site.gatewayTokens(gateways);
+    const tokens = await site.gatewayTokens(Array.from({ length: gateways }, (_, index) => `gw-${index}`));
     const hub = await site.hub();
     const clients: UplinkClient[] = [];
     const connectMs = performance.now();
