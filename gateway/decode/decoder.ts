@@ -18,6 +18,7 @@ import { parseJson } from './json-text.ts';
 import { decodeLines, type LineCursor, type LinePrecision, type LineSeries } from './line-protocol.ts';
 import { parseMsgpack } from './msgpack.ts';
 import { checkedTags } from './names.ts';
+import { PRESETS, decodePreset, type Preset } from './presets.ts';
 import { ReadingWriter, cutPayload, reasonOf, type DecodeResult } from './reading-writer.ts';
 import { decodeSenml } from './senml.ts';
 import { SeriesScopes, type MetricNode, type SeriesScope } from './series-scope.ts';
@@ -35,7 +36,13 @@ const REQUEST_LINES_MAX = 20_000;
 /** What is known of a topic's messages. */
 export interface TopicPlan {
   readonly topic: string;
+  /** The pattern of the rule that matched. */
+  readonly match: string;
   readonly format: PayloadFormat;
+  /** null: the rule has no preset. */
+  readonly preset: { readonly preset: Preset; readonly kind: string } | null;
+  /** Why messages of this topic are taken without a reading: the preset knows that they carry none. null: they may. */
+  readonly ignored: string | null;
   /** From the topic; null: the payload names it. */
   readonly device: string | null;
   readonly context: ShapeContext;
@@ -115,7 +122,7 @@ export class Decoder {
     writer.begin(sink, options.arrivalUs, options.onlyDevice);
     if (plan.device !== null) writer.permit(plan.device);
     // An empty payload clears a retained message [MQTT-3.3.1-10]; it carries no reading.
-    if (payload.length > 0) this.#decodeTopic(plan, payload);
+    if (payload.length > 0 && plan.ignored === null) this.#decodeTopic(plan, payload);
     this.#forgetPlans();
     return writer.finish(payload);
   }
@@ -184,7 +191,10 @@ export class Decoder {
   #makePlan(topic: string): TopicPlan | null {
     const match = this.#rules.match(topic);
     if (match === null) return null;
-    const { rule, device } = match;
+    const { rule } = match;
+    const preset = rule.preset === null ? null : PRESETS[rule.preset];
+    const about = preset?.topic(match.rest) ?? { device: match.device, kind: '' };
+    const device = 'ignored' in about ? null : (match.device ?? about.device);
     const time = new EventTimeReader(rule.timeUnit);
     const context = {
       writer: this.#writer,
@@ -195,7 +205,16 @@ export class Decoder {
       timeKeys: rule.timeKeys,
       deviceKey: rule.deviceKey,
     };
-    const plan = { topic, format: rule.format, device, deviceTags: rule.deviceTags, lines: null };
+    const plan = {
+      topic,
+      match: rule.match,
+      format: rule.format,
+      preset: preset === null || 'ignored' in about ? null : { preset, kind: about.kind },
+      ignored: 'ignored' in about ? about.ignored : null,
+      device,
+      deviceTags: rule.deviceTags,
+      lines: null,
+    };
     try {
       const scope = device === null ? null : this.#scopes.scope(device, checkedTags(match.tags));
       const metric: MetricNode | null = match.metric === null || scope === null ? null : this.#scopes.child(scope.root, match.metric);
@@ -208,6 +227,7 @@ export class Decoder {
 
   #decodeTopic(plan: TopicPlan, payload: Buffer): void {
     const { context } = plan;
+    if (plan.preset !== null) return decodePreset(context, plan.preset.preset, plan.preset.kind, payload);
     switch (plan.format === 'auto' ? recognise(payload, context.metric !== null) : plan.format) {
       case 'json':
         return decodeShapes(context, parseJson(payload));

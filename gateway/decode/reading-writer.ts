@@ -31,6 +31,17 @@ export interface DecodeResult {
   readonly problems: readonly DecodeProblem[];
 }
 
+/** A word that stands for a state and for a number: ON is 1 and stays readable. */
+export class StateWord {
+  readonly value: number;
+  readonly text: string;
+
+  constructor(value: number, text: string) {
+    this.value = value;
+    this.text = text;
+  }
+}
+
 const NO_PROBLEMS: readonly DecodeProblem[] = [];
 
 /** Reasons of exceptions start with a stable word: the code without its prefix. */
@@ -146,6 +157,7 @@ export class ReadingWriter {
 
   #container(scope: SeriesScope, node: MetricNode, timeUs: number, value: object, depth: number): void {
     if (ArrayBuffer.isView(value)) return this.problem('ERR_DECODE_VALUE', 'binary data is not a value', scope.device, node.name, timeUs);
+    if (value instanceof StateWord) return this.#add(scope, node, timeUs, value.value, value.text);
     if (!Array.isArray(value) && Object.getPrototypeOf(value) !== Object.prototype) {
       return this.problem('ERR_DECODE_VALUE', 'a time is not a value', scope.device, node.name, timeUs);
     }

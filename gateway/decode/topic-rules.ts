@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import { TIME_UNITS } from './event-time.ts';
+import { PRESETS, PRESET_NAMES } from './presets.ts';
 
 export const PAYLOAD_FORMATS = ['auto', 'json', 'senml', 'influx', 'msgpack', 'number', 'text'] as const;
 export type PayloadFormat = (typeof PAYLOAD_FORMATS)[number];
@@ -31,8 +32,13 @@ const matchSchema = z
     if (fault !== null) context.addIssue({ code: 'custom', message: `${JSON.stringify(match)} ${fault}` });
   });
 
-export const topicRuleSchema = z.strictObject({
-  match: matchSchema.describe('Topic pattern; levels may be {device}, {metric}, {tag:NAME}, + or, at the end, #'),
+const ruleFields = z.strictObject({
+  match: matchSchema.optional().describe('Topic pattern; levels may be {device}, {metric}, {tag:NAME}, + or, at the end, #'),
+  preset: z
+    .enum(PRESET_NAMES)
+    .nullable()
+    .default(null)
+    .describe('Topics and payloads of a known system; match is then its usual topics, and the other keys do not count'),
   format: z
     .enum(PAYLOAD_FORMATS)
     .default('auto')
@@ -53,6 +59,12 @@ export const topicRuleSchema = z.strictObject({
     .default(['device', 'host'])
     .describe('Line protocol: tags that name the device where the topic does not, the first present one counts'),
 });
+
+export const topicRuleSchema = ruleFields.transform((rule, context) => {
+  const match = rule.match ?? (rule.preset === null ? undefined : PRESETS[rule.preset].match);
+  if (match === undefined) context.addIssue({ code: 'custom', message: 'a rule needs match, or a preset', path: ['match'] });
+  return { ...rule, match: match ?? '#' };
+});
 export type TopicRule = z.infer<typeof topicRuleSchema>;
 
 export const DEFAULT_TOPIC_RULES: readonly TopicRule[] = ['devices/{device}/telemetry', 'devices/{device}/{metric}'].map((match) =>
@@ -61,6 +73,8 @@ export const DEFAULT_TOPIC_RULES: readonly TopicRule[] = ['devices/{device}/tele
 
 export interface TopicMatch {
   readonly rule: TopicRule;
+  /** The topic's levels from the pattern's first one that is not plain text. */
+  readonly rest: readonly string[];
   readonly device: string | null;
   readonly metric: string | null;
   readonly tags: Readonly<Record<string, string>>;
@@ -77,20 +91,20 @@ export class TopicRules {
   match(topic: string): TopicMatch | null {
     const levels = topic.split('/');
     for (const { rule, levels: pattern } of this.#rules) {
-      const found = matchLevels(rule, pattern, levels);
-      if (found !== null) return found;
+      const found = matchLevels(pattern, levels);
+      if (found !== null) return { rule, rest: levels.slice(pattern.findIndex((level) => /^[{+#]/.test(level))), ...found };
     }
     return null;
   }
 }
 
-function matchLevels(rule: TopicRule, pattern: readonly string[], levels: readonly string[]): TopicMatch | null {
+function matchLevels(pattern: readonly string[], levels: readonly string[]): Omit<TopicMatch, 'rule' | 'rest'> | null {
   let device: string | null = null;
   let metric: string | null = null;
   const tags: Record<string, string> = {};
   for (let index = 0; index < pattern.length; index++) {
     const wanted = pattern[index];
-    if (wanted === '#') return { rule, device, metric, tags }; // also matches the parent level [MQTT-4.7.1-2]
+    if (wanted === '#') return { device, metric, tags }; // also matches the parent level [MQTT-4.7.1-2]
     const level = levels[index];
     if (level === undefined) return null;
     if (wanted === '+') continue;
@@ -103,7 +117,7 @@ function matchLevels(rule: TopicRule, pattern: readonly string[], levels: readon
     else if (wanted === '{metric}') metric = level;
     else tags[wanted.slice('{tag:'.length, -1)] = level;
   }
-  return levels.length === pattern.length ? { rule, device, metric, tags } : null;
+  return levels.length === pattern.length ? { device, metric, tags } : null;
 }
 
 const TELEMETRY_LEVEL = /^(telemetry|state|status|sensors?|data|attributes|measurements?|readings|events?|up|json)$/i;
