@@ -12,7 +12,10 @@ import type { ExceptionRecord } from '../../shared/exception.ts';
 import type { LaneClaim, LaneName } from '../../shared/uplink.ts';
 import type { BatchHead, BatchRow, Statements } from './statements.ts';
 
-export function batchChecksum(head: Omit<BatchHead, 'id' | 'checksum' | 'bytes'>, body: Uint8Array): number {
+/** What the checksum of a batch covers beside its body. */
+export type CheckedHead = Omit<BatchHead, 'id' | 'checksum' | 'bytes' | 'priority' | 'thinned'>;
+
+export function batchChecksum(head: CheckedHead, body: Uint8Array): number {
   const { epoch, lane, seq, readings, exceptions, arrival_from_us, arrival_to_us, event_from_us, event_to_us } = head;
   return crc32(
     `${epoch}/${lane}/${seq}/${readings}/${exceptions}/${arrival_from_us}/${arrival_to_us}/${event_from_us}/${event_to_us}`,
@@ -20,8 +23,40 @@ export function batchChecksum(head: Omit<BatchHead, 'id' | 'checksum' | 'bytes'>
   );
 }
 
-export function isWhole(row: BatchRow): boolean {
+export function isWhole(row: BatchRow): row is BatchRow & { readonly body: Buffer } {
   return Buffer.isBuffer(row.body) && row.bytes === row.body.length && batchChecksum(row, row.body) === row.checksum;
+}
+
+/** Inserts head and body; the checksum is made here. */
+export function insertBatch(
+  sql: Statements,
+  id: number,
+  head: CheckedHead & Pick<BatchHead, 'priority' | 'thinned'>,
+  body: Uint8Array,
+): void {
+  const { epoch, lane, seq, readings, exceptions, priority, thinned } = head;
+  sql.insertBatch.run(
+    id,
+    epoch,
+    lane,
+    seq,
+    readings,
+    exceptions,
+    head.arrival_from_us,
+    head.arrival_to_us,
+    head.event_from_us,
+    head.event_to_us,
+    body.length,
+    batchChecksum(head, body),
+    priority,
+    thinned,
+  );
+  sql.insertBody.run(id, body);
+}
+
+export function deleteBatch(sql: Statements, id: number): void {
+  sql.deleteBody.run(id);
+  sql.deleteBatch.run(id);
 }
 
 export interface EncodedBatch {
@@ -94,7 +129,12 @@ export interface LanePosition {
 }
 
 /** Gives a batch its position and returns it as stored, or its tombstone where it is damaged. `row` may hold a position already. */
-export function settle(sql: Statements, row: BatchRow, position: LanePosition, nowUs: number): BatchRow & { readonly damaged: boolean } {
+export function settle(
+  sql: Statements,
+  row: BatchRow,
+  position: LanePosition,
+  nowUs: number,
+): BatchRow & { readonly body: Buffer; readonly damaged: boolean } {
   if (isWhole(row)) {
     if (row.seq !== null) return { ...row, damaged: false };
     const placed = { ...row, ...position };
@@ -105,7 +145,8 @@ export function settle(sql: Statements, row: BatchRow, position: LanePosition, n
   const tombstone = encodeTombstone(row, 'batch_corrupt', nowUs);
   const replaced = { ...row, ...position, ...tombstone, bytes: tombstone.body.length, body: Buffer.from(tombstone.body) };
   const checksum = batchChecksum(replaced, replaced.body);
-  sql.replaceBatch.run(replaced.readings, replaced.exceptions, replaced.bytes, checksum, replaced.body, row.id);
+  sql.insertBody.run(row.id, replaced.body);
+  sql.replaceHead.run(replaced.readings, replaced.exceptions, replaced.bytes, checksum, row.id);
   sql.assign.run(position.epoch, position.lane, position.seq, checksum, row.id);
   return { ...replaced, checksum, damaged: true };
 }

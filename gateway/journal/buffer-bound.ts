@@ -8,6 +8,7 @@
 import { statSync, statfsSync } from 'node:fs';
 import { decodeBatch } from '../../shared/batch/decode.ts';
 import type { ExceptionRecord } from '../../shared/exception.ts';
+import { deleteBatch } from './batch-store.ts';
 import type { JournalStore } from './journal-store.ts';
 import { addException } from './pending-exceptions.ts';
 import type { BatchRow } from './statements.ts';
@@ -70,7 +71,7 @@ export function evictedRecords(row: BatchRow): { record: ExceptionRecord; merge:
   }
   if (row.exceptions === 0) return left;
   try {
-    for (const { kind, device, metric, fromUs, toUs, readingCount } of decodeBatch(row.body).exceptions) {
+    for (const { kind, device, metric, fromUs, toUs, readingCount } of decodeBatch(row.body ?? Buffer.alloc(0)).exceptions) {
       // A gap that goes stays a gap; the others lose what they kept, so theirs is a gap as well, under a reason of its own.
       const reason = kind === 'gap' ? 'buffer_full' : `buffer_full: ${kind}`;
       left.push({ record: { kind, device, metric, fromUs, toUs, readingCount, reason, payload: null }, merge: reason });
@@ -97,7 +98,7 @@ export function evict(store: JournalStore, excess: number, arrivalUs: number): b
     let row = sql.unassignedAfter.get(0);
     while (row !== undefined && gone.bytes < excess && gone.batches < EVICTIONS_PER_STEP_MAX) {
       for (const { record, merge } of evictedRecords(row)) gone.rows += addException(sql, next, store.opening, record, arrivalUs, merge);
-      sql.deleteBatch.run(row.id);
+      deleteBatch(sql, row.id);
       gone.batches++;
       gone.readings += row.readings;
       gone.exceptions += row.exceptions;

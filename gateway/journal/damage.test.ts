@@ -16,7 +16,8 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { ManualClock } from '../../shared/clock.ts';
 import { isSluiceError } from '../../shared/errors.ts';
-import { connect, SCHEMA_VERSION } from './database.ts';
+import { connect } from './database.ts';
+import { SCHEMA_VERSION } from './schema.ts';
 import { crashCopy, drain, groupOf, openJournal, START_US, temporaryDirectory } from './journal-fixture.ts';
 import type { Journal } from './journal.ts';
 import { isWalDamaged } from './wal-check.ts';
@@ -148,7 +149,7 @@ describe('a damaged file', () => {
     const directory = temporaryDirectory();
     filled(directory).close();
     const db = new Database(fileOf(directory));
-    db.prepare('UPDATE batch SET body = zeroblob(length(body)) WHERE seq = 3').run();
+    db.prepare('UPDATE batch_body SET body = zeroblob(length(body)) WHERE id = (SELECT id FROM batch WHERE seq = 3)').run();
     db.prepare('UPDATE batch SET readings = readings + 1 WHERE seq = 5').run();
     db.close();
     const journal = openJournal(directory);

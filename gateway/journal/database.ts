@@ -1,5 +1,5 @@
 /**
- * The journal's SQLite connection: settings, schema, and what kinds of errors there are.
+ * The journal's SQLite connection: its settings, and what kinds of errors there are (schema.ts has the tables).
  *
  * Constraints: a commit that returned is on the medium (WAL, synchronous=FULL), for as few bytes written as possible, since
  * flash wears by the byte: 1,024-byte pages, a WAL that grows once to the size of a checkpoint interval and is reused.
@@ -9,6 +9,7 @@
  */
 import Database from 'better-sqlite3';
 import { SluiceError, errorMessage } from '../../shared/errors.ts';
+import { MIGRATIONS, moveBatches, SCHEMA_VERSION } from './schema.ts';
 
 export type Connection = Database.Database;
 export type Statement<P extends unknown[], R> = Database.Statement<P, R>;
@@ -23,33 +24,6 @@ const WAL_SHARE = 1 / 16;
 const CACHE_KIBIBYTES = 4096;
 /** Above this a full check would make start-up grow with the backlog; rows and batches have checksums of their own. */
 const QUICK_CHECK_BYTES_MAX = 32 * 1024 * 1024;
-
-/** Migration n brings user_version from n to n + 1. Append only. */
-const MIGRATIONS: readonly string[] = [
-  `
-  CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-  -- One row per opening: its monotonic clock is its own, wall = monotonic + offset_us once the wall clock is known.
-  CREATE TABLE opening (id INTEGER PRIMARY KEY, epoch TEXT NOT NULL, wall_us INTEGER NOT NULL, offset_us INTEGER);
-  CREATE TABLE series (opening INTEGER NOT NULL, id INTEGER NOT NULL, device TEXT NOT NULL, metric TEXT NOT NULL, tags TEXT NOT NULL,
-    PRIMARY KEY (opening, id)) WITHOUT ROWID;
-  -- One row per group commit.
-  CREATE TABLE journal (id INTEGER PRIMARY KEY, opening INTEGER NOT NULL, arrival_us INTEGER NOT NULL, readings INTEGER NOT NULL, body BLOB NOT NULL);
-  -- Exceptions that no batch carries yet. arrival_us is monotonic time of the opening; merge: what further ones are added to.
-  CREATE TABLE exception (id INTEGER PRIMARY KEY, opening INTEGER NOT NULL, arrival_us INTEGER NOT NULL, kind TEXT NOT NULL, device TEXT, metric TEXT,
-    from_us INTEGER, to_us INTEGER, readings INTEGER, reason TEXT NOT NULL, payload BLOB, merge TEXT, merged INTEGER NOT NULL DEFAULT 1);
-  -- epoch, lane and seq are null until the batch is offered for the first time.
-  CREATE TABLE batch (id INTEGER PRIMARY KEY, epoch TEXT, lane TEXT, seq INTEGER, readings INTEGER NOT NULL, exceptions INTEGER NOT NULL,
-    arrival_from_us INTEGER NOT NULL, arrival_to_us INTEGER NOT NULL, event_from_us INTEGER NOT NULL, event_to_us INTEGER NOT NULL,
-    bytes INTEGER NOT NULL, checksum INTEGER NOT NULL, body BLOB NOT NULL);
-  CREATE UNIQUE INDEX batch_position ON batch (epoch, lane, seq);
-  CREATE TABLE lane (epoch TEXT NOT NULL, lane TEXT NOT NULL, assigned INTEGER NOT NULL, PRIMARY KEY (epoch, lane)) WITHOUT ROWID;
-  -- id 0: the snapshot; the others: one blob per commit since.
-  CREATE TABLE key_log (id INTEGER PRIMARY KEY, body BLOB NOT NULL);
-  CREATE TABLE loss (reason TEXT PRIMARY KEY, readings INTEGER NOT NULL, batches INTEGER NOT NULL) WITHOUT ROWID;
-  `,
-];
-
-export const SCHEMA_VERSION = MIGRATIONS.length;
 
 export type FailureKind = 'damaged' | 'unavailable' | 'locked' | 'other';
 
@@ -123,6 +97,7 @@ export function connect(path: string, options: ConnectOptions): Connection {
         db.pragma(`user_version = ${next + 1}`);
       })();
     }
+    moveBatches(db);
     return db;
   } catch (error) {
     db.close();

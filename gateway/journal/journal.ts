@@ -171,7 +171,7 @@ export class Journal {
     this.#store.write(() => {
       for (let id = this.#store.seriesStored; id < this.#store.series.length; id++) {
         const { device, metric, tags } = this.#store.series[id];
-        this.#store.sql.insertSeries.run(this.#store.opening, id, device, metric, tags);
+        this.#store.sql.insertSeries.run(this.#store.opening, id, device, metric, tags, 0);
       }
       const row = encodeRow(this.#writer, group, from, to, this.#store.series.length);
       if (row !== null) {

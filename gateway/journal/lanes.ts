@@ -62,6 +62,7 @@ export function freeBatches(store: JournalStore, { epoch, lane }: LaneRef, seq: 
     if (known === undefined) return null;
     const to = Math.min(seq, known.assigned);
     const totals = sql.laneTotals.get(epoch, lane, to);
+    sql.freeBodies.run(epoch, lane, to);
     sql.freeLane.run(epoch, lane, to);
     if (epoch !== store.epoch && sql.laneFirst.get(epoch, lane) === undefined) sql.deleteLane.run(epoch, lane);
     return totals ?? null;

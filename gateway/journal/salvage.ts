@@ -11,9 +11,10 @@ import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, write
 import path from 'node:path';
 import Database from 'better-sqlite3';
 import { ByteReader } from './bytes.ts';
-import { batchChecksum, encodeTombstone, isWhole } from './batch-store.ts';
-import type { Connection } from './database.ts';
+import { encodeTombstone, insertBatch, isWhole } from './batch-store.ts';
+import type { Connection, Statement } from './database.ts';
 import { insertException } from './pending-exceptions.ts';
+import { OLD_BATCH_TABLE } from './schema.ts';
 import {
   prepareStatements,
   type BatchRow,
@@ -148,7 +149,7 @@ function salvageNames(old: Connection, sql: Statements): void {
   for (const row of readable<OpeningRow>(old, 'opening', 'id'))
     attempt(() => sql.insertOpening.run(row.id, row.epoch, row.wall_us, row.offset_us));
   for (const row of readable<SeriesRow & { opening: number }>(old, 'series', 'opening, id')) {
-    attempt(() => sql.insertSeries.run(row.opening, row.id, row.device, row.metric, row.tags));
+    attempt(() => sql.insertSeries.run(row.opening, row.id, row.device, row.metric, row.tags, row.priority ?? 0));
   }
   for (const row of readable<{ id: number; body: Buffer }>(old, 'key_log', 'id')) {
     attempt(() => {
@@ -161,28 +162,37 @@ function salvageNames(old: Connection, sql: Statements): void {
   }
 }
 
+/** Batches as version 1 has them (body and head in one row), and as version 2 has them; after a crash in a move there are both. */
+function* oldBatches(old: Connection): Generator<BatchRow> {
+  const defaults = { priority: 0, thinned: 0 };
+  for (const table of [OLD_BATCH_TABLE, 'batch']) {
+    const bodyOf = bodiesOf(old, table);
+    for (const row of readable<BatchRow>(old, table, 'id'))
+      yield { ...defaults, ...row, body: bodyOf === null ? row.body : bodyOf(row.id) };
+  }
+}
+
+/** @returns null where the row has its body itself */
+function bodiesOf(old: Connection, table: string): ((id: number) => Buffer | null) | null {
+  if (table === OLD_BATCH_TABLE) return null;
+  let statement: Statement<[number], { body: Buffer }>;
+  try {
+    statement = old.prepare<[number], { body: Buffer }>('SELECT body FROM batch_body WHERE id = ?');
+  } catch {
+    return null; // a file of version 1, or one whose schema is gone
+  }
+  return (id) => {
+    try {
+      return statement.get(id)?.body ?? null;
+    } catch {
+      return null; // the page is damaged: without its body the head is a loss that is counted
+    }
+  };
+}
+
 function salvageBatches(old: Connection, sql: Statements, report: { -readonly [K in keyof SalvageReport]: SalvageReport[K] }): void {
-  for (const row of readable<BatchRow>(old, 'batch', 'id')) {
-    const kept =
-      isWhole(row) &&
-      attempt(() =>
-        sql.insertBatch.run(
-          row.id,
-          row.epoch,
-          row.lane,
-          row.seq,
-          row.readings,
-          row.exceptions,
-          row.arrival_from_us,
-          row.arrival_to_us,
-          row.event_from_us,
-          row.event_to_us,
-          row.bytes,
-          row.checksum,
-          row.body,
-        ),
-      );
-    if (!kept) {
+  for (const row of oldBatches(old)) {
+    if (!isWhole(row) || !attempt(() => insertBatch(sql, row.id, row, row.body))) {
       report.damagedBatches++;
       continue;
     }
@@ -258,23 +268,10 @@ function fillLanes(old: Connection, sql: Statements, nowUs: number): void {
         arrival_to_us: nowUs,
         event_from_us: nowUs,
         event_to_us: nowUs,
+        priority: 0,
+        thinned: 0,
       };
-      const checksum = batchChecksum(head, tombstone.body);
-      sql.insertBatch.run(
-        sql.nextIds.get()?.batch as number,
-        epoch,
-        lane,
-        seq,
-        0,
-        1,
-        nowUs,
-        nowUs,
-        nowUs,
-        nowUs,
-        tombstone.body.length,
-        checksum,
-        tombstone.body,
-      );
+      insertBatch(sql, sql.nextIds.get()?.batch as number, head, tombstone.body);
     }
   }
 }

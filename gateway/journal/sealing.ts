@@ -7,7 +7,7 @@
 import type { Compression } from '../../shared/batch/batch.ts';
 import type { Clock } from '../../shared/clock.ts';
 import { sealOrGap, type ResolvedException, type SealRow } from '../seal/seal.ts';
-import { batchChecksum, encodeOrGap } from './batch-store.ts';
+import { encodeOrGap, insertBatch } from './batch-store.ts';
 import type { JournalStore } from './journal-store.ts';
 import { resolveException } from './pending-exceptions.ts';
 import { decodeRow } from './row-codec.ts';
@@ -79,21 +79,10 @@ export function sealOnce(store: JournalStore, options: SealingOptions): number |
         event_from_us: eventFromUs,
         event_to_us: eventToUs,
       };
-      const checksum = batchChecksum({ epoch: null, lane: null, seq: null, readings, exceptions, ...times }, body);
-      const { arrivalFromUs, arrivalToUs } = content;
-      store.sql.insertBatch.run(
+      insertBatch(
+        store.sql,
         next.batch++,
-        null,
-        null,
-        null,
-        readings,
-        exceptions,
-        arrivalFromUs,
-        arrivalToUs,
-        eventFromUs,
-        eventToUs,
-        body.length,
-        checksum,
+        { epoch: null, lane: null, seq: null, readings, exceptions, ...times, priority: 0, thinned: 0 },
         body,
       );
       added.batches++;

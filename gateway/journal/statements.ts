@@ -40,7 +40,11 @@ export interface BatchRow {
   readonly event_to_us: number;
   readonly bytes: number;
   readonly checksum: number;
-  readonly body: Buffer;
+  readonly priority: number;
+  /** 1: thinning has nothing more to take from it. */
+  readonly thinned: number;
+  /** null: damage took it. */
+  readonly body: Buffer | null;
 }
 
 /** A batch without its body: what eviction and totals need. */
@@ -58,6 +62,7 @@ export interface SeriesRow {
   readonly device: string;
   readonly metric: string;
   readonly tags: string;
+  readonly priority: number;
 }
 
 export interface LaneRow {
@@ -67,17 +72,19 @@ export interface LaneRow {
 }
 
 const BATCH_HEAD =
-  'id, epoch, lane, seq, readings, exceptions, arrival_from_us, arrival_to_us, event_from_us, event_to_us, bytes, checksum';
+  'id, epoch, lane, seq, readings, exceptions, arrival_from_us, arrival_to_us, event_from_us, event_to_us, bytes, checksum, priority, thinned';
+const BATCH_WITH_BODY = `SELECT batch.*, batch_body.body FROM batch LEFT JOIN batch_body ON batch_body.id = batch.id`;
+const UNASSIGNED = 'epoch IS NULL AND lane IS NULL AND seq IS NULL';
 
 export type Statements = ReturnType<typeof prepareStatements>;
 
 export function prepareStatements(db: Connection) {
   const prepare = <P extends unknown[], R = unknown>(sql: string): Statement<P, R> => db.prepare<P, R>(sql);
   return {
-    insertSeries: prepare<[number, number, string, string, string]>(
-      'INSERT INTO series (opening, id, device, metric, tags) VALUES (?, ?, ?, ?, ?)',
+    insertSeries: prepare<[number, number, string, string, string, number]>(
+      'INSERT INTO series (opening, id, device, metric, tags, priority) VALUES (?, ?, ?, ?, ?, ?)',
     ),
-    seriesOf: prepare<[number], SeriesRow>('SELECT id, device, metric, tags FROM series WHERE opening = ?'),
+    seriesOf: prepare<[number], SeriesRow>('SELECT id, device, metric, tags, priority FROM series WHERE opening = ?'),
     dropSeries: prepare<[number]>('DELETE FROM series WHERE opening <> ?'),
 
     insertJournal: prepare<[number, number, number, number, Uint8Array]>(
@@ -121,22 +128,20 @@ export function prepareStatements(db: Connection) {
     deleteExceptionsFrom: prepare<[number]>('DELETE FROM exception WHERE id >= ?'),
 
     insertBatch: prepare<
-      [number, string | null, string | null, number | null, number, number, number, number, number, number, number, number, Uint8Array]
-    >(`INSERT INTO batch (${BATCH_HEAD}, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`),
+      [number, string | null, string | null, number | null, number, number, number, number, number, number, number, number, number, number]
+    >(`INSERT INTO batch (${BATCH_HEAD}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`),
+    insertBody: prepare<[number, Uint8Array]>('INSERT OR REPLACE INTO batch_body (id, body) VALUES (?, ?)'),
     batchesAfter: prepare<[string, string, number], BatchRow>(
-      'SELECT * FROM batch WHERE epoch = ? AND lane = ? AND seq > ? ORDER BY seq LIMIT 1',
+      `${BATCH_WITH_BODY} WHERE epoch = ? AND lane = ? AND seq > ? ORDER BY seq LIMIT 1`,
     ),
-    unassignedAfter: prepare<[number], BatchRow>(
-      'SELECT * FROM batch WHERE epoch IS NULL AND lane IS NULL AND seq IS NULL AND id > ? ORDER BY id LIMIT 1',
-    ),
-    unassignedOldest: prepare<[], BatchHead>(
-      `SELECT ${BATCH_HEAD} FROM batch WHERE epoch IS NULL AND lane IS NULL AND seq IS NULL ORDER BY id LIMIT 1`,
-    ),
+    unassignedAfter: prepare<[number], BatchRow>(`${BATCH_WITH_BODY} WHERE ${UNASSIGNED} AND batch.id > ? ORDER BY batch.id LIMIT 1`),
+    unassignedOldest: prepare<[], BatchHead>(`SELECT ${BATCH_HEAD} FROM batch WHERE ${UNASSIGNED} ORDER BY id LIMIT 1`),
     assign: prepare<[string, string, number, number, number]>('UPDATE batch SET epoch = ?, lane = ?, seq = ?, checksum = ? WHERE id = ?'),
-    replaceBatch: prepare<[number, number, number, number, Uint8Array, number]>(
-      'UPDATE batch SET readings = ?, exceptions = ?, bytes = ?, checksum = ?, body = ? WHERE id = ?',
+    replaceHead: prepare<[number, number, number, number, number]>(
+      'UPDATE batch SET readings = ?, exceptions = ?, bytes = ?, checksum = ? WHERE id = ?',
     ),
     deleteBatch: prepare<[number]>('DELETE FROM batch WHERE id = ?'),
+    deleteBody: prepare<[number]>('DELETE FROM batch_body WHERE id = ?'),
     laneFirst: prepare<[string, string], BatchHead>(
       `SELECT ${BATCH_HEAD} FROM batch WHERE epoch = ? AND lane = ? AND seq IS NOT NULL ORDER BY seq LIMIT 1`,
     ),
@@ -146,6 +151,9 @@ export function prepareStatements(db: Connection) {
     batchAt: prepare<[string, string, number], { id: number }>('SELECT id FROM batch WHERE epoch = ? AND lane = ? AND seq = ?'),
     laneTotals: prepare<[string, string, number], { batches: number; readings: number; exceptions: number; bytes: number }>(
       'SELECT count(*) AS batches, coalesce(sum(readings), 0) AS readings, coalesce(sum(exceptions), 0) AS exceptions, coalesce(sum(bytes), 0) AS bytes FROM batch WHERE epoch = ? AND lane = ? AND seq <= ?',
+    ),
+    freeBodies: prepare<[string, string, number]>(
+      'DELETE FROM batch_body WHERE id IN (SELECT id FROM batch WHERE epoch = ? AND lane = ? AND seq <= ?)',
     ),
     freeLane: prepare<[string, string, number]>('DELETE FROM batch WHERE epoch = ? AND lane = ? AND seq <= ?'),
     batchTotals: prepare<[], { batches: number; readings: number; exceptions: number; bytes: number }>(

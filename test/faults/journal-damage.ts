@@ -51,13 +51,15 @@ export function hurtBatch(dataDir: string, random: SeededRandom): HurtBatch | nu
   const db = new Database(databaseOf(dataDir));
   try {
     const rows = db
-      .prepare<[], { id: number; seq: number | null; readings: number; body: Buffer }>('SELECT id, seq, readings, body FROM batch')
+      .prepare<[], { id: number; seq: number | null; readings: number; body: Buffer }>(
+        'SELECT id, seq, readings, body FROM batch JOIN batch_body USING (id)',
+      )
       .all();
     if (rows.length === 0) return null;
     const { id, seq, readings, body } = random.pick(rows);
     const at = random.index(body.length);
     body[at] = (body[at] ?? 0) ^ (1 + random.index(255));
-    db.prepare('UPDATE batch SET body = ? WHERE id = ?').run(body, id);
+    db.prepare('UPDATE batch_body SET body = ? WHERE id = ?').run(body, id);
     return {
       text: `batch ${id} (seq ${seq ?? 'none yet'}, ${readings} readings): 1 at ${at} of ${body.length} bytes`,
       readings,
