@@ -47,10 +47,25 @@ export const ERRORS = {
   ERR_QUERY_TOO_LARGE: {
     retryable: false,
     httpStatus: 422,
-    summary: 'The answer would be merged from more partial results than are allowed.',
+    summary: 'The answer would have, or be merged from, more rows or bytes than are allowed.',
   },
   ERR_QUERY_FILE_GONE: { retryable: true, httpStatus: 503, summary: 'A data file was deleted between planning and reading the query.' },
   ERR_QUERY_FAILED: { retryable: false, httpStatus: 500, summary: 'The query engine failed; the message has its words.' },
+  // enrolment
+  ERR_ENROLL_TOKEN: { retryable: false, httpStatus: 401, summary: 'The enrolment token is not known, is used up or has expired.' },
+  ERR_ENROLL_REQUEST: { retryable: false, httpStatus: 400, summary: 'The enrolment request is not what the hub expects.' },
+  ERR_ENROLL_BUSY: { retryable: true, httpStatus: 429, summary: 'Too many enrolments with unknown tokens were tried lately.' },
+  ERR_ENROLL_FILE: { retryable: false, httpStatus: 500, summary: 'The file with the identity and credentials for the hub cannot be used.' },
+  ERR_ENROLL_FAILED: {
+    retryable: true,
+    httpStatus: 502,
+    summary: 'The hub could not be asked to enrol this gateway, or did not answer as it should.',
+  },
+  // packages
+  ERR_PACKAGE_BUILD: { retryable: false, httpStatus: 500, summary: 'A package cannot be built: a tool is missing or failed.' },
+  ERR_SQL_INVALID: { retryable: false, httpStatus: 400, summary: "The SQL statement is wrong; the message has DuckDB's words." },
+  ERR_SQL_REFUSED: { retryable: false, httpStatus: 400, summary: 'The SQL statement is not one SELECT or EXPLAIN over the views.' },
+  ERR_QUERY_CANCELLED: { retryable: true, httpStatus: 503, summary: 'The query was cancelled because its caller went away.' },
   // demo
   ERR_DEMO_CHILD: { retryable: true, httpStatus: 500, summary: 'A process of the demo ended or did not become ready.' },
   // http
