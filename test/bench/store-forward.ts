@@ -7,6 +7,7 @@
 import { Samples, type BenchOptions, type Measured } from './figures.ts';
 import { runLoad, type LoadResult, type LoadSpec } from './load.ts';
 import { MqttCounter } from './mqtt-counter.ts';
+import { NODE_RED_INSTALL, startNodeRed } from './node-red.ts';
 import { absentNote, startMosquitto } from './peers.ts';
 import { scrape, until, withSite, type Program, type Site, type Usage } from './processes.ts';
 import { WireMeter } from './wire-meter.ts';
@@ -18,6 +19,9 @@ const COMMIT_INTERVAL_MS = 1_000;
 
 const SLUICE = 'Sluice: gateway and hub';
 const MOSQUITTO = 'mosquitto bridge to mosquitto';
+const NODE_RED = 'Node-RED with an SQLite queue';
+/** It falls behind a closed loop by so much that a longer load would only be a longer wait. */
+const NODE_RED_SECONDS_MAX = 1;
 
 interface Case {
   readonly name: string;
@@ -80,6 +84,42 @@ async function startBridge(site: Site): Promise<Pair | null> {
   };
 }
 
+async function startNodeRedPair(site: Site): Promise<Pair | null> {
+  const centre = await startMosquitto(site, { name: 'centre', persistent: false });
+  const edge = await startMosquitto(site, { name: 'edge', persistent: true });
+  if (centre === null || edge === null) return null;
+  const meter = await WireMeter.start(centre.port);
+  const nodeRed = await startNodeRed(site, { edgePort: edge.port, centrePort: meter.port });
+  if (nodeRed === null) {
+    meter.close();
+    return null;
+  }
+  const counter = await MqttCounter.subscribe(centre.port, 'devices/#');
+  return {
+    edge: nodeRed,
+    centre: centre.program,
+    port: edge.port,
+    meter,
+    arrivedReadings: () => Promise.resolve(counter.messages * READINGS_PER_MESSAGE),
+    close: () => {
+      counter.close();
+      meter.close();
+    },
+  };
+}
+
+interface Subject {
+  readonly name: string;
+  readonly start: (site: Site) => Promise<Pair | null>;
+  readonly absent: string;
+}
+
+const SUBJECTS: readonly Subject[] = [
+  { name: SLUICE, start: startSluice, absent: '' },
+  { name: MOSQUITTO, start: startBridge, absent: absentNote('mosquitto') },
+  { name: NODE_RED, start: startNodeRedPair, absent: `Node-RED is not installed, so its figures are missing (\`${NODE_RED_INSTALL}\`).` },
+];
+
 interface Outcome {
   readonly load: LoadResult;
   readonly arrivedSeconds: number;
@@ -118,24 +158,22 @@ function record(samples: Samples, name: string, subject: string, { load, arrived
 
 export async function benchStoreForward({ rounds, isShort, profileDir, log }: BenchOptions): Promise<Measured> {
   const samples = new Samples();
-  const notes = new Set<string>(['Node-RED with an SQLite queue is not measured.']);
+  const notes = new Set<string>();
   for (let round = 0; round < rounds; round++) {
     for (const { name, load } of casesOf(isShort)) {
-      for (const [subject, start] of [
-        [SLUICE, startSluice],
-        [MOSQUITTO, startBridge],
-      ] as const) {
-        if (subject === MOSQUITTO && isShort && profileDir !== null) continue; // peers are not looked into
+      for (const subject of SUBJECTS) {
+        if (subject.name !== SLUICE && isShort && profileDir !== null) continue; // peers are not looked into
         await withSite(profileDir, async (site) => {
-          const pair = await start(site);
-          if (pair === null) return notes.add(absentNote('mosquitto'));
+          const pair = await subject.start(site);
+          if (pair === null) return notes.add(subject.absent);
           try {
-            const outcome = await run(pair, site, load);
+            const isBounded = subject.name === NODE_RED && load.perSecond === undefined;
+            const outcome = await run(pair, site, isBounded ? { ...load, seconds: NODE_RED_SECONDS_MAX } : load);
             if (outcome.load.closed > 0)
-              throw new Error(`${subject} closed ${outcome.load.closed} connections: what it stored is not known`);
-            record(samples, name, subject, outcome);
+              throw new Error(`${subject.name} closed ${outcome.load.closed} connections: what it stored is not known`);
+            record(samples, name, subject.name, outcome);
             log(
-              `round ${round + 1}: ${name}: ${subject}: ${outcome.load.messagesTotal * READINGS_PER_MESSAGE} readings in ${outcome.arrivedSeconds.toFixed(1)} s`,
+              `round ${round + 1}: ${name}: ${subject.name}: ${outcome.load.messagesTotal * READINGS_PER_MESSAGE} readings in ${outcome.arrivedSeconds.toFixed(1)} s`,
             );
           } finally {
             pair.close();
@@ -145,13 +183,17 @@ export async function benchStoreForward({ rounds, isShort, profileDir, log }: Be
     }
   }
   for (const { name } of casesOf(isShort)) {
-    for (const metric of ['arrived', 'on the wire', 'written, edge', 'CPU, edge']) samples.compare(name, SLUICE, metric, MOSQUITTO);
+    for (const metric of ['arrived', 'on the wire', 'written, edge', 'CPU, edge']) {
+      samples.compare(name, SLUICE, metric, MOSQUITTO);
+      samples.compare(name, SLUICE, metric, NODE_RED);
+    }
   }
   return {
     figures: samples.figures(),
     method:
       `Devices publish at QoS 1, four readings a message: once in a closed loop as fast as the edge acknowledges, once at the pace of a small fleet. The hub commits at most every ${COMMIT_INTERVAL_MS} ms, the gateway seals every 2 s. ` +
       'The edge mosquitto writes its queue to disk every second and acknowledges before that; the central one keeps nothing and has one QoS 1 subscriber that counts. ' +
+      `Node-RED takes from such an edge mosquitto, which acknowledges to the devices; its closed loop lasts ${NODE_RED_SECONDS_MAX} s, and edge figures are those of Node-RED alone. ` +
       'Arrived: until the last reading is in the lake, or at that subscriber. Written: what the process made the kernel write, from /proc/PID/io. The wire is counted by a relay, both directions.',
     notes: [...notes],
     chart: { metric: 'arrived', title: 'Readings per second from device to centre' },
