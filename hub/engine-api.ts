@@ -92,7 +92,8 @@ export interface AggregateCapture {
 }
 
 export interface PendingException {
-  readonly gateway: string;
+  /** null: several, or unknown. */
+  readonly gateway: string | null;
   readonly kind: string;
   readonly device: string | null;
   readonly metric: string | null;
@@ -116,6 +117,34 @@ export interface TableRange {
 export interface TableCapture {
   readonly version: number;
   readonly files: readonly LakeFile[];
+  /** Files of the range that cannot be read: their rows are missing from the answer, which has to say so. */
+  readonly unreadable: readonly UnreadableFile[];
+}
+
+export interface UnreadableFile {
+  /** Relative to the table. */
+  readonly path: string;
+  /** null: unknown. */
+  readonly rows: number | null;
+  /** Event times in [fromUs, toUs). */
+  readonly fromUs: number;
+  readonly toUs: number;
+}
+
+/** Which parts of the tables a statement reads; null: the table is not read. */
+export interface SnapshotRequest {
+  readonly readings: TableRange | null;
+  readonly exceptions: TableRange | null;
+  /** Window starts. */
+  readonly aggregates: TableRange | null;
+}
+
+/** All of it captured in one synchronous step. */
+export interface SnapshotCapture {
+  readonly readings: TableCapture | null;
+  readonly exceptions: TableCapture | null;
+  /** One per persisted definition; their `files` are the same. Empty where aggregates are not read. */
+  readonly aggregates: readonly AggregateCapture[];
 }
 
 export interface EngineStatus {
@@ -145,7 +174,18 @@ export interface QueryEngine {
   captureAggregates(filter: AggregateFilter): Promise<AggregateCapture>;
   /** Active files of a table, pruned by statistics to those that may hold rows of the range. */
   captureTable(table: TableName, range: TableRange): Promise<TableCapture>;
+  /**
+   * These files of a capture could not be read: later captures leave them out and say so, until they can be read again.
+   *
+   * @returns whether one of them was not known: then it is worth to capture again
+   */
+  reportUnreadable(paths: readonly string[]): Promise<boolean>;
   status(): Promise<EngineStatus>;
+}
+
+/** What statements of others (SQL) are run over. */
+export interface SnapshotEngine {
+  captureSnapshot(request: SnapshotRequest): Promise<SnapshotCapture>;
 }
 
 /** Settings of the engine, part of the hub's configuration. */

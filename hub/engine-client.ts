@@ -16,6 +16,9 @@ import type {
   IngestEngine,
   LaneState,
   QueryEngine,
+  SnapshotCapture,
+  SnapshotEngine,
+  SnapshotRequest,
   SubmittedBatch,
   TableCapture,
   TableName,
@@ -28,7 +31,15 @@ export type EngineRequest =
   | { readonly kind: 'submit'; readonly lane: LaneKey; readonly batch: SubmittedBatch }
   | { readonly kind: 'watermark'; readonly gateway: string; readonly claim: WatermarkClaim };
 
-export const ENGINE_METHODS = ['openLane', 'captureAggregates', 'captureTable', 'status', 'stop'] as const;
+export const ENGINE_METHODS = [
+  'openLane',
+  'captureAggregates',
+  'captureTable',
+  'captureSnapshot',
+  'reportUnreadable',
+  'status',
+  'stop',
+] as const;
 export type EngineMethod = (typeof ENGINE_METHODS)[number];
 
 /** Worker → main. */
@@ -53,7 +64,7 @@ interface Waiter {
   reject(error: Error): void;
 }
 
-export class EngineClient implements IngestEngine, QueryEngine {
+export class EngineClient implements IngestEngine, QueryEngine, SnapshotEngine {
   readonly lakeId: string;
   readonly definitions: EngineSettings['definitions'];
   #worker: Worker;
@@ -126,6 +137,14 @@ export class EngineClient implements IngestEngine, QueryEngine {
 
   captureTable(table: TableName, range: TableRange): Promise<TableCapture> {
     return this.#call('captureTable', table, range);
+  }
+
+  captureSnapshot(request: SnapshotRequest): Promise<SnapshotCapture> {
+    return this.#call('captureSnapshot', request);
+  }
+
+  reportUnreadable(paths: readonly string[]): Promise<boolean> {
+    return this.#call('reportUnreadable', paths);
   }
 
   status(): Promise<EngineStatus> {

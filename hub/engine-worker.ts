@@ -6,7 +6,7 @@ import { errorMessage, isSluiceError } from '../shared/errors.ts';
 import { createLogger } from '../shared/logging.ts';
 import type { LaneClaim, LaneKey } from '../shared/uplink.ts';
 import { Engine } from './engine.ts';
-import type { AggregateFilter, EngineSettings, TableName, TableRange } from './engine-api.ts';
+import type { AggregateFilter, EngineSettings, SnapshotRequest, TableName, TableRange } from './engine-api.ts';
 import { submittedBytesOf, type EngineMethod, type EngineReply, type EngineRequest } from './engine-client.ts';
 import { Lake } from './lake/lake.ts';
 import { LocalStore } from './lake/local-store.ts';
@@ -70,6 +70,8 @@ try {
     openLane: ([lane, claim]) => engine.openLane(lane as LaneKey, claim as LaneClaim),
     captureAggregates: ([filter]) => engine.captureAggregates(filter as AggregateFilter),
     captureTable: ([table, range]) => engine.captureTable(table as TableName, range as TableRange),
+    captureSnapshot: ([request]) => engine.captureSnapshot(request as SnapshotRequest),
+    reportUnreadable: ([paths]) => engine.reportUnreadable(paths as readonly string[]),
     status: () => engine.status(),
     async stop() {
       await maintenance.stop();

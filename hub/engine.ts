@@ -26,17 +26,22 @@ import type {
   EngineSettings,
   EngineStatus,
   LaneState,
+  SnapshotCapture,
+  SnapshotRequest,
   SubmittedBatch,
   TableCapture,
   TableName,
   TableRange,
+  UnreadableFile,
 } from './engine-api.ts';
 import { Committer } from './lake/committer.ts';
+import { extentOf, type FileExtent } from './lake/damage.ts';
 import type { ActionSet } from './lake/delta-actions.ts';
 import { positionOf } from './lake/delta-snapshot.ts';
 import type { AppliedVersion } from './lake/delta-table.ts';
 import type { AcceptedWatermark, Lake } from './lake/lake.ts';
-import { ServedFiles } from './lake/served-files.ts';
+import { ServedFiles, TIME_COLUMNS } from './lake/served-files.ts';
+import { UnreadableFiles, type LakeTable } from './lake/unreadable-files.ts';
 import { PendingLanes, type PendingBatch } from './lake/pending.ts';
 import { daysOf } from './lake/readings-rows.ts';
 import { SeriesOrder } from './lake/series-order.ts';
@@ -58,6 +63,8 @@ const RETRY_DELAY_MS_MAX = 15_000;
 const LANES_AT_INTERVAL_MAX = 1_000;
 /** A commit that takes long is not followed by the next at once: at most this share of the time goes into commits. */
 const COMMIT_TIME_RATIO_MAX = 0.25;
+/** How often files that could not be read are looked at again. */
+const RECHECK_INTERVAL_MS = 5_000;
 /** What a window in memory costs at least: bounds a state that a flush could not empty in time. */
 const SLOT_BYTES = 128;
 /** One file a day and commit: a fleet that drains years of backlog must not open thousands at once (design: invariant 7). */
@@ -86,6 +93,9 @@ export class Engine {
   readonly #flusher: Flusher;
   /** The files of `readings` up to the last applied version. */
   readonly #readings: ServedFiles;
+  /** All of `exceptions`: rows of a commit come before the readings that they go with. */
+  readonly #exceptions: ServedFiles;
+  readonly #unreadable: UnreadableFiles;
   readonly #tail: Tail;
   readonly #openedLanes = new Set<string>();
   /** Versions that the tables have taken in and the windows have not, in order. */
@@ -99,6 +109,7 @@ export class Engine {
   #nextCommitMs = 0;
   #nextFollowMs = 0;
   #nextFlushMs = 0;
+  #nextRecheckMs = 0;
   #retryDelayMs = 0;
   #retryAtMs = 0;
   /** Attempts in a row that found the windows full. */
@@ -115,6 +126,9 @@ export class Engine {
     this.#logger = logger;
     this.#events = events;
     this.#readings = new ServedFiles(lake, lake.readings);
+    this.#exceptions = new ServedFiles(lake, lake.exceptions);
+    lake.exceptions.onVersion((version) => this.#exceptions.apply(version));
+    this.#unreadable = new UnreadableFiles(lake);
     this.#watermarks = new Watermarks(settings.allowedLatenessMs);
     const lateBeforeUs = (gateway: string): number => this.#watermarks.acceptedUs(gateway) ?? -Infinity;
     this.#overlay = new Overlay(settings.definitions, this.#registry, lateBeforeUs, Math.floor(settings.windowBytesMax / SLOT_BYTES));
@@ -314,6 +328,7 @@ export class Engine {
     try {
       if (this.#commitDue()) await this.#commit();
       if (this.#nowMs() >= this.#nextFollowMs) await this.#follow();
+      if (this.#nowMs() >= this.#nextRecheckMs) await this.#recheckUnreadable();
       if (this.#nowMs() >= this.#nextFlushMs || this.#overlay.tailBytes > this.#settings.windowBytesMax) await this.#flush();
       this.#retryDelayMs = 0;
       this.#lastError = null;
@@ -538,25 +553,87 @@ export class Engine {
     };
     const range: TableRange = { ...filter, toUs: filter.toUs + definition.sizeMs * 1000 };
     const tail = this.#overlay.overlayRows(index, rowFilter);
-    if (definition.persisted) tail.push(this.#overlay.tailRows(index, rowFilter));
+    if (definition.persisted) tail.push(this.#overlay.tailRows(definition, rowFilter));
+    // A window of a file that cannot be read may be whole all the same: what is not known is said.
+    const unknown: AggregateCapture['pendingExceptions'][number][] = [];
+    const missing = (table: LakeTable, slackUs: number) => (path: string) => unknown.push(this.#unreadableGap(table, path, slackUs));
+    const source = definition.persisted ? 'aggregates' : 'readings';
+    const files = (definition.persisted ? this.#tail.aggregates : this.#readings).select(
+      definition.persisted ? filter : range,
+      this.#unreadable.paths(source),
+      missing(source, definition.persisted ? definition.sizeMs * 1000 : 0),
+    );
+    const exceptionRange = { ...range, devices: null, metrics: null };
+    const exceptionFiles = this.#exceptions.select(exceptionRange, this.#unreadable.paths('exceptions'), missing('exceptions', 0));
     return {
       definition,
       definitionHash: definitionHash(definition),
       aggregatesVersion: this.#tail.aggregates.version,
       readingsVersion: this.#readings.version,
-      files: definition.persisted ? this.#tail.aggregates.select(filter) : this.#readings.select(range),
+      files,
       tail,
       overlayComplete: this.#overlay.complete,
       watermarks: this.#watermarks.all(),
       activeGateways: this.#watermarks.active(this.#clock.nowUs(), this.#settings.gatewayIdleTimeoutMs),
-      exceptionFiles: this.captureTable('exceptions', { ...range, devices: null, metrics: null }).files,
-      pendingExceptions: this.#pendingExceptions(range),
+      exceptionFiles,
+      pendingExceptions: [...this.#pendingExceptions(range), ...unknown],
     };
   }
 
   captureTable(table: TableName, range: TableRange): TableCapture {
-    const files = new ServedFiles(this.#lake, this.#lake[table]);
-    return { version: files.version, files: files.select(range) };
+    if (table === 'progress') {
+      const progress = new ServedFiles(this.#lake, this.#lake.progress);
+      return { version: progress.version, files: progress.select(range), unreadable: [] };
+    }
+    const served = { readings: this.#readings, exceptions: this.#exceptions, aggregates: this.#tail.aggregates }[table];
+    const unreadable: UnreadableFile[] = [];
+    const files = served.select(range, this.#unreadable.paths(table), (path) => {
+      const { rows, fromUs, toUs } = this.#extentOf(table, path);
+      unreadable.push({ path, rows, fromUs, toUs });
+    });
+    return { version: served.version, files, unreadable };
+  }
+
+  #extentOf(table: LakeTable, path: string): FileExtent {
+    const file = this.#lake[table].snapshot.files.get(path);
+    const unknown = { path, partitionValues: {}, size: 0, modificationTime: 0, dataChange: true, stats: null };
+    return extentOf(file ?? unknown, TIME_COLUMNS[table]);
+  }
+
+  #unreadableGap(table: LakeTable, path: string, slackUs: number): AggregateCapture['pendingExceptions'][number] {
+    const { fromUs, toUs, gateway, device, metric } = this.#extentOf(table, path);
+    const reason = `lake_file_unreadable: ${table}/${path}`;
+    return { gateway, kind: 'gap', device, metric, fromUs, toUs: toUs + slackUs, readingCount: null, reason };
+  }
+
+  /**
+   * Queries could not read these files: captures leave them out from now on, until they can be read again.
+   *
+   * @param paths as captures gave them
+   * @returns whether that is news: then a new capture may be answered
+   */
+  async reportUnreadable(paths: readonly string[]): Promise<boolean> {
+    let isNew = false;
+    for (const table of ['readings', 'exceptions', 'aggregates'] as const) {
+      const root = `${this.#lake.localPath(this.#lake[table], '')}/`;
+      const own = paths.filter((path) => path.startsWith(root)).map((path) => path.slice(root.length));
+      isNew = (await this.#unreadable.add(table, own)) || isNew;
+    }
+    return isNew;
+  }
+
+  async #recheckUnreadable(): Promise<void> {
+    this.#nextRecheckMs = this.#nowMs() + RECHECK_INTERVAL_MS;
+    if (this.#unreadable.size > 0) await this.#unreadable.recheck(false);
+  }
+
+  captureSnapshot({ readings, exceptions, aggregates }: SnapshotRequest): SnapshotCapture {
+    const persisted = aggregates === null ? [] : this.#settings.definitions.filter((definition) => definition.persisted);
+    return {
+      readings: readings === null ? null : this.captureTable('readings', readings),
+      exceptions: exceptions === null ? null : this.captureTable('exceptions', exceptions),
+      aggregates: persisted.map(({ name }) => this.captureAggregates({ ...(aggregates as TableRange), window: name, gateways: null })),
+    };
   }
 
   #pendingExceptions(range: TableRange): AggregateCapture['pendingExceptions'] {
@@ -593,7 +670,7 @@ export class Engine {
       lastError: this.#lastError,
       pendingReadings: this.#pending.readings,
       pendingBytes: this.#pending.bytes,
-      windowGroups: this.#overlay.groupCount,
+      windowGroups: this.#overlay.slotCount,
       windowBytes: this.#overlay.bytes,
       flushesTotal: this.#totals.flushes,
       lanes,

@@ -57,6 +57,7 @@ export class ApiFixture {
       definitions: this.#hub.definitions,
       captureAggregates: async (filter) => engine.captureAggregates(filter),
       captureTable: async (table, range) => engine.captureTable(table, range),
+      reportUnreadable: (paths) => engine.reportUnreadable(paths),
       status: async () => engine.status(),
     };
     this.#query = await QueryService.start({

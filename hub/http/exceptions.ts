@@ -12,7 +12,7 @@ import {
   timeRange,
 } from './parameters.ts';
 import { PROBLEM_RESPONSES } from './problems.ts';
-import { answerFormat, nextCursorSchema, rowsResponse, timeSchema } from './rows-answer.ts';
+import { answerFormat, nextCursorSchema, rowsResponse, timeSchema, unreadableFilesSchema } from './rows-answer.ts';
 import type { HubApp, HubServices } from './service.ts';
 import { formatTime } from './times.ts';
 
@@ -44,7 +44,14 @@ const rowSchema = z
 const COLUMNS = Object.keys(rowSchema.shape);
 
 const answerSchema = z
-  .object({ from: timeSchema, to: timeSchema, exceptions_version: z.int(), rows: z.array(rowSchema), next_cursor: nextCursorSchema })
+  .object({
+    from: timeSchema,
+    to: timeSchema,
+    exceptions_version: z.int(),
+    unreadable_files: unreadableFilesSchema,
+    rows: z.array(rowSchema),
+    next_cursor: nextCursorSchema,
+  })
   .openapi('Exceptions');
 
 const route = createRoute({
@@ -110,7 +117,12 @@ export function mountExceptions(app: HubApp, { query: service, clock }: HubServi
     return rowsResponse(
       {
         format: answerFormat(query.format, c.req.header('accept')),
-        head: { from: formatTime(fromUs), to: formatTime(toUs), exceptions_version: answer.exceptionsVersion },
+        head: {
+          from: formatTime(fromUs),
+          to: formatTime(toUs),
+          exceptions_version: answer.exceptionsVersion,
+          unreadable_files: answer.unreadable.length,
+        },
         rows: answer.rows,
         render: renderException,
         columns: COLUMNS,

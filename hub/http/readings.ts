@@ -12,7 +12,7 @@ import {
   timeRange,
 } from './parameters.ts';
 import { PROBLEM_RESPONSES } from './problems.ts';
-import { answerFormat, nextCursorSchema, rowsResponse, tagsOf, tagsSchema, timeSchema } from './rows-answer.ts';
+import { answerFormat, nextCursorSchema, rowsResponse, tagsOf, tagsSchema, timeSchema, unreadableFilesSchema } from './rows-answer.ts';
 import type { HubApp, HubServices } from './service.ts';
 import { formatTime } from './times.ts';
 
@@ -60,6 +60,7 @@ const answerSchema = z
     from: timeSchema,
     to: timeSchema,
     readings_version: z.int().openapi({ description: 'Version of the lake table that the answer is from' }),
+    unreadable_files: unreadableFilesSchema,
     rows: z.array(rowSchema),
     next_cursor: nextCursorSchema,
   })
@@ -147,7 +148,12 @@ export function mountReadings(app: HubApp, { query: service, clock }: HubService
     return rowsResponse(
       {
         format: answerFormat(query.format, c.req.header('accept')),
-        head: { from: formatTime(fromUs), to: formatTime(toUs), readings_version: answer.readingsVersion },
+        head: {
+          from: formatTime(fromUs),
+          to: formatTime(toUs),
+          readings_version: answer.readingsVersion,
+          unreadable_files: answer.unreadable.length,
+        },
         rows: answer.rows,
         render: renderReading,
         columns: COLUMNS,

@@ -97,6 +97,9 @@ export function answerFormat(format: 'json' | 'csv' | undefined, accept: string 
 }
 
 export const nextCursorSchema = z.string().nullable().openapi({ description: 'cursor= of the next page; null: this was the last one' });
+export const unreadableFilesSchema = z
+  .int()
+  .openapi({ description: 'Files of the range that are damaged or gone: their rows are missing from the answer; 0 in a healthy lake' });
 export const timeSchema = z.string().openapi({ format: 'date-time' });
 export const tagsSchema = z.record(z.string(), z.string()).nullable();
 

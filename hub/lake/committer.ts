@@ -14,8 +14,8 @@
  *
  * It does not decide when to commit, holds no timer and knows no windows.
  */
-import type { EncodedParquet, ParquetColumn } from './parquet/encode.ts';
-import { encodeParquet } from './parquet/encode.ts';
+import type { ParquetColumn } from './parquet/encode.ts';
+import { encodeInSlices } from './encode-slices.ts';
 import type { AddFile } from './delta-actions.ts';
 import type { DeltaTable } from './delta-table.ts';
 import { positionOf } from './delta-snapshot.ts';
@@ -121,15 +121,5 @@ export class Committer {
   async #stage(table: DeltaTable, partition: Record<string, string>, rowCount: number, columns: ParquetColumn[]): Promise<AddFile> {
     const encoded = await encodeInSlices(rowCount, columns, () => this.#hooks.breathe());
     return stageFile(table, partition, encoded);
-  }
-}
-
-/** Encodes a file, letting the thread breathe between the encoder's slices. */
-export async function encodeInSlices(rowCount: number, columns: ParquetColumn[], breathe: () => Promise<void>): Promise<EncodedParquet> {
-  const steps = encodeParquet({ rowCount, columns, compression: 'zstd' });
-  for (;;) {
-    const step = steps.next();
-    if (step.done === true) return step.value;
-    await breathe();
   }
 }

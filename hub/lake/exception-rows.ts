@@ -1,10 +1,14 @@
 /** From the exceptions of a commit's batches to the rows of the table `exceptions`. */
 import type { ExceptionRecord } from '../../shared/exception.ts';
 import type { ParquetColumn } from './parquet/encode.ts';
-import type { PendingBatch } from './pending.ts';
 
 export interface ExceptionRow {
-  readonly batch: PendingBatch;
+  /** Where it comes from; a gateway of null: several, or none. */
+  readonly batch: {
+    readonly lane: { readonly gateway: string | null; readonly epoch: string; readonly lane: string };
+    readonly seq: number;
+    readonly receivedUs: number;
+  };
   /** Place within the batch: the last part of the id (gateway, epoch, lane, seq, idx). */
   readonly idx: number;
   readonly record: ExceptionRecord;

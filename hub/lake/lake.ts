@@ -4,10 +4,11 @@
 import path from 'node:path';
 import type { Clock } from '../../shared/clock.ts';
 import type { Logger } from '../../shared/logging.ts';
+import { isDamage } from './damage.ts';
 import type { ActionSet, AddFile } from './delta-actions.ts';
 import { cleanLog, vacuum } from './delta-maintenance.ts';
 import { DeltaTable } from './delta-table.ts';
-import { readParquetColumns } from './parquet/read.ts';
+import { readParquetColumns, type ParquetColumns } from './parquet/read.ts';
 import type { ObjectStore } from './store.ts';
 import { AGGREGATES, EXCEPTIONS, PROGRESS, READINGS } from './tables.ts';
 
@@ -34,15 +35,24 @@ export interface AcceptedWatermark {
 
 export class Lake {
   readonly store: ObjectStore;
+  readonly clock: Clock;
+  readonly logger: Logger;
   readonly readings: DeltaTable;
   readonly exceptions: DeltaTable;
   readonly aggregates: DeltaTable;
   readonly progress: DeltaTable;
   readonly #root: string;
 
-  private constructor(root: string, store: ObjectStore, tables: readonly [DeltaTable, DeltaTable, DeltaTable, DeltaTable]) {
+  private constructor(
+    root: string,
+    store: ObjectStore,
+    { clock, logger }: LakeOptions,
+    tables: readonly [DeltaTable, DeltaTable, DeltaTable, DeltaTable],
+  ) {
     this.#root = path.resolve(root);
     this.store = store;
+    this.clock = clock;
+    this.logger = logger;
     [this.readings, this.exceptions, this.aggregates, this.progress] = tables;
   }
 
@@ -50,10 +60,11 @@ export class Lake {
    * @param root where the store's objects lie as files, if they do: only `localPath` needs it
    * @throws SluiceError ERR_STORE_*, ERR_LAKE_*
    */
-  static async open(store: ObjectStore, root: string, { clock, hubId, logger, uuid }: LakeOptions): Promise<Lake> {
+  static async open(store: ObjectStore, root: string, lakeOptions: LakeOptions): Promise<Lake> {
+    const { clock, hubId, logger, uuid } = lakeOptions;
     const options = { clock, hubId, warn: (message: string) => logger.warn(message), ...(uuid === undefined ? {} : { uuid }) };
     const open = (spec: typeof READINGS): Promise<DeltaTable> => DeltaTable.open(store, spec.name, spec, options);
-    return new Lake(root, store, [await open(READINGS), await open(EXCEPTIONS), await open(AGGREGATES), await open(PROGRESS)]);
+    return new Lake(root, store, lakeOptions, [await open(READINGS), await open(EXCEPTIONS), await open(AGGREGATES), await open(PROGRESS)]);
   }
 
   /** Where a data file of a table lies on this machine, for programs that read files (DuckDB). */
@@ -78,9 +89,9 @@ export class Lake {
   async readProgressOf(files: readonly AddFile[]): Promise<AcceptedWatermark[]> {
     const newest = new Map<string, AcceptedWatermark>();
     for (const file of files) {
-      const bytes = await this.store.get(`${PROGRESS.name}/${file.path}`);
-      if (bytes === null) continue;
-      const { rowCount, columns } = await readParquetColumns(bytes);
+      const read = await this.#readProgressFile(file);
+      if (read === null) continue;
+      const { rowCount, columns } = read;
       const gateway = columns.get('gateway');
       const watermark = columns.get('watermark_ts');
       const asserted = columns.get('asserted_ts');
@@ -94,6 +105,18 @@ export class Lake {
       }
     }
     return [...newest.values()];
+  }
+
+  /** null: it cannot be read. Its watermarks are asserted again every second by gateways that live. */
+  async #readProgressFile(file: AddFile): Promise<ParquetColumns | null> {
+    try {
+      const bytes = await this.store.get(`${PROGRESS.name}/${file.path}`);
+      return bytes === null ? null : await readParquetColumns(bytes);
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      this.logger.warn({ err: error, path: file.path }, 'a file of progress cannot be read: its watermarks are left out');
+      return null;
+    }
   }
 
   /** Up to where all consumers of `readings` have it; those that have not moved for long count as broken and are made anew. */

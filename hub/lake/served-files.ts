@@ -1,38 +1,72 @@
 /**
  * The active files of a table as this hub's answers see them: moved on version by version, in the same synchronous step in
  * which the windows take the version in. The table's own snapshot may be ahead of it in between.
+ *
+ * Layout: one entry per file, parsed once; entries by UTC day of what they hold, those of many days in a list of their
+ * own. A capture looks at the days that it asks for: its cost follows them, not the age of the lake.
  */
-import { parseFileStats, type AddFile, type FileStats } from './delta-actions.ts';
+import { extentOf } from './damage.ts';
+import { parseFileStats, type AddFile } from './delta-actions.ts';
 import type { AppliedVersion, DeltaTable } from './delta-table.ts';
 import type { Lake } from './lake.ts';
 import { compareUtf8 } from './parquet/text-order.ts';
 import type { LakeFile, TableRange } from '../engine-api.ts';
 
-/** Parsed once per file: captures come hundreds of times a second. */
-const statsOf = new WeakMap<AddFile, FileStats>();
-
-function fileStats(file: AddFile): FileStats {
-  let stats = statsOf.get(file);
-  if (stats === undefined) {
-    stats = parseFileStats(file.stats);
-    statsOf.set(file, stats);
-  }
-  return stats;
-}
-
 /** Names of the columns that bound a row's event time, first and last. */
-const TIME_COLUMNS: Readonly<Record<string, readonly [from: string, to: string]>> = {
+export const TIME_COLUMNS: Readonly<Record<string, readonly [from: string, to: string]>> = {
   readings: ['ts', 'ts'],
   exceptions: ['from_ts', 'to_ts'],
   aggregates: ['window_start', 'window_start'],
   progress: ['asserted_ts', 'asserted_ts'],
 };
 
+const DAY_US = 86_400_000_000;
+/** A file of more days is looked at by every capture: a backlog's flush, a gap of unknown age. */
+const DAYS_PER_FILE_MAX = 32;
+
+interface Entry {
+  readonly file: LakeFile;
+  /** Relative to the table. */
+  readonly path: string;
+  readonly fromUs: number;
+  readonly toUs: number;
+  readonly minDevice: unknown;
+  readonly maxDevice: unknown;
+  readonly minMetric: unknown;
+  readonly maxMetric: unknown;
+  /** The capture that has seen it. */
+  seenBy: number;
+}
+
+/** Parsed once per file, whoever serves it. */
+const entryOf = new WeakMap<AddFile, Omit<Entry, 'seenBy' | 'file'>>();
+
+function parsed(file: AddFile, table: string): Omit<Entry, 'seenBy' | 'file'> {
+  const known = entryOf.get(file);
+  if (known !== undefined) return known;
+  const { minValues, maxValues } = parseFileStats(file.stats);
+  const { fromUs, toUs } = extentOf(file, TIME_COLUMNS[table]);
+  const entry = {
+    path: file.path,
+    fromUs,
+    toUs,
+    minDevice: minValues['device'],
+    maxDevice: maxValues['device'],
+    minMetric: minValues['metric'],
+    maxMetric: maxValues['metric'],
+  };
+  entryOf.set(file, entry);
+  return entry;
+}
+
 export class ServedFiles {
   readonly #lake: Lake;
   readonly #table: DeltaTable;
   #version = -1;
-  #files = new Map<string, AddFile>();
+  readonly #entries = new Map<string, Entry>();
+  readonly #byDay = new Map<number, Set<Entry>>();
+  readonly #wide = new Set<Entry>();
+  #captures = 0;
 
   constructor(lake: Lake, table: DeltaTable) {
     this.#lake = lake;
@@ -44,40 +78,90 @@ export class ServedFiles {
     return this.#version;
   }
 
+  get size(): number {
+    return this.#entries.size;
+  }
+
   /** Takes the table's snapshot over. */
   reset(): void {
     const { snapshot } = this.#table;
     this.#version = snapshot.version;
-    this.#files = new Map(snapshot.files);
+    this.#entries.clear();
+    this.#byDay.clear();
+    this.#wide.clear();
+    for (const file of snapshot.files.values()) this.#add(file);
   }
 
   /** Versions come in order; one that was seen already changes nothing. */
   apply({ version, actions }: AppliedVersion): void {
     if (version <= this.#version) return;
-    for (const remove of actions.removes) this.#files.delete(remove.path);
-    for (const add of actions.adds) this.#files.set(add.path, add);
+    for (const remove of actions.removes) this.#remove(remove.path);
+    for (const add of actions.adds) this.#add(add);
     this.#version = version;
   }
 
-  /** The files that may hold rows of the range. What the statistics do not say is taken for yes. */
-  select(range: TableRange): LakeFile[] {
+  #add(add: AddFile): void {
+    this.#remove(add.path);
+    const file = { path: this.#lake.localPath(this.#table, add.path), size: add.size, day: add.partitionValues['day'] ?? null };
+    const entry: Entry = { ...parsed(add, this.#table.spec.name), file, seenBy: 0 };
+    this.#entries.set(add.path, entry);
+    const days = daysOf(entry);
+    if (days === null) {
+      this.#wide.add(entry);
+      return;
+    }
+    for (let day = days.from; day <= days.to; day++) {
+      const bucket = this.#byDay.get(day);
+      if (bucket === undefined) this.#byDay.set(day, new Set([entry]));
+      else bucket.add(entry);
+    }
+  }
+
+  #remove(path: string): void {
+    const entry = this.#entries.get(path);
+    if (entry === undefined) return;
+    this.#entries.delete(path);
+    this.#wide.delete(entry);
+    const days = daysOf(entry);
+    if (days === null) return;
+    for (let day = days.from; day <= days.to; day++) {
+      const bucket = this.#byDay.get(day);
+      bucket?.delete(entry);
+      if (bucket?.size === 0) this.#byDay.delete(day);
+    }
+  }
+
+  /**
+   * The files that may hold rows of the range. What the statistics do not say is taken for yes.
+   *
+   * @param unreadable paths to leave out; `onUnreadable` hears of each that would have been selected
+   */
+  select(range: TableRange, unreadable?: ReadonlySet<string>, onUnreadable?: (path: string) => void): LakeFile[] {
     const selected: LakeFile[] = [];
-    const [fromColumn, toColumn] = TIME_COLUMNS[this.#table.spec.name];
-    for (const file of this.#files.values()) {
-      const { minValues, maxValues } = fileStats(file);
-      if (!mayOverlap(minValues[fromColumn], maxValues[toColumn], range)) continue;
-      if (!mayHoldNames(minValues['device'], maxValues['device'], range.devices)) continue;
-      if (!mayHoldNames(minValues['metric'], maxValues['metric'], range.metrics)) continue;
-      selected.push({ path: this.#lake.localPath(this.#table, file.path), size: file.size, day: file.partitionValues['day'] ?? null });
+    const capture = ++this.#captures;
+    const look = (entry: Entry): void => {
+      if (entry.seenBy === capture || entry.toUs <= range.fromUs || entry.fromUs >= range.toUs) return;
+      entry.seenBy = capture;
+      if (!mayHoldNames(entry.minDevice, entry.maxDevice, range.devices)) return;
+      if (!mayHoldNames(entry.minMetric, entry.maxMetric, range.metrics)) return;
+      if (unreadable?.has(entry.path) === true) onUnreadable?.(entry.path);
+      else selected.push(entry.file);
+    };
+    for (const entry of this.#wide) look(entry);
+    const [from, to] = [Math.floor(range.fromUs / DAY_US), Math.floor((range.toUs - 1) / DAY_US)];
+    if (to - from < this.#byDay.size) {
+      for (let day = from; day <= to; day++) this.#byDay.get(day)?.forEach(look);
+    } else {
+      for (const entry of this.#entries.values()) look(entry);
     }
     return selected;
   }
 }
 
-function mayOverlap(min: unknown, max: unknown, range: TableRange): boolean {
-  // Statistics are floored to ms: a maximum may be almost one ms too small.
-  if (typeof max === 'string' && Date.parse(max) * 1000 + 1000 <= range.fromUs) return false;
-  return !(typeof min === 'string' && Date.parse(min) * 1000 >= range.toUs);
+/** The UTC days, first and last, under which an entry is found; null: too many. */
+function daysOf({ fromUs, toUs }: Entry): { readonly from: number; readonly to: number } | null {
+  const [from, to] = [Math.floor(fromUs / DAY_US), Math.floor((toUs - 1) / DAY_US)];
+  return to - from < DAYS_PER_FILE_MAX ? { from, to } : null;
 }
 
 function mayHoldNames(min: unknown, max: unknown, names: readonly string[] | null): boolean {

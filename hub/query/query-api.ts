@@ -1,6 +1,6 @@
 /** What the HTTP layer asks of the query service, and what the service asks of its worker. Plain data: it crosses threads. */
 import type { AggregateFunction } from '../../shared/window/partial.ts';
-import type { AggregateCapture, AggregateFilter, TableCapture } from '../engine-api.ts';
+import type { AggregateCapture, AggregateFilter, TableCapture, UnreadableFile } from '../engine-api.ts';
 
 /** Where a page ends: the rows of the next one sort behind it. */
 export interface AggregateCursor {
@@ -90,6 +90,8 @@ export interface ReadingRow {
 
 export interface ReadingAnswer {
   readonly readingsVersion: number;
+  /** Files of the range that cannot be read: their rows are missing. */
+  readonly unreadable: readonly UnreadableFile[];
   readonly rows: readonly ReadingRow[];
   readonly next: ReadingCursor | null;
 }
@@ -124,6 +126,8 @@ export interface ExceptionRow {
 
 export interface ExceptionAnswer {
   readonly exceptionsVersion: number;
+  /** Files of the range that cannot be read: their rows are missing. */
+  readonly unreadable: readonly UnreadableFile[];
   readonly rows: readonly ExceptionRow[];
   readonly hasMore: boolean;
 }

@@ -32,6 +32,7 @@ async function open(): Promise<void> {
     definitions: hub.definitions,
     captureAggregates: async (filter) => engine.captureAggregates(filter),
     captureTable: async (table, range) => engine.captureTable(table, range),
+    reportUnreadable: (paths) => engine.reportUnreadable(paths),
     status: async () => engine.status(),
   };
   query = await QueryService.start({ engine: queryEngine, lakeDir: lake.directory, memoryBytesMax: 256_000_000, timeoutMs: 10_000 });
@@ -212,6 +213,7 @@ test('queries beyond what may wait are told to come again, and those that wait h
         return engine.captureAggregates(filter);
       },
       captureTable: async (table, range) => engine.captureTable(table, range),
+      reportUnreadable: (paths) => engine.reportUnreadable(paths),
       status: async () => engine.status(),
     },
     lakeDir: lake.directory,
@@ -237,6 +239,7 @@ test('a thread of queries that ended fails what it ran, and the next query is an
       definitions: hub.definitions,
       captureAggregates: async (filter) => engine.captureAggregates(filter),
       captureTable: async (table, range) => engine.captureTable(table, range),
+      reportUnreadable: (paths) => engine.reportUnreadable(paths),
       status: async () => engine.status(),
     },
     openThread(settings) {

@@ -4,7 +4,7 @@
  * Bounds: so many queries waiting, a time each, memory in all; beyond the first the caller is told to come again. One query
  * runs at a time and captures when its turn comes: those that wait hold no rows, and the time-out of one, which interrupts
  * whatever DuckDB is doing, meets no other. A file that vanished between capture and read (vacuum, compaction) is met by
- * one more capture. A thread that ended (memory) fails what it ran; the next query starts another one.
+ * one more capture; one that cannot be read is reported to the engine, whose next capture leaves it out. A thread that ended (memory) fails what it ran; the next query starts another one.
  */
 import path from 'node:path';
 import { Worker } from 'node:worker_threads';
@@ -28,6 +28,8 @@ import type { QueryReply, QueryRequest } from './query-worker.ts';
 const QUERIES_MAX = 64;
 /** Series that a listing shows. */
 const SERIES_ROWS_MAX = 100_000;
+/** A query is asked again without the files that it could not read; more of them than this come to light by the next ones. */
+const ATTEMPTS_MAX = 4;
 /** All of time, as TIMESTAMP has it (years 1 to 9999). */
 const ALL_TIME = { fromUs: -62_135_596_800_000_000, toUs: 253_402_300_799_000_000 };
 
@@ -54,6 +56,8 @@ export class QueryService {
   #pending = 0;
   #waiters = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
   #nextId = 1;
+  /** Files that an error was about. */
+  readonly #unreadable = new WeakMap<Error, readonly string[]>();
 
   private constructor(engine: QueryEngine, settings: QuerySettings, openThread: (settings: QuerySettings) => Worker) {
     this.#engine = engine;
@@ -146,11 +150,12 @@ export class QueryService {
     }
     this.#pending++;
     const answer = this.#turn.then(async () => {
-      try {
-        return await this.#send(await makeTask());
-      } catch (error) {
-        if (!isSluiceError(error, 'ERR_QUERY_FILE_GONE')) throw error;
-        return this.#send(await makeTask());
+      for (let attempt = 1; ; attempt++) {
+        try {
+          return await this.#send(await makeTask());
+        } catch (error) {
+          if (attempt >= ATTEMPTS_MAX || !(await this.#isWorthAnother(error, attempt))) throw error;
+        }
       }
     });
     // Its caller has the error; the next one does not depend on it.
@@ -160,6 +165,13 @@ export class QueryService {
     } finally {
       this.#pending--;
     }
+  }
+
+  /** A file may have been compacted away under the query; one that cannot be read is left out by the next capture. */
+  async #isWorthAnother(error: unknown, attempt: number): Promise<boolean> {
+    if (isSluiceError(error, 'ERR_QUERY_FILE_GONE') && attempt === 1) return true;
+    const unreadable = error instanceof Error ? this.#unreadable.get(error) : undefined;
+    return unreadable !== undefined && unreadable.length > 0 && (await this.#engine.reportUnreadable(unreadable));
   }
 
   async #send(task: QueryTask): Promise<unknown> {
@@ -174,8 +186,13 @@ export class QueryService {
   #onReply(reply: QueryReply): void {
     const waiter = this.#waiters.get(reply.id);
     this.#waiters.delete(reply.id);
-    if (reply.ok) waiter?.resolve(reply.value);
-    else waiter?.reject(reply.code === null ? new Error(reply.message) : new SluiceError(reply.code, reply.message));
+    if (reply.ok) {
+      waiter?.resolve(reply.value);
+      return;
+    }
+    const error = reply.code === null ? new Error(reply.message) : new SluiceError(reply.code, reply.message);
+    this.#unreadable.set(error, reply.unreadable);
+    waiter?.reject(error);
   }
 
   #failAll(error: Error): void {

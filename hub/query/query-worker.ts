@@ -15,12 +15,15 @@ import type {
   ReadingRow,
   SeriesRow,
 } from './query-api.ts';
-import { computedPartials, lakeExceptionRows, lakeExceptions, lakePartials, lakeReadings, lakeSeries } from './statements.ts';
+import { computedPartials, lakeExceptionRows, lakeExceptions, isReadable, lakePartials, lakeReadings, lakeSeries } from './statements.ts';
 
 /** Partials that one answer may be merged from: about 1 GB of objects at most. */
 const PARTIALS_MAX = 1_000_000;
 /** Exceptions that one answer is joined with; beyond it `lost` is an underestimate of what is an estimate anyway. */
 const EXCEPTIONS_MAX = 100_000;
+
+/** So long a failed query looks for the files that it failed over; the next one goes on with those that are left. */
+const UNREADABLE_SEARCH_MS_MAX = 20_000;
 
 export interface QueryRequest {
   readonly id: number;
@@ -29,7 +32,14 @@ export interface QueryRequest {
 
 export type QueryReply =
   | { readonly id: number; readonly ok: true; readonly value: unknown }
-  | { readonly id: number; readonly ok: false; readonly code: ErrorCode | null; readonly message: string };
+  | {
+      readonly id: number;
+      readonly ok: false;
+      readonly code: ErrorCode | null;
+      readonly message: string;
+      /** Files of the capture that cannot be read, if that is why. */
+      readonly unreadable: readonly string[];
+    };
 
 const port = parentPort;
 if (port === null) throw new Error('query-worker runs as a worker thread');
@@ -54,6 +64,7 @@ async function run(task: QueryTask): Promise<unknown> {
     const page = rows.slice(0, task.query.limit);
     const answer: ReadingAnswer = {
       readingsVersion: task.capture.version,
+      unreadable: task.capture.unreadable,
       rows: page,
       next: rows.length > page.length ? readingCursor(page, task.query) : null,
     };
@@ -63,6 +74,7 @@ async function run(task: QueryTask): Promise<unknown> {
     const rows = await lakeExceptionRows(reader, task.capture.files, task.query);
     const answer: ExceptionAnswer = {
       exceptionsVersion: task.capture.version,
+      unreadable: task.capture.unreadable,
       rows: rows.slice(0, task.query.limit),
       hasMore: rows.length > task.query.limit,
     };
@@ -131,11 +143,30 @@ function least(a: number | null, b: number): number | null {
   return Number.isFinite(b) ? Math.min(a, b) : a;
 }
 
+/** Asked one by one, whole: the engine does not say which file it stumbled over. */
+async function unreadableFiles(error: unknown, task: QueryTask): Promise<string[]> {
+  if (!isSluiceError(error, 'ERR_QUERY_FAILED') && !isSluiceError(error, 'ERR_QUERY_FILE_GONE')) return [];
+  const files = task.kind === 'aggregates' ? [...task.capture.files, ...task.capture.exceptionFiles] : task.capture.files;
+  const untilMs = performance.now() + UNREADABLE_SEARCH_MS_MAX;
+  const unreadable: string[] = [];
+  for (const { path } of files) {
+    if (performance.now() > untilMs) break;
+    if (!(await isReadable(reader, path))) unreadable.push(path);
+  }
+  return unreadable;
+}
+
 async function answer({ id, task }: QueryRequest): Promise<QueryReply> {
   try {
     return { id, ok: true, value: await run(task) };
   } catch (error) {
-    return { id, ok: false, code: isSluiceError(error) ? error.code : null, message: errorMessage(error) };
+    return {
+      id,
+      ok: false,
+      code: isSluiceError(error) ? error.code : null,
+      message: errorMessage(error),
+      unreadable: await unreadableFiles(error, task),
+    };
   }
 }
 

@@ -1,4 +1,6 @@
 /** The SQL of the queries, and from result columns back to rows. */
+import { slideUsOf } from '../../shared/window/definition.ts';
+import { isSluiceError } from '../../shared/errors.ts';
 import { HISTOGRAM_SCALE } from '../../shared/window/histogram.ts';
 import type { PartialRow } from '../../shared/window/partial-columns.ts';
 import type { AggregateCapture, AggregateFilter, LakeFile, PendingException } from '../engine-api.ts';
@@ -53,6 +55,7 @@ export async function computedPartials(
   if (capture.files.length === 0) return [];
   const { definition } = capture;
   const sizeUs = definition.sizeMs * 1000;
+  const slideUs = slideUsOf(definition);
   const where = new Where()
     .and(`ts >= ${timestamp(filter.fromUs)} AND ts < ${timestamp(filter.toUs + sizeUs)}`)
     .and('value IS NOT NULL')
@@ -73,7 +76,8 @@ export async function computedPartials(
       map_values(histogram(${BUCKET}) FILTER (WHERE isfinite(value) AND value < 0))::DOUBLE[] AS neg_counts,
       (count(*) FILTER (WHERE value = 0))::DOUBLE AS hist_zero, (count(*) FILTER (WHERE NOT isfinite(value)))::DOUBLE AS nan,
       0::DOUBLE AS late, 0::DOUBLE AS revision, 0::DOUBLE AS gen, 0::DOUBLE AS src_from, ${capture.readingsVersion}::DOUBLE AS src_to
-    FROM (SELECT *, floor(epoch_us(ts)::DOUBLE / ${sizeUs}) * ${sizeUs} AS ws FROM ${readParquet(capture.files)} WHERE ${where.sql})
+    FROM (SELECT *, (floor(epoch_us(ts)::DOUBLE / ${slideUs}) - hop) * ${slideUs} AS ws
+      FROM ${readParquet(capture.files)} CROSS JOIN range(${sizeUs / slideUs}) AS hops(hop) WHERE ${where.sql})
     WHERE ws >= ${filter.fromUs} AND ws < ${filter.toUs}
     GROUP BY ${keys}, ws LIMIT ${rowsMax + 1}`;
   return partialRowsOf(await reader.query(sql, where.parameters));
@@ -154,7 +158,7 @@ export async function lakeExceptions(
     FROM ${readParquet(files)} WHERE from_ts < ${timestamp(toUs)} AND to_ts > ${timestamp(fromUs)} LIMIT ${rowsMax}`;
   const columns = await reader.query(sql, []);
   return Array.from({ length: rowCountOf(columns) }, (_, row) => ({
-    gateway: column<string>(columns, 'gateway')[row] ?? '',
+    gateway: column<string | null>(columns, 'gateway')[row] ?? null,
     kind: column<string>(columns, 'kind')[row] ?? '',
     device: column<string | null>(columns, 'device')[row] ?? null,
     metric: column<string | null>(columns, 'metric')[row] ?? null,
@@ -163,6 +167,16 @@ export async function lakeExceptions(
     readingCount: column<number | null>(columns, 'reading_count')[row] ?? null,
     reason: column<string>(columns, 'reason')[row] ?? '',
   }));
+}
+
+/** Every value of the file is looked at. A query that may not take so long, or so much memory, proves nothing. */
+export async function isReadable(reader: LakeReader, path: string): Promise<boolean> {
+  try {
+    await reader.query(`SELECT max(hash(rows)) FROM ${readParquet([{ path, size: 0, day: null }])} rows`, []);
+    return true;
+  } catch (error) {
+    return !isSluiceError(error, 'ERR_QUERY_FAILED') && !isSluiceError(error, 'ERR_QUERY_FILE_GONE');
+  }
 }
 
 /** Raw rows in the total order (ts, gateway, device, metric, tags, epoch, lane, seq); one more than the limit, behind the cursor. */

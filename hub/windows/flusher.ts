@@ -10,7 +10,7 @@
 import type { WindowDefinition } from '../../shared/window/definition.ts';
 import { definitionHash } from '../../shared/window/definition.ts';
 import type { PartialColumns } from '../../shared/window/partial-columns.ts';
-import { encodeInSlices } from '../lake/committer.ts';
+import { encodeInSlices } from '../lake/encode-slices.ts';
 import type { AddFile, RemoveFile } from '../lake/delta-actions.ts';
 import { positionOf } from '../lake/delta-snapshot.ts';
 import type { CommitOutcome, DeltaTable } from '../lake/delta-table.ts';

@@ -7,6 +7,7 @@
 import { sortIntoRuns } from '../../shared/batch/runs.ts';
 import { SluiceError } from '../../shared/errors.ts';
 import { seriesKey, type Series } from '../../shared/reading.ts';
+import { giveUp, isDamage, isGivenUp } from '../lake/damage.ts';
 import type { ActionSet } from '../lake/delta-actions.ts';
 import type { Lake } from '../lake/lake.ts';
 import type { ParquetColumn } from '../lake/parquet/encode.ts';
@@ -105,6 +106,23 @@ export async function readGatewayRuns(store: ObjectStore, key: string): Promise<
 }
 
 /**
+ * All readings of a file of `readings` that windows have to take in. One that cannot be read is given up, with a gap in
+ * `exceptions`, and brings nothing: to anybody, ever.
+ *
+ * @throws SluiceError ERR_LAKE_LOG_GAP where its rows are in other files by now; ERR_STORE_*
+ */
+export async function readFileRuns(lake: Lake, path: string, breathe: () => Promise<void>): Promise<GatewayRuns[]> {
+  if (isGivenUp(lake, path)) return [];
+  try {
+    return await readGatewayRuns(lake.store, `${lake.readings.spec.name}/${path}`);
+  } catch (error) {
+    if (!isDamage(error)) throw error;
+    await giveUp(lake, path, error, breathe);
+    return [];
+  }
+}
+
+/**
  * What a version of `readings` adds to the windows. Compaction and deletion rewrite rows that were consumed when they were
  * added (design: 4, Windows): a version that removes data brings nothing.
  */
@@ -113,7 +131,7 @@ export async function readVersionRuns(lake: Lake, actions: ActionSet, breathe: (
   const runs: GatewayRuns[] = [];
   for (const add of actions.adds) {
     if (!add.dataChange) continue;
-    runs.push(...(await readGatewayRuns(lake.store, `${lake.readings.spec.name}/${add.path}`)));
+    runs.push(...(await readFileRuns(lake, add.path, breathe)));
     await breathe();
   }
   return runs;

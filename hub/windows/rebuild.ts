@@ -20,7 +20,7 @@ import type { Lake } from '../lake/lake.ts';
 import type { Flusher } from './flusher.ts';
 import { GroupRegistry } from './group-registry.ts';
 import { isFull } from './overlay.ts';
-import { readGatewayRuns } from './readings-source.ts';
+import { readFileRuns } from './readings-source.ts';
 import { compactGroups, WindowState } from './window-state.ts';
 
 /** Other hubs may move positions meanwhile; each round leaves them closer together. */
@@ -38,6 +38,8 @@ export async function alignWindows(lake: Lake, flusher: Flusher, logger: Logger,
   for (let round = 0; round < ROUNDS_MAX; round++) {
     await lake.aggregates.refresh();
     await lake.readings.refresh();
+    // It says which files were given up.
+    await lake.exceptions.refresh();
     const { snapshot } = lake.readings;
     if (flusher.definitions.length === 0) return snapshot.version;
     const positions = flusher.definitions.map((definition) => flusher.position(definition));
@@ -127,11 +129,14 @@ async function* rowsOfVersions(lake: Lake, definition: WindowDefinition, from: n
   }
 }
 
+/** It happens once, before the hub serves. */
+const noBreath = (): Promise<void> => Promise.resolve();
+
 async function* rowsOfFiles(lake: Lake, definition: WindowDefinition, files: readonly AddFile[]): AsyncGenerator<PartialColumns> {
   const registry = new GroupRegistry();
   const state = new WindowState([definition], { registry });
   for (const file of files) {
-    for (const { gateway, runs } of await readGatewayRuns(lake.store, `${lake.readings.spec.name}/${file.path}`)) {
+    for (const { gateway, runs } of await readFileRuns(lake, file.path, noBreath)) {
       try {
         state.add(gateway, runs, -Infinity);
       } catch (error) {

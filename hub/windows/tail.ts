@@ -72,7 +72,7 @@ export class Tail {
       return false;
     }
     if (this.#from === to) return false;
-    const rowsOf = (definition: WindowDefinition): PartialColumns[] => [overlay.tailRows(this.#indexOf(definition))];
+    const rowsOf = (definition: WindowDefinition): PartialColumns[] => [overlay.tailRows(definition)];
     const outcome = await flusher.flush(definitions, { from: this.#from, to }, rowsOf);
     if (outcome.status !== 'committed') {
       await this.reread(takeOver);
@@ -94,10 +94,10 @@ export class Tail {
     for (;;) {
       const from = await alignWindows(lake, flusher, logger, isLogLost);
       await lake.readings.refresh();
-      const tail = overlay.newState();
+      const tail = overlay.newTail();
       let start: number | null;
       try {
-        start = await this.#readInto(tail, from, lake.readings.version);
+        start = await this.#readInto(tail, from);
       } catch (error) {
         if (isLogLost || !isSluiceError(error, 'ERR_LAKE_LOG_GAP')) throw error;
         isLogLost = true;
@@ -112,15 +112,16 @@ export class Tail {
   }
 
   /** @returns the position that the tail is behind in the end; null: another hub flushed in between */
-  async #readInto(tail: WindowState, from: number, to: number): Promise<number | null> {
+  async #readInto(tail: WindowState, from: number): Promise<number | null> {
     const { lake, overlay, flusher, breathe } = this.#parts;
     let start = from;
     let hasGivenWay = false;
-    for (let version = from + 1; version <= to; version++) {
+    // To the newest version, also of those that come meanwhile: a file that has to be given up makes one.
+    for (let version = from + 1; version <= lake.readings.version; version++) {
       const runs = await readVersionRuns(lake, await lake.readEntry(lake.readings, version), breathe);
       for (let error = this.#add(tail, runs); error !== null; error = this.#add(tail, runs)) {
         if (tail.readingCount > 0) {
-          const rowsOf = (definition: WindowDefinition): PartialColumns[] => [tail.rows(this.#indexOf(definition))];
+          const rowsOf = (definition: WindowDefinition): PartialColumns[] => [tail.rows(tail.definitions.indexOf(definition))];
           const outcome = await flusher.flush(flusher.definitions, { from: start, to: version - 1 }, rowsOf);
           if (outcome.status !== 'committed') return null;
           start = version - 1;
@@ -152,9 +153,5 @@ export class Tail {
     this.#from = from;
     for (const version of this.#unserved) this.aggregates.apply(version);
     this.#unserved = [];
-  }
-
-  #indexOf(definition: WindowDefinition): number {
-    return this.#parts.overlay.definitions.indexOf(definition);
   }
 }

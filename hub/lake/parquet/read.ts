@@ -9,6 +9,7 @@ import { parquetMetadataAsync, parquetRead, parquetReadObjects, parquetSchema } 
 import type { AsyncBuffer, Compressors, DecodedArray, FileMetaData, ParquetParsers, SchemaTree } from 'hyparquet';
 import { SluiceError, errorMessage, isSluiceError } from '../../../shared/errors.ts';
 import type { ParquetColumn } from './encode.ts';
+import { checkPageChecksums } from './page-checksums.ts';
 import { zstdDecompressPage } from './page-codec.ts';
 
 export type { AsyncBuffer } from 'hyparquet';
@@ -52,10 +53,13 @@ async function guarded<T>(work: () => Promise<T>): Promise<T> {
   }
 }
 
-async function readMetadata(buffer: AsyncBuffer, rowsMax: number): Promise<FileMetaData> {
+/** @param file in memory as a whole, its pages are checked against their checksums */
+async function readMetadata(file: Uint8Array | AsyncBuffer, buffer: AsyncBuffer, rowsMax: number): Promise<FileMetaData> {
+  const bytes = file instanceof Uint8Array ? file : null;
   const metadata = await parquetMetadataAsync(buffer, { parsers: PARSERS });
   const rowCount = metadata.row_groups.reduce((total, group) => total + Number(group.num_rows), 0);
   if (!(rowCount <= rowsMax)) throw new SluiceError('ERR_PARQUET_INVALID', `a file of ${rowCount} rows, at most ${rowsMax} are read`);
+  if (bytes !== null) checkPageChecksums(bytes, metadata);
   return { ...metadata, num_rows: BigInt(rowCount) };
 }
 
@@ -249,7 +253,7 @@ function createCollector({ element, children }: SchemaTree, rowCount: number): C
 export async function readParquetColumns(file: Uint8Array | AsyncBuffer, options: ReadOptions = {}): Promise<ParquetColumns> {
   return await guarded(async () => {
     const buffer = asBuffer(file);
-    const metadata = await readMetadata(buffer, options.rowsMax ?? ROWS_MAX_DEFAULT);
+    const metadata = await readMetadata(file, buffer, options.rowsMax ?? ROWS_MAX_DEFAULT);
     const rowCount = Number(metadata.num_rows);
     const wanted = options.columns === undefined ? null : new Set(options.columns);
     const collectors = new Map<string, Collector>();
@@ -297,7 +301,7 @@ function plainValue(value: unknown): unknown {
 export async function readParquetRows(file: Uint8Array | AsyncBuffer, options: ReadOptions = {}): Promise<Record<string, unknown>[]> {
   return await guarded(async () => {
     const buffer = asBuffer(file);
-    const metadata = await readMetadata(buffer, options.rowsMax ?? ROWS_MAX_DEFAULT);
+    const metadata = await readMetadata(file, buffer, options.rowsMax ?? ROWS_MAX_DEFAULT);
     const present = parquetSchema(metadata).children.map((child) => child.element.name);
     const columns = options.columns === undefined ? present : present.filter((name) => options.columns?.includes(name) === true);
     if (columns.length === 0) return Array.from({ length: Number(metadata.num_rows) }, () => ({}));
