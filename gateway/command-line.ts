@@ -7,6 +7,7 @@ import { gatewayConfigSchema, type GatewayConfig } from './config.ts';
 import { addDevice, credentialsPath, listDevices, removeDevice } from './credentials.ts';
 import { startGateway } from './gateway.ts';
 import { boundHeap } from './heap-bounds.ts';
+import { tailCommands } from './tail/commands.ts';
 
 /** A second signal, or the deadline: what is acknowledged is durable already. */
 const EXIT_CUT_SHORT = 1;
@@ -122,4 +123,5 @@ const configOfRun = withConfig(runCommand, 'gateway', gatewayConfigSchema);
 runCommand.action(() => run(configOfRun(process.env)));
 deviceCommands(program);
 configCommand(program);
+tailCommands(program);
 await runCli(program, process.argv);

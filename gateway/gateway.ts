@@ -17,6 +17,7 @@ import { JournalClient } from './journal/journal-client.ts';
 import { createGatewayMetrics } from './metrics.ts';
 import { startHostMetrics } from './sources/host-metrics.ts';
 import { statusDocument, type StatusSources } from './status.ts';
+import { MessageTap } from './tail/message-tap.ts';
 import { startUplink, type Uplink } from './uplink/uplink.ts';
 
 export interface GatewayOptions {
@@ -60,6 +61,7 @@ export async function startGateway({ config, clock, random, logger, onFatal }: G
     const { writer } = journal;
     const counters = createIngestCounters();
     const decoder = new Decoder(config.topics, writer.series);
+    const tap = new MessageTap(writer.series, clock);
     const deadlineMs = config.shutdownDeadlineMs / 2;
     const { url, token: _token, tokenFile: _tokenFile, caFile, ...settings } = config.uplink;
     const clockState = (): { state: 'known' | 'unknown'; wallUs: number } => ({
@@ -78,6 +80,7 @@ export async function startGateway({ config, clock, random, logger, onFatal }: G
       access,
       clock,
       counters,
+      tap,
       logger: logger.child({ part: 'broker' }),
     });
     stopped.push(() => broker.stop(deadlineMs));
@@ -96,7 +99,9 @@ export async function startGateway({ config, clock, random, logger, onFatal }: G
     const http = await startHttp({
       config: config.http,
       access,
-      ingest: new Ingest({ decoder, journal: writer, clock, counters }),
+      ingest: new Ingest({ decoder, journal: writer, clock, counters, tap }),
+      clock,
+      tap,
       logger: logger.child({ part: 'http' }),
       status: () => statusDocument(sources),
       metrics: () => metrics.scrape(),

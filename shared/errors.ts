@@ -78,7 +78,12 @@ export const ERRORS = {
   ERR_HTTP_UNSUPPORTED_MEDIA: { retryable: false, httpStatus: 415, summary: 'The content type or encoding is not understood.' },
   ERR_HTTP_UNAVAILABLE: { retryable: true, httpStatus: 503, summary: 'The server is starting, stopping or overloaded.' },
   ERR_HTTP_INTERNAL: { retryable: true, httpStatus: 500, summary: 'An unexpected error; the log has the details.' },
-  // gateway: decode
+  // gateway: decode, tail
+  ERR_TAIL_CONNECT: {
+    retryable: true,
+    httpStatus: 502,
+    summary: 'No running gateway answers the tail command, or it ended the connection.',
+  },
   ERR_DECODE_SYNTAX: {
     retryable: false,
     httpStatus: 400,

@@ -22,6 +22,7 @@ import type { MqttConfig } from '../config.ts';
 import type { Decoder } from '../decode/decoder.ts';
 import type { IngestCounters } from '../ingest-counters.ts';
 import type { JournalWriter } from '../journal/journal-api.ts';
+import type { MessageTap } from '../tail/message-tap.ts';
 import { DirectIntake, type BrokerClient } from './direct-intake.ts';
 import { skipWithoutSubscribers, type PublishingBroker } from './no-subscribers.ts';
 import { PublishGate, type PublishedMessage, type Sender } from './publish-gate.ts';
@@ -35,6 +36,7 @@ export interface BrokerOptions {
   readonly clock: Clock;
   readonly counters: IngestCounters;
   readonly logger: Logger;
+  readonly tap?: MessageTap;
 }
 
 export interface BrokerStats {

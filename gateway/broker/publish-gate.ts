@@ -17,6 +17,8 @@ import type { Decoder, TopicPlan } from '../decode/decoder.ts';
 import type { IngestCounters } from '../ingest-counters.ts';
 import type { JournalWriter, ReadingSink, RedeliveryKey } from '../journal/journal-api.ts';
 import { messageHash } from '../journal/message-hash.ts';
+import type { MessageTap, Watch } from '../tail/message-tap.ts';
+import { unmatchedHint, type SeenOutcome } from '../tail/seen-message.ts';
 import { AckOrder, type AckWriter, type Settle } from './ack-order.ts';
 
 /** Who publishes; null for the will of a client that is gone. */
@@ -42,6 +44,9 @@ export interface PublishGateOptions {
   readonly clock: Clock;
   readonly counters: IngestCounters;
   readonly logger: Logger;
+  readonly tap?: MessageTap;
+  /** How the messages are named to who looks at them; a broker's own are `mqtt`. */
+  readonly source?: string;
 }
 
 const SYSTEM_TOPICS = '$SYS/';
@@ -71,6 +76,8 @@ export class PublishGate {
   readonly #clock: Clock;
   readonly #counters: IngestCounters;
   readonly #logger: Logger;
+  readonly #tap: MessageTap | null;
+  readonly #source: string;
   #stopping = false;
   #pending = 0;
   #pendingBytes = 0;
@@ -80,10 +87,14 @@ export class PublishGate {
   #payload: Buffer = Buffer.alloc(0);
   #onlyDevice: string | null = null;
   #decodeFailed = false;
+  #watch: Watch | null = null;
+  #decoded = false;
   readonly #decodeCurrent = (sink: ReadingSink): void => {
     this.#decodeFailed = true;
+    this.#decoded = true;
     const options = { arrivalUs: this.#clock.nowUs(), onlyDevice: this.#onlyDevice };
-    const result = this.#decoder.decode(this.#plan as TopicPlan, this.#payload, sink, options);
+    const watched = this.#watch === null ? sink : this.#watch.before(sink);
+    const result = this.#decoder.decode(this.#plan as TopicPlan, this.#payload, watched, options);
     this.#decodeFailed = false;
     this.#counters.readings += result.readingCount;
     this.#counters.problems += result.problemCount;
@@ -101,6 +112,8 @@ export class PublishGate {
     this.#clock = options.clock;
     this.#counters = options.counters;
     this.#logger = options.logger;
+    this.#tap = options.tap ?? null;
+    this.#source = options.source ?? 'mqtt';
   }
 
   /** The order of the acks of a new connection. */
@@ -134,7 +147,7 @@ export class PublishGate {
     if (!waits) {
       if (plan !== null) this.#take(plan, message, sender, null, callback);
       else {
-        this.#counters.unmatched++;
+        this.#noRule(message, sender);
         callback(null);
       }
       return false;
@@ -151,7 +164,7 @@ export class PublishGate {
     this.#pendingBytes += message.payload.length;
     const settle = sender.order.expect(direct ? null : callback, messageId, message.payload.length);
     if (plan === null) {
-      this.#counters.unmatched++;
+      this.#noRule(message, sender);
       settle(null);
       return false;
     }
@@ -163,6 +176,7 @@ export class PublishGate {
     };
     if (message.dup && this.#mayBeRedelivery(plan, message, key) && this.#journal.isRedelivery(key, settle)) {
       this.#counters.redeliveries++;
+      this.#show(message, sender, plan)?.done('redelivery');
       return true;
     }
     this.#take(plan, message, sender, key, settle);
@@ -198,17 +212,40 @@ export class PublishGate {
     this.#plan = plan;
     this.#payload = message.payload;
     this.#onlyDevice = sender?.onlyDevice ?? null;
+    const watch = this.#show(message, sender, plan);
+    this.#watch = watch;
+    this.#decoded = false;
     this.#counters.messages++;
     this.#counters.payloadBytes += message.payload.length;
     try {
       this.#journal.message(this.#decodeCurrent, options);
+      watch?.done(this.#outcome(plan), null, plan.ignored);
     } catch (error) {
       const decodeFailed = this.#decodeFailed;
       this.#decodeFailed = false;
-      if (!decodeFailed || isSluiceError(error, 'ERR_BROKER_FORBIDDEN')) return this.#refuse(error, settle);
+      const refused = !decodeFailed || isSluiceError(error, 'ERR_BROKER_FORBIDDEN');
+      watch?.done(refused ? 'refused' : 'dead_letter', error);
+      if (refused) return this.#refuse(error, settle);
       if (!this.#bury(plan, message, error, options, settle)) return;
     }
     if (key === null) settle(null);
+  }
+
+  #noRule(message: PublishedMessage, sender: Sender | null): void {
+    this.#counters.unmatched++;
+    if (this.#tap !== null && this.#tap.viewers > 0)
+      this.#show(message, sender, null)?.done('unmatched', null, unmatchedHint(message.topic));
+  }
+
+  #show({ topic, payload }: PublishedMessage, sender: Sender | null, plan: TopicPlan | null): Watch | null {
+    if (this.#tap === null || this.#tap.viewers === 0) return null;
+    const [client, rule] = [sender?.clientId ?? null, plan?.match ?? null];
+    return this.#tap.watch({ source: this.#source, topic, client, payload, rule, arrivalUs: this.#clock.nowUs() });
+  }
+
+  /** null: as its readings and exceptions say. */
+  #outcome(plan: TopicPlan): SeenOutcome | null {
+    return this.#decoded ? (plan.ignored === null ? null : 'ignored') : 'held';
   }
 
   /** @returns false: not even the dead letter could be stored, and the sender was told */

@@ -12,6 +12,7 @@ import type { LinePrecision } from '../decode/line-protocol.ts';
 import type { DecodeProblem, DecodeResult } from '../decode/reading-writer.ts';
 import type { IngestCounters } from '../ingest-counters.ts';
 import type { JournalWriter, ReadingSink } from '../journal/journal-api.ts';
+import type { MessageTap, Watch } from '../tail/message-tap.ts';
 
 /** About 2 ms of decoding: the thread that owns the sockets does nothing longer. */
 const LINES_PER_SLICE = 1_000;
@@ -44,11 +45,16 @@ export interface IngestOptions {
   readonly journal: JournalWriter;
   readonly clock: Clock;
   readonly counters: IngestCounters;
+  readonly tap?: MessageTap;
 }
 
 export interface IngestRequest {
+  /** Where it was sent to. */
+  readonly path: string;
   readonly body: Buffer;
   readonly onlyDevice: string | null;
+  /** Whose credential; null: anonymous. */
+  readonly sender: string | null;
 }
 
 export class Ingest {
@@ -76,7 +82,8 @@ export class Ingest {
     counters.messages++;
     counters.payloadBytes += request.body.length;
     const options = { arrivalUs: clock.nowUs(), onlyDevice: request.onlyDevice };
-    const result = await this.#store((sink) => decoder.decodeDocument(request.body, document, sink, options), idempotencyKey);
+    const watch = this.#watch(request, document.format, request.body);
+    const result = await this.#store((sink) => decoder.decodeDocument(request.body, document, sink, options), idempotencyKey, watch);
     return { accepted: result.readingCount, rejectedCount: result.problemCount, rejected: result.problems, replayed: false };
   }
 
@@ -93,7 +100,8 @@ export class Ingest {
       while (lines.more) {
         const from = lines.cursor.at;
         const options = { arrivalUs: clock.nowUs(), onlyDevice: request.onlyDevice };
-        const slice = this.#store((sink) => decoder.decodeLineSlice(lines, LINES_PER_SLICE, sink, options), null).catch(
+        const watch = this.#watch(request, 'influx', from === 0 ? request.body : null);
+        const slice = this.#store((sink) => decoder.decodeLineSlice(lines, LINES_PER_SLICE, sink, options), null, watch).catch(
           (error: unknown) => {
             if (!(error instanceof RejectedError)) throw error;
             rejected.push(...error.problems);
@@ -121,12 +129,28 @@ export class Ingest {
     return { accepted, rejectedCount, rejected, replayed: false };
   }
 
-  #store(decode: (sink: ReadingSink) => DecodeResult, idempotencyKey: string | null): Promise<DecodeResult> {
+  /** @param payload null: a later part of the request, whose start was shown */
+  #watch({ path, body, sender }: IngestRequest, rule: string, payload: Buffer | null): Watch | null {
+    const { tap, clock } = this.#options;
+    if (tap === undefined || tap.viewers === 0) return null;
+    const shown = payload ?? Buffer.alloc(0);
+    return tap.watch({
+      source: 'http',
+      topic: path,
+      client: sender,
+      payload: shown,
+      payloadBytes: body.length,
+      rule,
+      arrivalUs: clock.nowUs(),
+    });
+  }
+
+  #store(decode: (sink: ReadingSink) => DecodeResult, idempotencyKey: string | null, watch: Watch | null): Promise<DecodeResult> {
     const { journal, counters } = this.#options;
     return new Promise((resolve, reject) => {
       let result: DecodeResult | null = null;
       const take = (sink: ReadingSink): void => {
-        result = decode(sink);
+        result = decode(watch === null ? sink : watch.before(sink));
         if (result.readingCount === 0 && result.problemCount > 0) throw new RejectedError(result);
       };
       const done = (error: Error | null): void => {
@@ -139,7 +163,14 @@ export class Ingest {
         counters.problems += result.problemCount;
         resolve(result);
       };
-      journal.message(take, { redelivery: null, idempotencyKey, done });
+      try {
+        journal.message(take, { redelivery: null, idempotencyKey, done });
+        watch?.done(result === null ? 'held' : null);
+      } catch (error) {
+        // A RejectedError's problems were seen one by one.
+        watch?.done('refused', error instanceof RejectedError ? null : error);
+        reject(error as Error);
+      }
     });
   }
 

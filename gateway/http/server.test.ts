@@ -14,6 +14,7 @@ import { accessConfigSchema, httpConfigSchema } from '../config.ts';
 import { Credentials, addDevice, credentialsPath } from '../credentials.ts';
 import { Decoder } from '../decode/decoder.ts';
 import { createIngestCounters } from '../ingest-counters.ts';
+import { MessageTap } from '../tail/message-tap.ts';
 import { Ingest } from './ingest.ts';
 import { startHttp, type HttpServer } from './server.ts';
 
@@ -39,10 +40,13 @@ afterEach(async () => {
 
 async function start(settings: Record<string, unknown> = {}): Promise<void> {
   const decoder = new Decoder([], journal.series);
+  const tap = new MessageTap(journal.series, systemClock);
   server = await startHttp({
     config: httpConfigSchema.parse({ port: 0, ...settings }),
     access: new Access(accessConfigSchema.parse({}), new Credentials(credentialsPath(directory), systemClock)),
-    ingest: new Ingest({ decoder, journal, clock: systemClock, counters: createIngestCounters() }),
+    ingest: new Ingest({ decoder, journal, clock: systemClock, counters: createIngestCounters(), tap }),
+    clock: systemClock,
+    tap,
     logger: createLogger('test', 'silent'),
     status: () => Promise.resolve({ fine: true }),
     metrics: () => Promise.resolve('sluice_gateway_up 1\n'),

@@ -9,6 +9,7 @@ import { createServer as createHttpsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { getRequestListener, type HttpBindings } from '@hono/node-server';
 import { Hono, type Context } from 'hono';
+import type { Clock } from '../../shared/clock.ts';
 import { SluiceError } from '../../shared/errors.ts';
 import { isLoopback, listen, readTls } from '../../shared/listen.ts';
 import type { Logger } from '../../shared/logging.ts';
@@ -16,9 +17,11 @@ import { problemResponse } from '../../shared/problem.ts';
 import { CREDENTIALS_HINT, type Access, type AccessDecision, type Grant } from '../access.ts';
 import type { HttpConfig } from '../config.ts';
 import type { DocumentOptions } from '../decode/decoder.ts';
+import type { MessageTap } from '../tail/message-tap.ts';
 import { BodyBudget, withBody } from './body.ts';
 import { INFLUX_HEADERS, influxAnswer, influxError, linePrecision } from './influx.ts';
-import { RejectedError, type Ingest, type IngestAnswer } from './ingest.ts';
+import { MessageStreams } from './messages.ts';
+import { RejectedError, type Ingest, type IngestAnswer, type IngestRequest } from './ingest.ts';
 import { STATUS_PAGE } from './status-page.ts';
 
 export interface HttpOptions {
@@ -32,6 +35,8 @@ export interface HttpOptions {
   readonly metrics: () => Promise<string>;
   /** null: ready; otherwise why not. */
   readonly notReady: () => string | null;
+  readonly clock: Clock;
+  readonly tap: MessageTap;
 }
 
 export interface HttpServer {
@@ -91,10 +96,16 @@ function decide(access: Access, incoming: IncomingMessage, query: (name: string)
 class GatewayHttp {
   readonly #options: HttpOptions;
   readonly #bodies = new BodyBudget(BODIES_BYTES_MAX);
+  readonly #messages: MessageStreams;
   #writing = 0;
 
   constructor(options: HttpOptions) {
     this.#options = options;
+    this.#messages = new MessageStreams(options.tap, options.clock);
+  }
+
+  endStreams(): void {
+    this.#messages.stop();
   }
 
   app(): Hono<{ Bindings: HttpBindings }> {
@@ -113,6 +124,7 @@ class GatewayHttp {
       return reason === null ? c.json({ status: 'ready' }) : problemResponse(new SluiceError('ERR_HTTP_UNAVAILABLE', reason));
     });
     app.get('/v1/status', async (c) => this.#forReaders(c) ?? c.json(await status(), 200, { 'cache-control': 'no-store' }));
+    app.get('/v1/messages', (c) => this.#forWatchers(c) ?? this.#messages.response(c.req.query('topic') ?? '#'));
     app.get(
       '/metrics',
       async (c) => this.#forReaders(c) ?? c.text(await metrics(), 200, { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' }),
@@ -132,6 +144,17 @@ class GatewayHttp {
     if (isLoopback(incoming.socket.remoteAddress ?? '')) return null;
     const decision = decide(this.#options.access, incoming, (name) => c.req.query(name));
     return typeof decision === 'object' ? null : unauthorized(problemResponse, decision);
+  }
+
+  /** What devices send is more than how the gateway does: a credential of one device does not see the others' messages. */
+  #forWatchers(c: GatewayContext): Response | null {
+    const { incoming } = c.env;
+    refuseForeignPage(incoming);
+    if (isLoopback(incoming.socket.remoteAddress ?? '')) return null;
+    const decision = decide(this.#options.access, incoming, (name) => c.req.query(name));
+    if (typeof decision === 'string') return unauthorized(problemResponse, decision);
+    if (decision.onlyDevice === null) return null;
+    throw new SluiceError('ERR_HTTP_FORBIDDEN', `the credential of device ${decision.onlyDevice} may not see the messages of all devices`);
   }
 
   async #write(
@@ -170,14 +193,18 @@ class GatewayHttp {
     const key = c.env.incoming.headers['idempotency-key'];
     // Told apart by credential: two devices that count their requests from 1 must not swallow each other's.
     const idempotencyKey = typeof key === 'string' ? `${grant.name ?? ''}:${key}` : null;
-    const answer = await this.#options.ingest.document({ body, onlyDevice: grant.onlyDevice }, document, idempotencyKey);
+    const answer = await this.#options.ingest.document(requestOf(c, body, grant), document, idempotencyKey);
     return Response.json(answerDocument(answer), answer.replayed ? { headers: { 'idempotent-replayed': 'true' } } : {});
   }
 
   async #lines(c: GatewayContext, body: Buffer, grant: Grant): Promise<Response> {
     const precision = linePrecision(c.req.query('precision'));
-    return influxAnswer(await this.#options.ingest.lines({ body, onlyDevice: grant.onlyDevice }, c.req.query('device') ?? null, precision));
+    return influxAnswer(await this.#options.ingest.lines(requestOf(c, body, grant), c.req.query('device') ?? null, precision));
   }
+}
+
+function requestOf(c: GatewayContext, body: Buffer, grant: Grant): IngestRequest {
+  return { path: c.req.path, body, onlyDevice: grant.onlyDevice, sender: grant.name };
 }
 
 function answerDocument(answer: IngestAnswer): Record<string, unknown> {
@@ -208,7 +235,19 @@ function refuseForeignPage(incoming: IncomingMessage): void {
   throw new SluiceError('ERR_HTTP_FORBIDDEN', `a page of ${origin.slice(0, 100)} may not write here`);
 }
 
-const PATHS = new Set(['/v1/readings', '/api/v2/write', '/write', '/ping', '/query', '/healthz', '/readyz', '/v1/status', '/metrics', '/']);
+const PATHS = new Set([
+  '/v1/messages',
+  '/v1/readings',
+  '/api/v2/write',
+  '/write',
+  '/ping',
+  '/query',
+  '/healthz',
+  '/readyz',
+  '/v1/status',
+  '/metrics',
+  '/',
+]);
 
 function notFound(method: string, path: string): Response {
   return problemResponse(
@@ -221,7 +260,8 @@ function notFound(method: string, path: string): Response {
 /** @throws SluiceError ERR_LISTEN_*, ERR_CONFIG_FILE */
 export async function startHttp(options: HttpOptions): Promise<HttpServer> {
   const { config, access } = options;
-  const listener = getRequestListener(new GatewayHttp(options).app().fetch, { overrideGlobalObjects: false });
+  const gateway = new GatewayHttp(options);
+  const listener = getRequestListener(gateway.app().fetch, { overrideGlobalObjects: false });
   const tls = readTls(config.tls);
   const limits = {
     headersTimeout: HEADERS_TIMEOUT_MS,
@@ -250,6 +290,7 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
           clearTimeout(timer);
           resolve();
         });
+        gateway.endStreams();
         server.closeIdleConnections();
       }),
   };
