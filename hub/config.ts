@@ -52,7 +52,7 @@ export const hubConfigSchema = z.strictObject({
       { name: '1h', size: '1h' },
       { name: '1m_by_metric', size: '1m', by: 'metric' },
     ])
-    .describe('Window definitions: name, size, by (series | metric), persisted'),
+    .describe('Window definitions: name, size, slide (for hopping windows), by (series | metric), persisted'),
   flushIntervalMs: z
     .int()
     .min(100)

@@ -1,6 +1,6 @@
 /** GET /v1/aggregates. */
 import { createRoute, z } from '@hono/zod-openapi';
-import type { WindowDefinition } from '../../shared/window/definition.ts';
+import { usualDefinitions, type WindowDefinition } from '../../shared/window/definition.ts';
 import type { AggregateCursor } from '../query/query-api.ts';
 import {
   choiceParameter,
@@ -80,8 +80,7 @@ function route(definitions: readonly WindowDefinition[]) {
 
 /** The coarsest window by series that gives enough points, the finest if none does. */
 export function windowForRange(definitions: readonly WindowDefinition[], rangeUs: number): WindowDefinition {
-  const bySeries = definitions.filter(({ by }) => by === 'series');
-  const candidates = [...(bySeries.length > 0 ? bySeries : definitions)].sort((a, b) => b.sizeMs - a.sizeMs);
+  const candidates = [...usualDefinitions(definitions)].sort((a, b) => b.sizeMs - a.sizeMs);
   return (candidates.find(({ sizeMs }) => sizeMs * 1000 * POINTS <= rangeUs) ?? candidates.at(-1)) as WindowDefinition;
 }
 

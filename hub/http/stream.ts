@@ -1,6 +1,6 @@
 /** GET /v1/stream: server-sent events (WHATWG HTML, 9.2) of windows and gateways as they change. */
 import { createRoute, z } from '@hono/zod-openapi';
-import type { WindowDefinition } from '../../shared/window/definition.ts';
+import { usualDefinitions, type WindowDefinition } from '../../shared/window/definition.ts';
 import { LiveFeed } from './live-feed.ts';
 import { choiceParameter } from './parameters.ts';
 import { PROBLEM_RESPONSES } from './problems.ts';
@@ -39,8 +39,7 @@ const STREAM_HEADERS = {
 };
 
 function shortestBySeries(definitions: readonly WindowDefinition[]): WindowDefinition {
-  const bySeries = definitions.filter(({ by }) => by === 'series');
-  return [...(bySeries.length > 0 ? bySeries : definitions)].sort((a, b) => a.sizeMs - b.sizeMs)[0];
+  return [...usualDefinitions(definitions)].sort((a, b) => a.sizeMs - b.sizeMs)[0];
 }
 
 export function mountStream(app: HubApp, services: HubServices): void {

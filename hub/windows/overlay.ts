@@ -5,7 +5,7 @@
  * of, once, so that a capture can take all of them in one synchronous step.
  *
  * Layout
- *   tail:  committed readings that are not yet in `aggregates`
+ *   tail:  committed readings that are not yet in `aggregates`, in the persisted definitions
  *   group: the batches of the commit under way, provisional
  *   open:  the batches that wait, provisional
  * All share one registry, so that a commit that wins is one merge of group into tail.
@@ -39,10 +39,10 @@ export class Overlay {
   readonly definitions: readonly WindowDefinition[];
   readonly registry: GroupRegistry;
   readonly #lateBeforeUs: (gateway: string) => number;
+  readonly #persisted: readonly WindowDefinition[];
   #tail: WindowState;
   #group: OverlayState;
   #open: OverlayState;
-
   readonly #slotsMax: number | undefined;
 
   /**
@@ -59,18 +59,20 @@ export class Overlay {
     this.#slotsMax = slotsMax;
     this.registry = registry;
     this.#lateBeforeUs = lateBeforeUs;
-    this.#tail = this.newState();
-    this.#group = { state: this.newState(), complete: true };
-    this.#open = { state: this.newState(), complete: true };
+    this.#persisted = definitions.filter(({ persisted }) => persisted);
+    this.#tail = this.newTail();
+    this.#group = { state: this.#stateOf(definitions, slotsMax), complete: true };
+    this.#open = { state: this.#stateOf(definitions, slotsMax), complete: true };
   }
 
-  /** An empty state of the same definitions and registry. */
-  newState(): WindowState {
-    return this.#stateOf(this.#slotsMax);
+  /** An empty state of the persisted definitions: what is committed of the others is computed from the lake's readings. */
+  newTail(): WindowState {
+    return this.#stateOf(this.#persisted, this.#slotsMax);
   }
 
-  #stateOf(slotsMax: number | undefined): WindowState {
-    return new WindowState(this.definitions, slotsMax === undefined ? { registry: this.registry } : { registry: this.registry, slotsMax });
+  #stateOf(definitions: readonly WindowDefinition[], slotsMax: number | undefined): WindowState {
+    const { registry } = this;
+    return new WindowState(definitions, slotsMax === undefined ? { registry } : { registry, slotsMax });
   }
 
   get bytes(): number {
@@ -81,8 +83,9 @@ export class Overlay {
     return this.#tail.bytes;
   }
 
-  get groupCount(): number {
-    return this.#tail.groupCount + this.#group.state.groupCount + this.#open.state.groupCount;
+  /** Slots of all three states. */
+  get slotCount(): number {
+    return this.#tail.slotCount + this.#group.state.slotCount + this.#open.state.slotCount;
   }
 
   /** false: some received readings are not in the provisional state (they are in their batches all the same). */
@@ -149,13 +152,14 @@ export class Overlay {
   /** Adds all batches to a state, or none of them. @throws as addTail */
   addWhole(state: WindowState, batches: Iterable<GatewayRuns>): void {
     // Not bounded by slots: before it is known how many there are, a state reckons with one for each reading.
-    const whole = this.#stateOf(Infinity);
+    const whole = this.#stateOf(state.definitions, Infinity);
     for (const { gateway, runs } of batches) whole.add(gateway, runs, this.#lateBeforeUs(gateway));
     state.merge(whole);
   }
 
-  tailRows(definitionIndex: number, filter: RowFilter = {}): PartialColumns {
-    return this.#tail.rows(definitionIndex, filter);
+  /** @param definition a persisted one */
+  tailRows(definition: WindowDefinition, filter: RowFilter = {}): PartialColumns {
+    return this.#tail.rows(this.#tail.definitions.indexOf(definition), filter);
   }
 
   /** Provisional partials: of the group and of the open batches. */
@@ -176,7 +180,7 @@ export class Overlay {
     this.forgetUnused();
   }
 
-  /** Forgets series that no state uses, once they are many. States that are made of `newState` and hold something must not be around. */
+  /** Forgets series that no state uses, once they are many. States that are made by `newTail` and hold something must not be around. */
   forgetUnused(): void {
     if (this.registry.seriesCount > this.registry.seriesMax / 2) this.#compact();
   }

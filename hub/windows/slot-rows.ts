@@ -59,10 +59,10 @@ function keyMatches(filter: KeyFilter | undefined, name: string | null): boolean
 }
 
 const UNDECIDED = -1;
-const REJECTED = -2;
+export const REJECTED = -2;
 
 /** Decides about each group once and numbers those that have rows. */
-class GroupSelection {
+export class GroupSelection {
   readonly keys: GroupKey[] = [];
   readonly #index: Int32Array;
   readonly #registry: GroupRegistry;
@@ -188,8 +188,15 @@ function copyScalars(table: SlotTable, slot: number, row: number, columns: Scala
   columns.revision[row] = late > 0 ? 1 : 0;
 }
 
-/** The slots that pass the filter, in the order of their creation. */
-export function slotRows(table: SlotTable, registry: GroupRegistry, by: WindowBy, filter: RowFilter, source: RowSource): PartialColumns {
+/** The slots that pass the filter, in the order of their creation; each is the partial of one window. */
+export function slotRows(
+  table: SlotTable,
+  windowSizeUs: number,
+  registry: GroupRegistry,
+  by: WindowBy,
+  filter: RowFilter,
+  source: RowSource,
+): PartialColumns {
   const fromUs = filter.fromUs ?? -Infinity;
   const toUs = filter.toUs ?? Infinity;
   const selection = new GroupSelection(registry, by, filter);
@@ -230,7 +237,7 @@ export function slotRows(table: SlotTable, registry: GroupRegistry, by: WindowBy
       tags: keys.map((key) => key.tags),
     },
     group,
-    windowSizeUs: table.sizeUs,
+    windowSizeUs,
     windowStartUs,
     ...scalars,
     histPos: histograms.positive(),

@@ -1,11 +1,11 @@
 /**
- * The hot state of one window definition: one slot per (group, window) that is really present.
+ * Partials in columns: one slot per (group, start) that is really present, the start that of a pane or a window.
  *
  * Constraints: about 10 ns per run of readings that hits; memory follows the slots, never groups × windows.
  *
  * Layout. A slot is SLOT_DOUBLES doubles in one growable array, so that a run touches two cache lines and slots that
  * were made one after the other are read one after the other. Field by field (double index, or 32-bit word index):
- *   0 window start µs · 1 n · 2 mean · 3 m2 · 4 sum · 5 min · 6 max · 7 first · 8 first µs · 9 last · 10 last µs
+ *   0 start µs · 1 n · 2 mean · 3 m2 · 4 sum · 5 min · 6 max · 7 first · 8 first µs · 9 last · 10 last µs
  *   words 22 group id · 23 histogram base · 24 histogram mask · 25 histogram entries used · 26 nan · 27 late
  * Slots are found through an open-addressing table of slot + 1. Before it is asked, the slot after the one found last
  * is tried: batches name their series in the same order as the batch that made the slots.
@@ -42,11 +42,11 @@ const HIST_CAPACITY_MIN = 4;
 const HIST_CLASSES = 32;
 const HINTS = 4;
 
-/** What one run of readings brings to its windows; indexes N … LAST_TS as in a slot, START unused. */
+/** What one run of readings, or a slot, brings to another slot; indexes N … LAST_TS as in a slot, START unused. */
 export class Segment {
   readonly stats = new Float64Array(LAST_TS + 1);
-  readonly codes: Int32Array;
-  readonly counts: Int32Array;
+  codes: Int32Array;
+  counts: Int32Array;
   codeCount = 0;
   nan = 0;
 
@@ -55,16 +55,30 @@ export class Segment {
     this.codes = new Int32Array(codesMax);
     this.counts = new Int32Array(codesMax);
   }
+
+  /** Takes a slot's content, its late readings apart. */
+  read(table: SlotTable, slot: number): void {
+    const pairs = table.codeCount(slot);
+    if (pairs > this.codes.length) {
+      this.codes = new Int32Array(pairs * 2);
+      this.counts = new Int32Array(pairs * 2);
+    }
+    this.codeCount = table.readCodes(slot, this.codes, this.counts);
+    const at = slot * SLOT_DOUBLES;
+    for (let field = N; field <= LAST_TS; field++) this.stats[field] = table.doubles[at + field];
+    this.nan = table.words[slot * SLOT_WORDS + NAN];
+  }
 }
 
 export class SlotTable {
-  readonly sizeUs: number;
+  /** Starts are multiples of it. */
+  readonly stepUs: number;
   /** Slots in use; slot ids are 0 … count - 1. */
   count = 0;
   doubles = new Float64Array(SLOTS_MIN * SLOT_DOUBLES);
   words = new Int32Array(this.doubles.buffer);
   #index = new Int32Array(SLOTS_MIN * 2);
-  /** Slot found last, by the low bits of the window's number: batches straddle window borders. */
+  /** Slot found last, by the low bits of the start's number: batches straddle borders. */
   readonly #hints = new Int32Array(HINTS).fill(-1);
   #arena = new Int32Array(SLOTS_MIN * HIST_CAPACITY_MIN * 2);
   /** Pairs handed out so far. */
@@ -72,8 +86,8 @@ export class SlotTable {
   /** Base + 1 of the first free table, by log2 of the capacity. */
   readonly #free = new Int32Array(HIST_CLASSES);
 
-  constructor(sizeUs: number) {
-    this.sizeUs = sizeUs;
+  constructor(stepUs: number) {
+    this.stepUs = stepUs;
   }
 
   get bytes(): number {
@@ -99,13 +113,12 @@ export class SlotTable {
   }
 
   /**
-   * Merges a segment into the window of the group.
+   * Merges a segment into the slot of the group and start.
    *
-   * @param windowNumber startUs / sizeUs
    * @param late how many of the segment's readings came after the window was closed
    */
-  add(group: number, startUs: number, windowNumber: number, segment: Segment, late: number): void {
-    const slot = this.#find(group, startUs, windowNumber);
+  add(group: number, startUs: number, segment: Segment, late: number): void {
+    const slot = this.#find(group, startUs, startUs / this.stepUs);
     const word = slot * SLOT_WORDS;
     if (segment.nan !== 0) this.words[word + NAN] += segment.nan;
     if (late !== 0) this.words[word + LATE] += late;
@@ -222,8 +235,8 @@ export class SlotTable {
     return base;
   }
 
-  #find(group: number, startUs: number, windowNumber: number): number {
-    const lane = windowNumber & (HINTS - 1);
+  #find(group: number, startUs: number, startNumber: number): number {
+    const lane = startNumber & (HINTS - 1);
     const hint = this.#hints[lane] + 1;
     if (hint < this.count && this.words[hint * SLOT_WORDS + GROUP] === group && this.doubles[hint * SLOT_DOUBLES] === startUs) {
       this.#hints[lane] = hint;
@@ -231,7 +244,7 @@ export class SlotTable {
     }
     const index = this.#index;
     const mask = index.length - 1;
-    let at = hash(group, windowNumber) & mask;
+    let at = hash(group, startNumber) & mask;
     for (;;) {
       const slot = index[at] - 1;
       if (slot < 0) break;
@@ -275,7 +288,7 @@ export class SlotTable {
   #reindex(length: number): void {
     const index = new Int32Array(length);
     for (let slot = 0; slot < this.count; slot++) {
-      let at = hash(this.words[slot * SLOT_WORDS + GROUP], this.doubles[slot * SLOT_DOUBLES] / this.sizeUs) & (length - 1);
+      let at = hash(this.words[slot * SLOT_WORDS + GROUP], this.doubles[slot * SLOT_DOUBLES] / this.stepUs) & (length - 1);
       while (index[at] !== 0) at = (at + 1) & (length - 1);
       index[at] = slot + 1;
     }
@@ -316,8 +329,8 @@ export class SlotTable {
 }
 
 /** Mixes both numbers into all 32 bits (the finaliser of MurmurHash3, shortened). */
-function hash(group: number, windowNumber: number): number {
-  let h = Math.imul(group, 0x9e3779b1) ^ Math.imul(windowNumber | 0, 0x85ebca6b);
+function hash(group: number, startNumber: number): number {
+  let h = Math.imul(group, 0x9e3779b1) ^ Math.imul(startNumber | 0, 0x85ebca6b);
   h = Math.imul(h ^ (h >>> 15), 0xc2b2ae35);
   return h ^ (h >>> 13);
 }

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { isSluiceError } from '../../shared/errors.ts';
 import { compareSeries, seriesKey, type Series, type SeriesRuns } from '../../shared/reading.ts';
-import { DEFAULT_WINDOW_DEFINITIONS, windowStartUs, type WindowDefinition } from '../../shared/window/definition.ts';
+import { DEFAULT_WINDOW_DEFINITIONS, windowStartsUs, type WindowDefinition } from '../../shared/window/definition.ts';
 import { bucketOf } from '../../shared/window/histogram.ts';
 import { EMPTY_PARTIAL, mergePartials, type WindowPartial } from '../../shared/window/partial.ts';
 import { groupKeyText, partialRows, type GroupKey, type PartialColumns } from '../../shared/window/partial-columns.ts';
@@ -67,6 +67,15 @@ function partialOf(reading: Reading, late: boolean): WindowPartial | null {
   };
 }
 
+/** With windows that overlap, windows that share no panes with others, and windows by metric alone. */
+const MIXED_DEFINITIONS: readonly WindowDefinition[] = [
+  { name: '5m_every_1m', sizeMs: 300_000, slideMs: 60_000, by: 'series', persisted: true },
+  { name: '1h_every_20m_by_metric', sizeMs: 3_600_000, slideMs: 1_200_000, by: 'metric', persisted: true },
+  { name: '7m', sizeMs: 420_000, by: 'series', persisted: false },
+  { name: '30s_by_metric', sizeMs: 30_000, by: 'metric', persisted: true },
+];
+const definitionSets = fc.constantFrom(DEFAULT_WINDOW_DEFINITIONS, MIXED_DEFINITIONS);
+
 type Model = Map<string, WindowPartial>;
 
 function rowKey(group: GroupKey, startUs: number): string {
@@ -77,9 +86,14 @@ function rowKey(group: GroupKey, startUs: number): string {
 function model(definition: WindowDefinition, readings: readonly Reading[], lateBeforeUs: number): Model {
   const result: Model = new Map();
   for (const reading of readings) {
-    const startUs = windowStartUs(definition, reading.eventTimeUs);
-    const partial = partialOf(reading, startUs + definition.sizeMs * 1000 <= lateBeforeUs);
-    if (partial === null) continue;
+    for (const startUs of windowStartsUs(definition, reading.eventTimeUs)) {
+      const partial = partialOf(reading, startUs + definition.sizeMs * 1000 <= lateBeforeUs);
+      if (partial !== null) merge(definition, reading, startUs, partial);
+    }
+  }
+  return result;
+
+  function merge(definition: WindowDefinition, reading: Reading, startUs: number, partial: WindowPartial): void {
     const { device, metric, tags } = reading.series;
     const group =
       definition.by === 'series'
@@ -88,7 +102,6 @@ function model(definition: WindowDefinition, readings: readonly Reading[], lateB
     const key = rowKey(group, startUs);
     result.set(key, mergePartials(result.get(key) ?? EMPTY_PARTIAL, partial));
   }
-  return result;
 }
 
 function rowsOf(columns: PartialColumns): Model {
@@ -154,11 +167,11 @@ function batchOf(seriesCount: number, perSeries: number, fromUs: number, stepUs 
 describe('WindowState', () => {
   test('gives the same partials as merging reading by reading, for any batches, definitions and lateness', () => {
     fc.assert(
-      fc.property(batches, fc.integer({ min: 0, max: 200 }), (input, minutes) => {
+      fc.property(definitionSets, batches, fc.integer({ min: 0, max: 200 }), (definitions, input, minutes) => {
         const lateBeforeUs = T0 + minutes * 60_000_000;
-        const state = new WindowState(DEFAULT_WINDOW_DEFINITIONS, { registry: new GroupRegistry() });
+        const state = new WindowState(definitions, { registry: new GroupRegistry() });
         for (const batch of input) addAll(state, batch, lateBeforeUs);
-        DEFAULT_WINDOW_DEFINITIONS.forEach((definition, index) => {
+        definitions.forEach((definition, index) => {
           expectEqual(rowsOf(state.rows(index)), model(definition, input.flat(), lateBeforeUs));
         });
       }),
@@ -168,15 +181,14 @@ describe('WindowState', () => {
 
   test('merged states equal one state over all readings, after clear and after compaction too', () => {
     fc.assert(
-      fc.property(batches, batches, batches, (forgotten, left, right) => {
+      fc.property(definitionSets, batches, batches, batches, (definitions, forgotten, left, right) => {
         const registry = new GroupRegistry();
-        const [a, b] = [
-          new WindowState(DEFAULT_WINDOW_DEFINITIONS, { registry }),
-          new WindowState(DEFAULT_WINDOW_DEFINITIONS, { registry }),
-        ];
+        // As a tail, the one merged into may lack some of the definitions.
+        const own = definitions.filter(({ persisted }) => persisted);
+        const [a, b] = [new WindowState(own, { registry }), new WindowState(definitions, { registry })];
         for (const batch of forgotten) addAll(a, batch, -Infinity);
         a.clear();
-        expect(a.groupCount).toBe(0);
+        expect(a.slotCount).toBe(0);
         for (const batch of left) addAll(a, batch, T0);
         for (const batch of right) addAll(b, batch, T0 + 1e10);
         compactGroups(registry, [a, b]);
@@ -184,7 +196,7 @@ describe('WindowState', () => {
         a.merge(b);
         expect(rowsOf(b.rows(0))).toEqual(before);
         addAll(a, left[0] ?? [], -Infinity);
-        DEFAULT_WINDOW_DEFINITIONS.forEach((definition, index) => {
+        own.forEach((definition, index) => {
           const expected = model(definition, left.flat(), T0);
           for (const more of [model(definition, right.flat(), T0 + 1e10), model(definition, left[0] ?? [], -Infinity)]) {
             for (const [key, partial] of more) expected.set(key, mergePartials(expected.get(key) ?? EMPTY_PARTIAL, partial));
@@ -226,7 +238,7 @@ describe('WindowState', () => {
     const state = new WindowState(DEFAULT_WINDOW_DEFINITIONS, { registry: new GroupRegistry() });
     const series = { device: 'a', metric: 'state', tags: '' };
     state.add('gw', runsOf([{ gateway: 'gw', series, eventTimeUs: T0, value: NaN, text: true }]), T0 + 1e12);
-    expect(state.groupCount).toBe(0);
+    expect(state.slotCount).toBe(0);
     expect(state.rows(1).count).toBe(0);
   });
 
@@ -272,6 +284,22 @@ describe('WindowState', () => {
     expect(state.rows(3, { gateway: 'gw-1' }).count).toBe(0); // a definition by metric has no gateway to match
   });
 
+  test('makes hopping windows of panes, also under a filter of their starts', () => {
+    const definitions: WindowDefinition[] = [{ name: 'hop', sizeMs: 300_000, slideMs: 60_000, by: 'series', persisted: true }];
+    const state = new WindowState(definitions, { registry: new GroupRegistry() });
+    state.add('gw', batchOf(1, 10, T0, 60_000_000), -Infinity);
+    expect(state.slotCount).toBe(10);
+    const rows = partialRows(state.rows(0, { fromUs: T0 - 240_000_000, toUs: T0 + 120_000_000 }));
+    expect(rows.map((row) => [(row.windowStartUs - T0) / 60_000_000, row.partial.n]).sort(([a], [b]) => a - b)).toEqual([
+      [-4, 1],
+      [-3, 2],
+      [-2, 3],
+      [-1, 4],
+      [0, 5],
+      [1, 5],
+    ]);
+  });
+
   test('stamps rows with the source that the flush names', () => {
     const state = new WindowState(DEFAULT_WINDOW_DEFINITIONS, { registry: new GroupRegistry() });
     state.add('gw', batchOf(2, 2, T0), -Infinity);
@@ -286,8 +314,8 @@ describe('WindowState', () => {
     state.add('gw', batchOf(2000, 1, T0), -Infinity);
     const before = state.bytes;
     state.add('gw', batchOf(1, 1440, T0, 60_000_000), -Infinity);
-    expect(state.groupCount).toBeLessThan(3 * 2000 + 3 * 1440 + 100);
-    expect(state.bytes).toBeLessThan(Math.max(4 * before, state.groupCount * 800));
+    expect(state.slotCount).toBeLessThan(3 * 2000 + 3 * 1440 + 100);
+    expect(state.bytes).toBeLessThan(Math.max(4 * before, state.slotCount * 800));
   });
 
   test('gives its memory back after a backfill has been cleared', () => {
@@ -301,7 +329,7 @@ describe('WindowState', () => {
   });
 
   test('refuses at its slot bound without a trace, and takes the same batch when empty', () => {
-    const state = new WindowState(DEFAULT_WINDOW_DEFINITIONS, { registry: new GroupRegistry(), slotsMax: 100 });
+    const state = new WindowState(DEFAULT_WINDOW_DEFINITIONS, { registry: new GroupRegistry(), slotsMax: 40 });
     state.add('gw', batchOf(20, 1, T0), -Infinity);
     const before = [0, 1, 2, 3].map((index) => rowsOf(state.rows(index)));
     let error: unknown;

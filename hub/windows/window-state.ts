@@ -1,15 +1,15 @@
 /**
  * WindowState: partials of all window definitions over some readings, in memory, merged as they come.
  *
- * Purpose: one state per thing that appears or disappears as a whole: the tail behind the last flush, or one chunk of
- * the overlay. States that share a GroupRegistry merge by id.
+ * Purpose: one state per thing that appears or disappears as a whole: the tail behind the last flush, or one part of the
+ * overlay. States that share a GroupRegistry merge by id.
  *
  * Constraints: no per-reading object, no per-reading lookup (design: 35 ns per reading at 1 k series, 100 at 100 k).
- * A run of a series is cut where the window of any definition ends; each piece (segment) is summed up once and merged
- * into one slot of each definition, so a definition costs per segment, not per reading.
+ * A run of a series is cut where a pane ends; each piece (segment) is summed up once and merged into one slot of each base
+ * (pane-plan.ts; the default definitions have one base), so definitions cost those who ask for rows, not each reading.
  *
- * Layout: a SlotTable per definition, in the order of `definitions`; a scratch Segment; the window that the last
- * reading lay in, per definition.
+ * Layout: a SlotTable of panes per base; a SlotTable of windows per definition with what came late, which a pane could not
+ * say for every window that it is part of; a scratch Segment; the pane that the last reading lay in, per base.
  *
  * A throw from `add` or `merge` leaves the state as it was. It knows nothing of versions, positions and flushes: its
  * owner does. A crash loses it, and restart rebuilds it from the lake.
@@ -17,11 +17,12 @@
 import assert from 'node:assert/strict';
 import { SluiceError } from '../../shared/errors.ts';
 import type { SeriesRuns } from '../../shared/reading.ts';
-import type { WindowDefinition } from '../../shared/window/definition.ts';
+import { slideUsOf, type WindowBy, type WindowDefinition } from '../../shared/window/definition.ts';
 import { bucketCodeOfWords, HIGH_WORD } from '../../shared/window/histogram.ts';
 import type { PartialColumns } from '../../shared/window/partial-columns.ts';
 import { GONE, type GroupRegistry } from './group-registry.ts';
-import { NO_SOURCE, slotRows, type RowFilter, type RowSource } from './slot-rows.ts';
+import { planPanes, serves, type PaneBase } from './pane-plan.ts';
+import { GroupSelection, NO_SOURCE, REJECTED, slotRows, type RowFilter, type RowSource } from './slot-rows.ts';
 import {
   FIRST,
   FIRST_TS,
@@ -34,7 +35,6 @@ import {
   MEAN,
   MIN,
   N,
-  NAN,
   Segment,
   SLOT_DOUBLES,
   SLOT_WORDS,
@@ -45,11 +45,11 @@ import {
 
 export interface WindowStateOptions {
   readonly registry: GroupRegistry;
-  /** Slots of all definitions together; a slot costs about 200 bytes. An empty state takes any batch. */
+  /** Slots of all tables together; a slot costs about 200 bytes. An empty state takes any batch. */
   readonly slotsMax?: number;
 }
 
-/** About 800 MB: 100 k series in the default windows need 0.5 M slots per minute of backlog. */
+/** About 800 MB: 100 k series in panes of 10 s need 0.6 M slots per minute of backlog. */
 const SLOTS_MAX_DEFAULT = 4_000_000;
 /** Counts of a slot are int32. */
 const READINGS_MAX = 2 ** 31 - 1;
@@ -58,33 +58,55 @@ const SEGMENT_READINGS_MAX = 256;
 
 const LOW_WORD = 1 - HIGH_WORD;
 
+/** What a definition's rows are made of. */
+interface WindowTable {
+  readonly by: WindowBy;
+  readonly sizeUs: number;
+  readonly slideUs: number;
+  /** Index of its base. */
+  readonly base: number;
+  /** Windows of readings that were late for some window of some definition. */
+  readonly late: SlotTable;
+}
+
+interface Base extends PaneBase {
+  readonly panes: SlotTable;
+}
+
 export class WindowState {
   readonly definitions: readonly WindowDefinition[];
   readonly registry: GroupRegistry;
   readonly slotsMax: number;
-  readonly #tables: readonly SlotTable[];
+  readonly #bases: readonly Base[];
+  readonly #windows: readonly WindowTable[];
+  /** Start of the current pane, per base. */
   readonly #startUs: Float64Array;
-  readonly #windowNumber: Float64Array;
-  /** The event times for which #startUs and #windowNumber hold, half-open. */
+  /** The event times for which #startUs and #firstEndUs hold, half-open. */
   #spanFromUs = 0;
   #spanToUs = 0;
+  /** The first end of the windows that the span lies in: once it is behind the watermark, some window is closed. */
+  #firstEndUs = 0;
   #readingCount = 0;
   #generation = -1;
-  #segment = new Segment(SEGMENT_READINGS_MAX);
+  readonly #segment = new Segment(SEGMENT_READINGS_MAX);
   #ids = new Uint32Array(64);
 
   constructor(definitions: readonly WindowDefinition[], options: WindowStateOptions) {
     this.definitions = definitions;
     this.registry = options.registry;
     this.slotsMax = options.slotsMax ?? SLOTS_MAX_DEFAULT;
-    this.#tables = definitions.map((definition) => new SlotTable(definition.sizeMs * 1000));
-    this.#startUs = new Float64Array(definitions.length);
-    this.#windowNumber = new Float64Array(definitions.length);
+    const { bases, baseOf } = planPanes(definitions);
+    this.#bases = bases.map((base) => ({ ...base, panes: new SlotTable(base.paneUs) }));
+    this.#windows = definitions.map((definition, index) => {
+      const slideUs = slideUsOf(definition);
+      return { by: definition.by, sizeUs: definition.sizeMs * 1000, slideUs, base: baseOf[index], late: new SlotTable(slideUs) };
+    });
+    this.#startUs = new Float64Array(bases.length);
   }
 
-  /** Pairs of group and window, of all definitions together. */
-  get groupCount(): number {
-    return this.#tables.reduce((sum, table) => sum + table.count, 0);
+  /** Slots: pairs of group and pane, and those of late windows. */
+  get slotCount(): number {
+    return this.#tables().reduce((sum, { count }) => sum + count, 0);
   }
 
   /** Readings taken in, text-only ones included. */
@@ -94,12 +116,16 @@ export class WindowState {
 
   /** Memory of the slots and histograms; the registry has its own. */
   get bytes(): number {
-    return this.#tables.reduce((sum, table) => sum + table.bytes, 0);
+    return this.#tables().reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+
+  #tables(): SlotTable[] {
+    return [...this.#bases.map(({ panes }) => panes), ...this.#windows.map(({ late }) => late)];
   }
 
   /** Forgets everything. */
   clear(): void {
-    for (const table of this.#tables) table.clear();
+    for (const table of this.#tables()) table.clear();
     this.#readingCount = 0;
   }
 
@@ -111,7 +137,7 @@ export class WindowState {
    * @throws SluiceError ERR_WINDOW_GROUPS_FULL or ERR_WINDOW_STATE_FULL: flush, clear, compactGroups, then again.
    */
   add(gateway: string, runs: SeriesRuns, lateBeforeUs: number): void {
-    this.#reserve(runs.count, runs.count * this.definitions.length);
+    this.#reserve(runs.count, runs.count * this.#slotsPerReading(lateBeforeUs));
     const seriesCount = runs.seriesTable.length;
     if (this.#ids.length < seriesCount) this.#ids = new Uint32Array(seriesCount * 2);
     this.registry.resolve(gateway, runs.seriesTable, this.#ids);
@@ -132,18 +158,37 @@ export class WindowState {
     }
   }
 
+  /** How many slots a reading may need at most. */
+  #slotsPerReading(lateBeforeUs: number): number {
+    if (lateBeforeUs === -Infinity) return this.#bases.length;
+    const windows = this.#windows.reduce((sum, { sizeUs, slideUs }) => sum + sizeUs / slideUs, 0);
+    return Math.max(this.#bases.length, windows);
+  }
+
   #apply(seriesId: number, counted: number, lateBeforeUs: number): void {
-    for (let index = 0; index < this.#tables.length; index++) {
-      const table = this.#tables[index];
-      const group = this.definitions[index].by === 'series' ? seriesId : this.registry.metricIdOf(seriesId);
-      const startUs = this.#startUs[index];
-      const late = startUs + table.sizeUs <= lateBeforeUs ? counted : 0;
-      table.add(group, startUs, this.#windowNumber[index], this.#segment, late);
+    if (this.#firstEndUs <= lateBeforeUs) {
+      this.#applyLate(seriesId, counted, lateBeforeUs);
+      return;
+    }
+    for (let index = 0; index < this.#bases.length; index++) {
+      const { by, panes } = this.#bases[index];
+      panes.add(by === 'series' ? seriesId : this.registry.metricIdOf(seriesId), this.#startUs[index], this.#segment, 0);
+    }
+  }
+
+  /** Each window says for itself whether it was closed. */
+  #applyLate(seriesId: number, counted: number, lateBeforeUs: number): void {
+    for (const { by, sizeUs, slideUs, base, late } of this.#windows) {
+      const group = by === 'series' ? seriesId : this.registry.metricIdOf(seriesId);
+      const paneUs = this.#startUs[base];
+      for (let startUs = Math.floor(paneUs / slideUs) * slideUs; startUs + sizeUs > paneUs; startUs -= slideUs) {
+        late.add(group, startUs, this.#segment, startUs + sizeUs <= lateBeforeUs ? counted : 0);
+      }
     }
   }
 
   /**
-   * Sums up readings from `from` on, up to `end` or the first one outside the windows of `from`, into #segment.
+   * Sums up readings from `from` on, up to `end` or the first one outside the panes of `from`, into #segment.
    *
    * @returns the index after the last reading taken, at least from + 1
    */
@@ -217,66 +262,101 @@ export class WindowState {
     return i;
   }
 
-  /** Finds the windows that a time lies in and the span for which all of them hold. */
+  /** Finds the panes that a time lies in and the span for which all of them hold. */
   #moveTo(us: number): void {
     assert(Number.isSafeInteger(us), `event time ${us} is not an integer`);
     let fromUs = -Infinity;
     let toUs = Infinity;
-    for (let index = 0; index < this.#tables.length; index++) {
-      const { sizeUs } = this.#tables[index];
-      const windowNumber = Math.floor(us / sizeUs);
-      const startUs = windowNumber * sizeUs;
-      this.#windowNumber[index] = windowNumber;
+    this.#bases.forEach(({ paneUs }, index) => {
+      const startUs = Math.floor(us / paneUs) * paneUs;
       this.#startUs[index] = startUs;
       fromUs = Math.max(fromUs, startUs);
-      toUs = Math.min(toUs, startUs + sizeUs);
-    }
+      toUs = Math.min(toUs, startUs + paneUs);
+    });
     this.#spanFromUs = fromUs;
     this.#spanToUs = toUs;
+    this.#firstEndUs = Infinity;
+    // The first window that ends behind a time ends at the next multiple of the slide: the size is one, too.
+    for (const { slideUs } of this.#windows) this.#firstEndUs = Math.min(this.#firstEndUs, (Math.floor(us / slideUs) + 1) * slideUs);
   }
 
   /**
-   * Merges another state of the same definitions and registry; the other one stays as it is.
+   * Merges another state of the same registry that has all definitions of this one; the other one stays as it is.
    *
    * @throws SluiceError ERR_WINDOW_STATE_FULL
    */
   merge(other: WindowState): void {
     assert(other !== this && other.registry === this.registry, 'states of two registries');
-    assert(other.definitions.length === this.definitions.length, 'states of different definitions');
     if (other.#readingCount === 0) return;
     other.#checkGeneration();
-    this.#reserve(other.#readingCount, other.groupCount);
+    this.#reserve(other.#readingCount, other.slotCount);
     this.#readingCount += other.#readingCount;
-    let segment = new Segment(SEGMENT_READINGS_MAX);
-    this.#tables.forEach((table, index) => {
-      const source = other.#tables[index];
-      assert(
-        source.sizeUs === table.sizeUs && other.definitions[index].by === this.definitions[index].by,
-        'states of different definitions',
-      );
-      for (let slot = 0; slot < source.count; slot++) {
-        const pairs = source.codeCount(slot);
-        if (pairs > segment.codes.length) segment = new Segment(pairs * 2);
-        segment.codeCount = source.readCodes(slot, segment.codes, segment.counts);
-        const at = slot * SLOT_DOUBLES;
-        for (let field = N; field <= LAST_TS; field++) segment.stats[field] = source.doubles[at + field];
-        segment.nan = source.words[slot * SLOT_WORDS + NAN];
-        const startUs = source.doubles[at + START];
-        table.add(
-          source.words[slot * SLOT_WORDS + GROUP],
-          startUs,
-          startUs / table.sizeUs,
-          segment,
-          source.words[slot * SLOT_WORDS + LATE],
-        );
-      }
+    for (const base of this.#bases) {
+      const source = other.#bases.findLast((one) => serves(one, base));
+      assert(source !== undefined, 'a state with fewer definitions');
+      this.#rollUp(source.panes, base.panes, { groupOf: this.#groupOf(source.by, base.by), sizeUs: base.paneUs });
+    }
+    this.#windows.forEach(({ late, slideUs }, index) => {
+      const source = other.#windows[other.definitions.indexOf(this.definitions[index])];
+      assert(source !== undefined, 'a state with other definitions');
+      this.#rollUp(source.late, late, { groupOf: (group) => group, sizeUs: slideUs });
     });
   }
 
-  /** Partials of one definition, in no order that means anything, one row per (group, window). */
+  #groupOf(from: WindowBy, to: WindowBy): (group: number) => number {
+    return from === to ? (group) => group : (group) => this.registry.metricIdOf(group);
+  }
+
+  /**
+   * Merges slots into all that their start lies in.
+   *
+   * @param span.sizeUs of a slot of the target, which begins at a multiple of the target's step
+   * @param span.groupOf id in the target, or REJECTED
+   */
+  #rollUp(
+    source: SlotTable,
+    target: SlotTable,
+    span: { readonly groupOf: (group: number) => number; readonly sizeUs: number; readonly fromUs?: number; readonly toUs?: number },
+  ): void {
+    const { groupOf, sizeUs, fromUs = -Infinity, toUs = Infinity } = span;
+    const segment = this.#segment;
+    for (let slot = 0; slot < source.count; slot++) {
+      const paneUs = source.doubles[slot * SLOT_DOUBLES + START];
+      const lastUs = Math.floor(paneUs / target.stepUs) * target.stepUs;
+      if (lastUs < fromUs || paneUs - sizeUs >= toUs) continue;
+      const group = groupOf(source.words[slot * SLOT_WORDS + GROUP]);
+      if (group === REJECTED) continue;
+      segment.read(source, slot);
+      const late = source.words[slot * SLOT_WORDS + LATE];
+      for (let startUs = lastUs; startUs + sizeUs > paneUs && startUs >= fromUs; startUs -= target.stepUs) {
+        if (startUs < toUs) target.add(group, startUs, segment, late);
+      }
+    }
+  }
+
+  /**
+   * Partials of one definition, in no order that means anything, one row per (group, window).
+   *
+   * Cost: a look at every pane, and putting together those of the rows.
+   */
   rows(definitionIndex: number, filter: RowFilter = {}, source: RowSource = NO_SOURCE): PartialColumns {
     if (this.#readingCount > 0) this.#checkGeneration();
-    return slotRows(this.#tables[definitionIndex], this.registry, this.definitions[definitionIndex].by, filter, source);
+    const { by, sizeUs } = this.#windows[definitionIndex];
+    return slotRows(this.#windowsOf(this.#windows[definitionIndex], filter), sizeUs, this.registry, by, filter, source);
+  }
+
+  /** At least the windows that pass the filter. */
+  #windowsOf({ by, sizeUs, slideUs, base, late }: WindowTable, filter: RowFilter): SlotTable {
+    const panes = this.#bases[base];
+    if (late.count === 0 && panes.by === by && panes.paneUs === sizeUs) return panes.panes;
+    const windows = new SlotTable(slideUs);
+    const selection = new GroupSelection(this.registry, by, filter);
+    const toGroup = this.#groupOf(panes.by, by);
+    const times = { fromUs: filter.fromUs ?? -Infinity, toUs: filter.toUs ?? Infinity };
+    const wanted = (group: number): number => (selection.select(group) === REJECTED ? REJECTED : group);
+    this.#rollUp(panes.panes, windows, { groupOf: (group) => wanted(toGroup(group)), sizeUs, ...times });
+    this.#rollUp(late, windows, { groupOf: wanted, sizeUs: slideUs, ...times });
+    return windows;
   }
 
   #reserve(readings: number, slots: number): void {
@@ -291,10 +371,11 @@ export class WindowState {
         `${this.#readingCount} + ${readings} readings are more than the ${READINGS_MAX} that one state counts`,
       );
     }
-    if (this.groupCount + slots > this.slotsMax) {
+    const { slotCount } = this;
+    if (slotCount + slots > this.slotsMax) {
       throw new SluiceError(
         'ERR_WINDOW_STATE_FULL',
-        `${this.groupCount} windows and up to ${slots} new ones are more than the ${this.slotsMax} allowed`,
+        `${slotCount} slots and up to ${slots} new ones are more than the ${this.slotsMax} allowed`,
       );
     }
   }
@@ -307,20 +388,25 @@ export class WindowState {
   markGroups(seriesMarks: Uint8Array, metricMarks: Uint8Array): void {
     if (this.#readingCount === 0) return;
     this.#checkGeneration();
-    this.#tables.forEach((table, index) => {
-      const marks = this.definitions[index].by === 'series' ? seriesMarks : metricMarks;
+    for (const { by, table } of this.#tablesBy()) {
+      const marks = by === 'series' ? seriesMarks : metricMarks;
       for (let slot = 0; slot < table.count; slot++) marks[table.words[slot * SLOT_WORDS + GROUP]] = 1;
-    });
+    }
+  }
+
+  #tablesBy(): { by: WindowBy; table: SlotTable }[] {
+    return [...this.#bases.map(({ by, panes }) => ({ by, table: panes })), ...this.#windows.map(({ by, late }) => ({ by, table: late }))];
   }
 
   /** Takes the new ids of its groups over; for compactGroups. */
   renumberGroups(series: Uint32Array, metric: Uint32Array): void {
-    this.#tables.forEach((table, index) => {
-      const newIds = this.definitions[index].by === 'series' ? series : metric;
-      for (let slot = 0; slot < table.count; slot++)
+    for (const { by, table } of this.#tablesBy()) {
+      const newIds = by === 'series' ? series : metric;
+      for (let slot = 0; slot < table.count; slot++) {
         assert(newIds[table.words[slot * SLOT_WORDS + GROUP]] !== GONE, 'a group in use is gone');
+      }
       table.renumber(newIds);
-    });
+    }
     this.#generation = this.registry.generation;
   }
 }

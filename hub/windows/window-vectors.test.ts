@@ -22,7 +22,7 @@ type VectorRow = Record<string, unknown> & { window_start: number };
 interface Vector {
   readonly description: string;
   readonly batches: readonly { gateway: string; late_before: number | null; readings: readonly VectorReading[] }[];
-  readonly expected: readonly { size: string; by: WindowBy; rows: readonly VectorRow[] }[];
+  readonly expected: readonly { size: string; slide?: string; by: WindowBy; rows: readonly VectorRow[] }[];
 }
 
 function runsOf(readings: readonly VectorReading[]): SeriesRuns {
@@ -83,13 +83,14 @@ function rounded(row: VectorRow): VectorRow {
 
 const files = readdirSync(FOLDER).filter((name) => name.endsWith('.json'));
 
-test('there are vectors', () => expect(files.length).toBeGreaterThanOrEqual(6));
+test('there are vectors', () => expect(files.length).toBeGreaterThanOrEqual(7));
 
 describe.each(files)('vector %s', (file) => {
   const vector = JSON.parse(readFileSync(new URL(file, FOLDER), 'utf8')) as Vector;
   const definitions = vector.expected.map((one, index): WindowDefinition => ({
     name: `w${index}`,
     sizeMs: parseDurationMs(one.size) as number,
+    ...(one.slide === undefined ? {} : { slideMs: parseDurationMs(one.slide) as number }),
     by: one.by,
     persisted: true,
   }));

@@ -5,6 +5,8 @@ import {
   formatDurationMs,
   parseDurationMs,
   windowDefinitionsSchema,
+  usualDefinitions,
+  windowStartsUs,
   windowStartUs,
   type WindowDefinition,
 } from './definition.ts';
@@ -32,10 +34,14 @@ describe('windowDefinitionsSchema', () => {
       windowDefinitionsSchema.parse([
         { name: '1m', size: '1m' },
         { name: 'fleet', size: '15m', by: 'metric', persisted: false },
+        { name: 'moving', size: '1h', slide: '5m' },
+        { name: 'plain', size: '2h', slide: '120m' },
       ]),
     ).toEqual([
       { name: '1m', sizeMs: 60_000, by: 'series', persisted: true },
       { name: 'fleet', sizeMs: 900_000, by: 'metric', persisted: false },
+      { name: 'moving', sizeMs: 3_600_000, slideMs: 300_000, by: 'series', persisted: true },
+      { name: 'plain', sizeMs: 7_200_000, by: 'series', persisted: true },
     ]);
   });
 
@@ -46,6 +52,7 @@ describe('windowDefinitionsSchema', () => {
     expect(paths([{ name: 'a', size: 'soon' }])).toEqual(['0.size']);
     expect(paths([{ name: 'a', size: '1ms' }])).toEqual(['0.size']);
     expect(paths([{ name: 'a', size: '31d' }])).toEqual(['0.size']);
+    for (const slide of ['40s', '2m', '500ms', 'often']) expect(paths([{ name: 'a', size: '1m', slide }])).toEqual(['0.slide']);
     expect(paths([{ name: 'a b', size: '1m' }])).toEqual(['0.name']);
     expect(
       paths([
@@ -81,6 +88,8 @@ describe('definitionHash', () => {
   test('depends on size and keys, not on the name or on being persisted', () => {
     expect(definitionHash({ ...minute, name: 'x', persisted: false })).toBe(definitionHash(minute));
     expect(definitionHash({ ...minute, sizeMs: 60_001 })).not.toBe(definitionHash(minute));
+    expect(definitionHash({ ...minute, slideMs: 10_000 })).not.toBe(definitionHash(minute));
+    expect(definitionHash({ ...minute, slideMs: 10_000 })).not.toBe(definitionHash({ ...minute, slideMs: 20_000 }));
     expect(definitionHash({ ...minute, by: 'metric' })).not.toBe(definitionHash(minute));
   });
 });
@@ -88,4 +97,18 @@ describe('definitionHash', () => {
 test('windows are half-open and aligned to the epoch, before it too', () => {
   const minute: WindowDefinition = { name: '1m', sizeMs: 60_000, by: 'series', persisted: true };
   expect([0, 59_999_999, 60_000_000, -1].map((us) => windowStartUs(minute, us))).toEqual([0, 0, 60_000_000, -60_000_000]);
+});
+
+test('a hopping window starts at every multiple of its slide, so a time is in as many as fit into its size', () => {
+  const hopping: WindowDefinition = { name: 'h', sizeMs: 60_000, slideMs: 20_000, by: 'series', persisted: true };
+  expect(windowStartsUs(hopping, 59_999_999)).toEqual([40_000_000, 20_000_000, 0]);
+  expect(windowStartsUs(hopping, 60_000_000)).toEqual([60_000_000, 40_000_000, 20_000_000]);
+});
+
+test('where no window is named, an answer takes one without overlaps as long as there is one', () => {
+  const names = (definitions: readonly WindowDefinition[]): string[] => usualDefinitions(definitions).map(({ name }) => name);
+  const hopping: WindowDefinition = { name: 'h', sizeMs: 60_000, slideMs: 20_000, by: 'series', persisted: true };
+  expect(names([...DEFAULT_WINDOW_DEFINITIONS, hopping])).toEqual(['10s', '1m', '1h']);
+  expect(names([hopping, { name: 'm', sizeMs: 60_000, by: 'metric', persisted: true }])).toEqual(['m']);
+  expect(names([hopping])).toEqual(['h']);
 });

@@ -1,7 +1,8 @@
 /**
- * What a window is: a tumbling span of event time and the keys that readings are grouped by inside it.
+ * What a window is: a span of event time, tumbling or hopping, and the keys that readings are grouped by inside it.
  *
- * Windows are half-open, [start, start + size), and aligned to the Unix epoch.
+ * Windows are half-open, [start, start + size), and aligned to the Unix epoch: a tumbling window starts at every multiple of
+ * its size, a hopping one at every multiple of its slide, so that a reading is in size / slide of them.
  */
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
@@ -19,6 +20,8 @@ export interface WindowDefinition {
   /** How queries and configuration call it; not part of its identity. */
   readonly name: string;
   readonly sizeMs: number;
+  /** Of a hopping window: time between two starts, a divisor of the size and less than it. Absent: tumbling. */
+  readonly slideMs?: number;
   readonly by: WindowBy;
   /** false: live only (overlay and SSE); older ranges are computed from `readings`. */
   readonly persisted: boolean;
@@ -50,27 +53,26 @@ export function formatDurationMs(ms: number): string {
 const SIZE_MS_MIN = 100;
 /** Above, an open window would outlive the 30 days after which a consumer of `readings` is declared broken. */
 const SIZE_MS_MAX = 30 * 86_400_000;
-/** Every definition costs a slot update per run of readings. */
+/** Those that share no panes cost a slot update each per run of readings. */
 const DEFINITIONS_MAX = 16;
+/** So many windows hold a reading at most: each is a row of `aggregates` of its own. */
+const OVERLAPS_MAX = 60;
 
-const sizeSchema = z
-  .string()
-  .transform((text, context) => {
-    const ms = parseDurationMs(text);
-    if (ms === null) {
-      context.addIssue({ code: 'custom', message: `'${text}' is not a duration like 10s, 1m, 1h or 1d` });
-      return z.NEVER;
-    }
-    if (ms < SIZE_MS_MIN || ms > SIZE_MS_MAX) {
-      context.addIssue({
-        code: 'custom',
-        message: `${text} is outside ${formatDurationMs(SIZE_MS_MIN)} … ${formatDurationMs(SIZE_MS_MAX)}`,
-      });
-      return z.NEVER;
-    }
-    return ms;
-  })
-  .describe('Length of the window: a whole number with ms, s, m, h or d');
+const durationSchema = z.string().transform((text, context) => {
+  const ms = parseDurationMs(text);
+  if (ms === null) {
+    context.addIssue({ code: 'custom', message: `'${text}' is not a duration like 10s, 1m, 1h or 1d` });
+    return z.NEVER;
+  }
+  if (ms < SIZE_MS_MIN || ms > SIZE_MS_MAX) {
+    context.addIssue({
+      code: 'custom',
+      message: `${text} is outside ${formatDurationMs(SIZE_MS_MIN)} … ${formatDurationMs(SIZE_MS_MAX)}`,
+    });
+    return z.NEVER;
+  }
+  return ms;
+});
 
 /** One definition as a configuration file has it (`size: 1m`); parses to a WindowDefinition. */
 export const windowDefinitionSchema = z
@@ -79,11 +81,26 @@ export const windowDefinitionSchema = z
       .string()
       .regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$/, 'a name is 1 to 32 letters, digits, - or _')
       .describe('Name in queries'),
-    size: sizeSchema,
+    size: durationSchema.describe('Length of the window: a whole number with ms, s, m, h or d'),
+    slide: durationSchema
+      .optional()
+      .describe(`A hopping window starts every so often; the size is a multiple of it, ${OVERLAPS_MAX}-fold at most. Absent: tumbling`),
     by: z.enum(['series', 'metric']).default('series').describe('series: per gateway, device, metric and tags; metric: over all devices'),
     persisted: z.boolean().default(true).describe('Kept in the lake; otherwise live only'),
   })
-  .transform(({ name, size, by, persisted }): WindowDefinition => ({ name, sizeMs: size, by, persisted }));
+  .superRefine(({ size, slide = size }, context) => {
+    const overlaps = size / slide;
+    if (Number.isInteger(overlaps) && overlaps <= OVERLAPS_MAX) return;
+    context.addIssue({
+      code: 'custom',
+      path: ['slide'],
+      message: `a size of ${formatDurationMs(size)} is ${overlaps} slides of ${formatDurationMs(slide)}; 1 to ${OVERLAPS_MAX}, a whole number, would be right`,
+    });
+  })
+  .transform(({ name, size, slide = size, by, persisted }): WindowDefinition => {
+    const hopping = slide === size ? {} : { slideMs: slide };
+    return { name, sizeMs: size, ...hopping, by, persisted };
+  });
 
 /** The definitions of a hub. Equal definitions under two names are refused: they would write the same rows twice. */
 export const windowDefinitionsSchema = z
@@ -120,18 +137,38 @@ export const DEFAULT_WINDOW_DEFINITIONS: readonly WindowDefinition[] = [
  * Neither the name nor `persisted` is in it: renaming a window keeps its rows.
  */
 export function definitionHash(definition: WindowDefinition): string {
+  const { by, sizeMs, slideMs } = definition;
   const identity = {
     functions: FUNCTIONS_VERSION,
     histogram: { kind: 'exponential', scale: HISTOGRAM_SCALE },
-    keys: GROUP_KEYS[definition.by],
-    sizeMs: definition.sizeMs,
-    type: 'tumbling',
+    keys: GROUP_KEYS[by],
+    sizeMs,
+    ...(slideMs === undefined ? { type: 'tumbling' } : { slideMs, type: 'hopping' }),
   };
   return createHash('sha256').update(JSON.stringify(identity)).digest('hex').slice(0, 16);
 }
 
-/** Start of the window that an event time lies in, both in µs. */
+/** What an answer chooses from when no window is named: those by series without overlaps, as far as there are any. */
+export function usualDefinitions(definitions: readonly WindowDefinition[]): readonly WindowDefinition[] {
+  const tumbling = definitions.filter(({ slideMs }) => slideMs === undefined);
+  const bySeries = tumbling.filter(({ by }) => by === 'series');
+  return [bySeries, tumbling].find(({ length }) => length > 0) ?? definitions;
+}
+
+/** Event time between the starts of two windows, in µs. */
+export function slideUsOf(definition: WindowDefinition): number {
+  return (definition.slideMs ?? definition.sizeMs) * 1000;
+}
+
+/** Start of the window that an event time lies in, both in µs; of a hopping window of the last one that holds it. */
 export function windowStartUs(definition: WindowDefinition, eventTimeUs: number): number {
-  const sizeUs = definition.sizeMs * 1000;
-  return Math.floor(eventTimeUs / sizeUs) * sizeUs;
+  const slideUs = slideUsOf(definition);
+  return Math.floor(eventTimeUs / slideUs) * slideUs;
+}
+
+/** Starts of all windows that an event time lies in, last to first. */
+export function windowStartsUs(definition: WindowDefinition, eventTimeUs: number): number[] {
+  const slideUs = slideUsOf(definition);
+  const lastUs = windowStartUs(definition, eventTimeUs);
+  return Array.from({ length: (definition.sizeMs * 1000) / slideUs }, (_, hop) => lastUs - hop * slideUs);
 }

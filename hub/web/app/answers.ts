@@ -35,6 +35,8 @@ export interface AggregatesAnswer {
 export interface WindowDefinition {
   readonly name: string;
   readonly size_ms: number;
+  /** Less than the size: hopping windows, which a chart has no use for. */
+  readonly slide_ms: number;
   readonly by: 'series' | 'metric';
 }
 

@@ -42,8 +42,8 @@ class Page {
       this.#api,
       {
         definitions: (definitions) => {
-          this.#definitions = definitions;
-          this.#panel.setDefinitions(definitions);
+          this.#definitions = definitions.filter(({ size_ms, slide_ms }) => size_ms === slide_ms);
+          this.#panel.setDefinitions(this.#definitions);
         },
         gateways: (answer) => this.#showFleet(answer),
         exceptions: (answer) => {

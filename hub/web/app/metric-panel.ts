@@ -76,7 +76,9 @@ export class MetricPanel {
   }
 
   #definition(view: View): WindowDefinition {
-    return this.#definitions.find(({ name }) => name === view.window) ?? { name: view.window, size_ms: 60_000, by: 'series' };
+    return (
+      this.#definitions.find(({ name }) => name === view.window) ?? { name: view.window, size_ms: 60_000, slide_ms: 60_000, by: 'series' }
+    );
   }
 
   #choose(change: Partial<View>): void {

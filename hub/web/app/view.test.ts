@@ -6,10 +6,10 @@ import { formatBytes, formatCount, formatDuration, formatValue } from './format.
 import { defaultRange, rangesOf, readView, sinceExpression, writeView } from './view.ts';
 
 const DEFINITIONS: WindowDefinition[] = [
-  { name: '10s', size_ms: 10_000, by: 'series' },
-  { name: '1m', size_ms: 60_000, by: 'series' },
-  { name: '1h', size_ms: 3_600_000, by: 'series' },
-  { name: '1m_by_metric', size_ms: 60_000, by: 'metric' },
+  { name: '10s', size_ms: 10_000, slide_ms: 10_000, by: 'series' },
+  { name: '1m', size_ms: 60_000, slide_ms: 60_000, by: 'series' },
+  { name: '1h', size_ms: 3_600_000, slide_ms: 3_600_000, by: 'series' },
+  { name: '1m_by_metric', size_ms: 60_000, slide_ms: 60_000, by: 'metric' },
 ];
 const NOW_MS = Date.UTC(2026, 0, 2);
 
@@ -65,7 +65,7 @@ test('every window has ranges that draw, and one of about sixty points', () => {
     expect(defaultRange(definition) / definition.size_ms).toBeGreaterThanOrEqual(60);
     expect(defaultRange(definition) / definition.size_ms).toBeLessThanOrEqual(200);
   }
-  const long = { name: '30d', size_ms: 30 * 86_400_000, by: 'series' } as const;
+  const long = { name: '30d', size_ms: 30 * 86_400_000, slide_ms: 30 * 86_400_000, by: 'series' } as const;
   expect(rangesOf(long)).toEqual([20 * long.size_ms]);
   expect(sinceExpression(defaultRange(long))).toBe('now-600d');
   expect([300_000, 3_600_000, 90_000, 100].map(sinceExpression)).toEqual(['now-5m', 'now-1h', 'now-90s', 'now-0s']);
