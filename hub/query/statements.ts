@@ -1,7 +1,6 @@
 /** The SQL of the queries, and from result columns back to rows. */
 import { slideUsOf } from '../../shared/window/definition.ts';
 import { isSluiceError } from '../../shared/errors.ts';
-import { slideUsOf } from '../../shared/window/definition.ts';
 import { HISTOGRAM_SCALE } from '../../shared/window/histogram.ts';
 import type { PartialRow } from '../../shared/window/partial-columns.ts';
 import type { AggregateCapture, AggregateFilter, LakeFile, PendingException } from '../engine-api.ts';
