@@ -20,7 +20,6 @@ import { connect } from './database.ts';
 import { SCHEMA_VERSION } from './schema.ts';
 import { crashCopy, drain, groupOf, openJournal, START_US, temporaryDirectory } from './journal-fixture.ts';
 import type { Journal } from './journal.ts';
-import { isWalDamaged } from './wal-check.ts';
 
 const fileOf = (directory: string): string => path.join(directory, 'journal.db');
 
@@ -132,17 +131,6 @@ describe('a damaged file', () => {
       'gap batch_corrupt',
       'gap journal_corrupt',
     ]);
-  });
-
-  test('in the middle of the WAL is noticed, although SQLite opens it without a word', () => {
-    const directory = temporaryDirectory();
-    restore(image, directory);
-    const wal = `${fileOf(directory)}-wal`;
-    expect(isWalDamaged(wal, 1024)).toBe(false);
-    overwrite(wal, 32 + 24 + 500, Buffer.from('damage'));
-    expect(isWalDamaged(wal, 1024)).toBe(true);
-    const { exceptions } = expectUsable(directory);
-    expect(exceptions).toMatchObject([{ kind: 'gap', reason: 'journal_corrupt: wal', readingCount: null }]);
   });
 
   test('found while it runs: a damaged batch is a tombstone under its seq, and the lane goes on', () => {

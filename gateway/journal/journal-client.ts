@@ -7,7 +7,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { Worker } from 'node:worker_threads';
-import type { Clock } from '../../shared/clock.ts';
+import type { JournalClock } from '../clock.ts';
 import { SluiceError, errorMessage } from '../../shared/errors.ts';
 import { WATERMARK_POSITIONS_MAX, type Backlog, type LaneClaim, type LaneName } from '../../shared/uplink.ts';
 import { workerUrl } from '../../shared/worker-url.ts';
@@ -28,11 +28,11 @@ import type { JournalState, JournalStats } from './journal-state.ts';
 import { RedeliveryKeys } from './redelivery.ts';
 
 type StorageOptions = Omit<JournalOptions, 'clock' | 'randomHex'>;
-export type WorkerOptions = StorageOptions & { readonly stamp: Stamp };
+export type WorkerOptions = StorageOptions & { readonly stamp: Stamp; readonly boot: string | undefined };
 
 export interface JournalClientOptions extends Partial<StorageOptions>, Partial<Omit<GroupCommitOptions, 'clock' | 'keys'>> {
   readonly directory: string;
-  readonly clock: Clock;
+  readonly clock: JournalClock;
   readonly sealIntervalMs?: number;
   /** 'worker' is the product; 'inline' runs SQLite on the caller's thread, with the caller's clock and randomness. */
   readonly thread?: 'worker' | 'inline';
@@ -117,6 +117,11 @@ export class JournalClient implements UplinkJournal, CommitPort {
 
   get accepting(): boolean {
     return this.#state.accepting;
+  }
+
+  /** What the journal knows of the wall clock from before this opening. */
+  get clockMemory(): JournalState['clockMemory'] {
+    return this.#state.clockMemory;
   }
 
   get clockKnown(): boolean {
@@ -277,7 +282,7 @@ function definedOnly<T extends object>(options: T): T {
 }
 
 function workerTransport(options: JournalClientOptions, receive: (reply: JournalReply) => void, fail: (error: Error) => void): Transport {
-  const workerOptions: WorkerOptions = { ...storageOptions(options), stamp: stampOf(options.clock) };
+  const workerOptions: WorkerOptions = { ...storageOptions(options), stamp: stampOf(options.clock), boot: options.clock.boot };
   const worker = new Worker(workerUrl(import.meta.url, './journal-worker'), {
     workerData: workerOptions,
     name: 'journal',

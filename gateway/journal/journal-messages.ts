@@ -1,5 +1,6 @@
 /** What the main thread and the journal's thread say to each other. Every request carries the clocks of the main thread. */
 import type { Clock } from '../../shared/clock.ts';
+import type { JournalClock } from '../clock.ts';
 import { SluiceError, type ErrorCode } from '../../shared/errors.ts';
 import type { LaneClaim, LaneName } from '../../shared/uplink.ts';
 import type { Group, GroupArrays } from './group.ts';
@@ -10,6 +11,8 @@ import type { JournalState, JournalStats } from './journal-state.ts';
 export interface Stamp {
   readonly nowUs: number;
   readonly monotonicUs: number;
+  /** undefined: the clock does not judge itself. */
+  readonly known: boolean | undefined;
 }
 
 export type Call =
@@ -65,17 +68,22 @@ export function fromPlain(error: PlainError): SluiceError {
   return new SluiceError(error.code, error.message);
 }
 
-export function stampOf(clock: Clock): Stamp {
-  return { nowUs: clock.nowUs(), monotonicUs: clock.monotonicUs() };
+export function stampOf(clock: JournalClock): Stamp {
+  const monotonicUs = clock.monotonicUs();
+  // From one read: a second one would make their difference, which arrival stamps are resolved by, run to and fro.
+  const nowUs = clock.offsetUs === undefined ? clock.nowUs() : monotonicUs + clock.offsetUs;
+  return { nowUs, monotonicUs, known: clock.known };
 }
 
 /** The main thread's clocks in another thread: its last stamp and what has passed here since. */
 export class StampedClock implements Clock {
+  readonly boot: string | undefined;
   readonly #local: Clock;
   #stamp: Stamp;
   #stampedUs: number;
 
-  constructor(local: Clock, stamp: Stamp) {
+  constructor(local: Clock, stamp: Stamp, boot: string | undefined) {
+    this.boot = boot;
     this.#local = local;
     this.#stamp = stamp;
     this.#stampedUs = local.monotonicUs();
@@ -84,6 +92,14 @@ export class StampedClock implements Clock {
   set(stamp: Stamp): void {
     this.#stamp = stamp;
     this.#stampedUs = this.#local.monotonicUs();
+  }
+
+  get known(): boolean | undefined {
+    return this.#stamp.known;
+  }
+
+  get offsetUs(): number {
+    return this.#stamp.nowUs - this.#stamp.monotonicUs;
   }
 
   nowUs(): number {

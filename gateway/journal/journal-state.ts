@@ -1,4 +1,5 @@
 /** What the journal tells about itself: plain objects that cross threads. */
+import type { ClockMemory } from '../clock.ts';
 import type { Backlog, LaneName } from '../../shared/uplink.ts';
 
 export interface JournalState {
@@ -7,6 +8,8 @@ export interface JournalState {
   /** false: the buffer is full and nothing may be evicted. */
   readonly accepting: boolean;
   readonly clockKnown: boolean;
+  /** From before this opening. */
+  readonly clockMemory: ClockMemory;
   readonly backlog: Backlog;
   /** Arrival (wall clock, µs) of the oldest reading or exception that has no position yet; null: none. */
   readonly unsentUs: number | null;
@@ -47,6 +50,8 @@ export interface JournalStats {
   readonly bisected: number;
   readonly reopened: number;
   readonly quarantined: number;
+  /** Damaged WALs of which nothing was missing once they were mended. */
+  readonly walsMended: number;
   readonly rejected: number;
   /** Since the journal exists, by reason. */
   readonly losses: readonly { readonly reason: string; readonly readings: number; readonly batches: number }[];

@@ -11,27 +11,29 @@
 import { mkdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { BATCH_BYTES_MAX } from '../../shared/batch/limits.ts';
-import type { Clock } from '../../shared/clock.ts';
+import type { ClockMemory, JournalClock } from '../clock.ts';
+import { CLOCK_PLAUSIBLE_US } from '../clock-judgement.ts';
 import { SluiceError } from '../../shared/errors.ts';
 import { EVENT_TIME_MIN_US, type Series } from '../../shared/reading.ts';
 import { diskUse, freeBytes, walBytes, type DiskUse } from './buffer-bound.ts';
 import { asSluiceError, connect, failureKind, PAGE_BYTES, usedBytes, walPagesUsual, type Connection } from './database.ts';
+import { EventBounds } from './event-bounds.ts';
 import { insertException } from './pending-exceptions.ts';
 import { DATABASE_NAME } from './salvage.ts';
 import { prepareStatements, type OpeningRow, type Statements } from './statements.ts';
 import { openStore } from './store.ts';
 
-/** Wall clocks before 2024 are a Pi's without RTC, or a dead battery's (this program is younger). */
-export const CLOCK_KNOWN_US = Date.UTC(2024, 0, 1) * 1000;
-/** Slower drift than this is not worth a write. */
+/** Two reads of a clock that does not judge itself differ; less than this is not worth a write. */
 const OFFSET_STEP_US = 1_000_000;
+/** How often it is noted that this opening still runs: a bound for readings of a boot that never learns the time. */
+const ALIVE_NOTE_US = 300_000_000;
 
 /** The largest batch (16 MiB), once more. */
 const RESERVE_PAGES = Math.ceil(BATCH_BYTES_MAX / PAGE_BYTES) + 64;
 
 export interface JournalStoreOptions {
   readonly directory: string;
-  readonly clock: Clock;
+  readonly clock: JournalClock;
   readonly randomHex: (bytes: number) => string;
   /** Bound on database and WAL. */
   readonly bufferBytesMax: number;
@@ -60,6 +62,12 @@ export interface Totals {
   keySnapshotBytes: number;
 }
 
+/** When an opening whose clock is known was seen running, by the wall clock. */
+function spanOf({ wall_us, offset_us, start_us, alive_us }: OpeningRow): { readonly fromUs: number; readonly toUs: number } {
+  const fromUs = start_us === null || offset_us === null ? wall_us : start_us + offset_us;
+  return { fromUs, toUs: alive_us === null || offset_us === null ? fromUs : alive_us + offset_us };
+}
+
 export class JournalStore {
   readonly #options: JournalStoreOptions;
   readonly #path: string;
@@ -80,7 +88,8 @@ export class JournalStore {
   opening = 0;
   ids!: Ids;
   totals!: Totals;
-  readonly counters = { reopened: 0, quarantined: 0 };
+  readonly counters = { reopened: 0, quarantined: 0, walsMended: 0 };
+  readonly bounds: EventBounds;
 
   /**
    * @param onReopened called when a connection was given up and another one is there
@@ -91,6 +100,8 @@ export class JournalStore {
     this.#onReopened = onReopened;
     this.#path = path.join(options.directory, DATABASE_NAME);
     mkdirSync(options.directory, { recursive: true });
+    const isNew = statSync(this.#path, { throwIfNoEntry: false }) === undefined;
+    this.bounds = new EventBounds(options.directory, options.clock.nowUs(), isNew);
     this.#open(false);
   }
 
@@ -115,7 +126,8 @@ export class JournalStore {
   }
 
   get clockKnown(): boolean {
-    return this.#options.clock.nowUs() >= CLOCK_KNOWN_US;
+    const { clock } = this.#options;
+    return clock.known ?? clock.nowUs() >= CLOCK_PLAUSIBLE_US;
   }
 
   /** Makes sure that there is a connection. @throws SluiceError ERR_JOURNAL_UNAVAILABLE */
@@ -171,17 +183,43 @@ export class JournalStore {
   }
 
   close(): void {
+    if (this.#db !== null && !this.#unopened) {
+      try {
+        this.#sql.setAlive.run(this.#options.clock.monotonicUs(), this.opening);
+      } catch {
+        // A bound that is a few minutes wider; nothing depends on it.
+      }
+    }
     this.#discard();
   }
 
   /** Notes how far the wall clock is from the monotonic one, durably, once it is known and whenever it was stepped. */
   learnClock(): void {
-    if (!this.clockKnown) return;
-    const offsetUs = this.#options.clock.nowUs() - this.#options.clock.monotonicUs();
+    const { clock } = this.#options;
+    const monotonicUs = clock.monotonicUs();
     const own = this.#openings.get(this.opening) as OpeningRow;
-    if (own.offset_us !== null && Math.abs(own.offset_us - offsetUs) < OFFSET_STEP_US) return;
-    this.write(() => this.sql.setOffset.run(offsetUs, this.opening));
-    this.#openings.set(this.opening, { ...own, offset_us: offsetUs });
+    const offsetUs = clock.offsetUs ?? clock.nowUs() - monotonicUs;
+    const stepUsMin = clock.offsetUs === undefined ? OFFSET_STEP_US : 1;
+    const isStep = this.clockKnown && (own.offset_us === null || Math.abs(own.offset_us - offsetUs) >= stepUsMin);
+    if (!isStep && monotonicUs - (own.alive_us ?? 0) < ALIVE_NOTE_US) return;
+    this.write(() => {
+      if (isStep) this.sql.setOffset.run(offsetUs, this.opening, own.boot);
+      this.sql.setAlive.run(monotonicUs, this.opening);
+    });
+    this.#loadOpenings();
+  }
+
+  /** What is known of the wall clock from before this opening. */
+  get clockMemory(): ClockMemory {
+    let bootOffsetUs: number | null = null;
+    let earlierBootUs = 0;
+    const boot = this.#openings.get(this.opening)?.boot ?? null;
+    for (const row of this.#openings.values()) {
+      if (row.id === this.opening || row.offset_us === null) continue;
+      if (row.boot !== null && row.boot === boot) bootOffsetUs = row.offset_us;
+      else earlierBootUs = Math.max(earlierBootUs, spanOf(row).toUs);
+    }
+    return { bootOffsetUs, earlierBootUs };
   }
 
   /** Wall clock minus monotonic clock of an opening; null: it never was known. */
@@ -193,10 +231,12 @@ export class JournalStore {
   boundsOf(opening: number): { fromUs: number; toUs: number } {
     let fromUs = EVENT_TIME_MIN_US;
     let toUs = this.#options.clock.nowUs();
-    for (const { id, offset_us, wall_us } of this.#openings.values()) {
-      if (offset_us === null || wall_us < CLOCK_KNOWN_US) continue;
-      if (id < opening) fromUs = Math.max(fromUs, wall_us);
-      else if (id > opening) toUs = Math.min(toUs, wall_us);
+    for (const row of this.#openings.values()) {
+      if (row.offset_us === null) continue;
+      const span = spanOf(row);
+      if (span.fromUs < CLOCK_PLAUSIBLE_US) continue;
+      if (row.id < opening) fromUs = Math.max(fromUs, span.toUs);
+      else if (row.id > opening) toUs = Math.min(toUs, span.fromUs);
     }
     return { fromUs, toUs: Math.max(toUs, fromUs + 1) };
   }
@@ -266,6 +306,10 @@ export class JournalStore {
     return Math.ceil(this.#options.bufferBytesMax / PAGE_BYTES);
   }
 
+  #loadOpenings(): void {
+    this.#openings = new Map(this.sql.openings.all().map((row) => [row.id, row]));
+  }
+
   #fail(error: unknown): never {
     const kind = failureKind(error);
     if (kind === 'other' || error instanceof SluiceError) throw error;
@@ -314,14 +358,26 @@ export class JournalStore {
     const before = this.opening;
     this.#unopened = true;
     if (damaged) this.counters.quarantined++;
-    const { db, gaps } = openStore({ directory, pagesMax: this.#pagesMax, nowUs: clock.nowUs(), damaged });
+    const { db, gaps, walMended } = openStore({
+      directory,
+      pagesMax: this.#pagesMax,
+      nowUs: clock.nowUs(),
+      damaged,
+      bounds: this.bounds,
+    });
+    if (walMended) this.counters.walsMended++;
     try {
       const sql = prepareStatements(db);
       const epoch = randomHex(16);
       const ids = sql.nextIds.get() as Ids;
       const opening = Math.max(before, sql.openings.all().at(-1)?.id ?? 0) + 1;
       db.transaction(() => {
-        sql.insertOpening.run(opening, epoch, clock.nowUs(), this.clockKnown ? clock.nowUs() - clock.monotonicUs() : null);
+        const monotonicUs = clock.monotonicUs();
+        const boot = clock.boot ?? null;
+        // An earlier opening of this boot may know what this one does not yet.
+        const recalledUs = boot === null ? undefined : sql.openings.all().findLast((row) => row.boot === boot)?.offset_us;
+        const offsetUs = this.clockKnown ? (clock.offsetUs ?? clock.nowUs() - monotonicUs) : (recalledUs ?? null);
+        sql.insertOpening.run(opening, epoch, clock.nowUs(), offsetUs, boot, monotonicUs, monotonicUs);
         for (const record of gaps) insertException(sql, ids.exception++, opening, clock.monotonicUs(), record, null);
       }).immediate();
       this.#db = db;
@@ -330,7 +386,7 @@ export class JournalStore {
       this.ids = ids;
       this.opening = opening;
       this.seriesStored = 0;
-      this.#openings = new Map(sql.openings.all().map((row) => [row.id, row]));
+      this.#loadOpenings();
       this.#lakeId = sql.getMeta.get('lakeId')?.value ?? this.#lakeId;
       this.loadTotals();
     } catch (error) {

@@ -9,9 +9,9 @@ import { JournalServer } from './journal-server.ts';
 
 const port = parentPort;
 if (port === null) throw new Error('journal-worker runs as a worker thread');
-const { stamp, ...options } = workerData as WorkerOptions;
+const { stamp, boot, ...options } = workerData as WorkerOptions;
 // Timers of a retry must keep the thread alive: with systemClock they would not.
-const clock = new StampedClock({ ...systemClock, after: (delayMs, callback) => stopper(setTimeout(callback, delayMs)) }, stamp);
+const clock = new StampedClock({ ...systemClock, after: (delayMs, callback) => stopper(setTimeout(callback, delayMs)) }, stamp, boot);
 
 function stopper(timer: NodeJS.Timeout): () => void {
   return () => clearTimeout(timer);

@@ -168,6 +168,7 @@ export class Journal {
     let rowBytes = 0;
     let keyBytes = 0;
     let exceptions = 0;
+    this.#store.bounds.cover(group.arrays.eventTimeUs, group.readings, this.#options.clock.nowUs());
     this.#store.write(() => {
       for (let id = this.#store.seriesStored; id < this.#store.series.length; id++) {
         const { device, metric, tags } = this.#store.series[id];
@@ -231,6 +232,7 @@ export class Journal {
     }
     this.#counters.sealUs += clock.monotonicUs() - startedUs;
     this.#enforceBound();
+    if (this.#store.clockKnown) this.#store.bounds.advance(this.state().backlog.oldestUs ?? clock.nowUs());
     return sealed !== null;
   }
 
@@ -294,6 +296,7 @@ export class Journal {
         lakeId: this.#store.lakeId,
         accepting: !this.#full,
         clockKnown: this.#store.clockKnown,
+        clockMemory: this.#store.clockMemory,
         backlog: {
           readings: journalReadings + batchReadings,
           bytes: journalBytes + batchBytes,

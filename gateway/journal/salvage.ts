@@ -2,7 +2,7 @@
  * What happens to a damaged journal: it is moved aside whole, a fresh one is opened, and everything in the old file that
  * can still be read and proves itself (checksums) is carried over. The process starts in any case (invariant 9).
  *
- * Layout: `quarantine/<time>/journal.db[-wal][-shm]`, the newest QUARANTINES_MAX kept. A crash while moving leaves some of
+ * Layout: `quarantine/<time>/journal.db[-wal][-shm][-wal.damaged]`, the newest QUARANTINES_MAX kept. A crash while moving leaves some of
  * the three files moved: a database without its WAL opens as what was checkpointed, a WAL without its database is moved
  * aside at the next opening. A crash while salvaging leaves a fresh journal that is only partly filled; therefore all of
  * the salvage is one transaction, and until it has committed a marker makes the next opening take it up again.
@@ -27,7 +27,8 @@ import {
 } from './statements.ts';
 
 export const DATABASE_NAME = 'journal.db';
-const SUFFIXES = ['', '-wal', '-shm'];
+/** The original of a WAL that could be mended in part (wal-repair.ts) goes with the rest. */
+const SUFFIXES = ['', '-wal', '-shm', '-wal.damaged'];
 const QUARANTINE_NAME = 'quarantine';
 const QUARANTINES_MAX = 2;
 const PENDING_NAME = 'salvage-pending';
@@ -73,8 +74,6 @@ export interface SalvageReport {
   readings: number;
   damagedBatches: number;
   damagedJournalRows: number;
-  /** Readings of damaged rows whose count could still be read. */
-  readonly oldestUs: number | null;
 }
 
 /** All rows that can be read: upwards until an error, then downwards from the other end. */
@@ -117,7 +116,7 @@ function attempt(insert: () => void): boolean {
 
 /** Fills the fresh journal `db` from the quarantined file. Runs inside the caller's transaction. */
 export function salvage(db: Connection, folder: string, nowUs: number): SalvageReport {
-  const report = { batches: 0, journalRows: 0, readings: 0, damagedBatches: 0, damagedJournalRows: 0, oldestUs: null as number | null };
+  const report = { batches: 0, journalRows: 0, readings: 0, damagedBatches: 0, damagedJournalRows: 0 };
   const file = path.join(folder, DATABASE_NAME);
   let old: Connection;
   try {
@@ -147,7 +146,9 @@ function salvageNames(old: Connection, sql: Statements): void {
     if (row.key === 'lakeId') attempt(() => sql.setMeta.run(row.key, row.value));
   }
   for (const row of readable<OpeningRow>(old, 'opening', 'id'))
-    attempt(() => sql.insertOpening.run(row.id, row.epoch, row.wall_us, row.offset_us));
+    attempt(() =>
+      sql.insertOpening.run(row.id, row.epoch, row.wall_us, row.offset_us, row.boot ?? null, row.start_us ?? null, row.alive_us ?? null),
+    );
   for (const row of readable<SeriesRow & { opening: number }>(old, 'series', 'opening, id')) {
     attempt(() => sql.insertSeries.run(row.opening, row.id, row.device, row.metric, row.tags, row.priority ?? 0));
   }
@@ -190,7 +191,7 @@ function bodiesOf(old: Connection, table: string): ((id: number) => Buffer | nul
   };
 }
 
-function salvageBatches(old: Connection, sql: Statements, report: { -readonly [K in keyof SalvageReport]: SalvageReport[K] }): void {
+function salvageBatches(old: Connection, sql: Statements, report: SalvageReport): void {
   for (const row of oldBatches(old)) {
     if (!isWhole(row) || !attempt(() => insertBatch(sql, row.id, row, row.body))) {
       report.damagedBatches++;
@@ -198,11 +199,10 @@ function salvageBatches(old: Connection, sql: Statements, report: { -readonly [K
     }
     report.batches++;
     report.readings += row.readings;
-    report.oldestUs = Math.min(report.oldestUs ?? Infinity, row.arrival_from_us);
   }
 }
 
-function salvageJournal(old: Connection, sql: Statements, report: { -readonly [K in keyof SalvageReport]: SalvageReport[K] }): void {
+function salvageJournal(old: Connection, sql: Statements, report: SalvageReport): void {
   for (const row of readable<JournalRow>(old, 'journal', 'id')) {
     const kept = attempt(() => {
       void new ByteReader(row.body);

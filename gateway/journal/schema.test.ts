@@ -32,7 +32,7 @@ function versionOne(directory: string, bufferBytesMax: number): { readonly readi
   old.exec(MIGRATIONS[0]);
   for (const table of ['meta', 'opening', 'series', 'journal', 'lane', 'key_log', 'loss']) {
     for (const row of db.prepare<[], Record<string, unknown>>(`SELECT * FROM ${table}`).iterate()) {
-      delete row['priority'];
+      for (const later of ['priority', 'boot', 'start_us', 'alive_us']) delete row[later];
       const columns = Object.keys(row);
       old.prepare(`INSERT INTO ${table} (${columns.join(', ')}) VALUES (${columns.map(() => '?').join(', ')})`).run(...Object.values(row));
     }

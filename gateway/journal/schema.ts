@@ -46,6 +46,13 @@ export const MIGRATIONS: readonly string[] = [
   CREATE TABLE batch_body (id INTEGER PRIMARY KEY, body BLOB NOT NULL);
   ALTER TABLE series ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
   `,
+  // Openings of one boot share its monotonic clock: what one of them learns of the wall clock holds for all.
+  `
+  -- start_us, alive_us: monotonic time at the start and when it was last noted to be running.
+  ALTER TABLE opening ADD COLUMN boot TEXT;
+  ALTER TABLE opening ADD COLUMN start_us INTEGER;
+  ALTER TABLE opening ADD COLUMN alive_us INTEGER;
+  `,
 ];
 
 export const SCHEMA_VERSION = MIGRATIONS.length;

@@ -5,16 +5,17 @@
  * A crash leaves the rows or the batches. A damaged row becomes the gap that it is.
  */
 import type { Compression } from '../../shared/batch/batch.ts';
-import type { Clock } from '../../shared/clock.ts';
+import type { JournalClock } from '../clock.ts';
 import { sealOrGap, type ResolvedException, type SealRow } from '../seal/seal.ts';
 import { encodeOrGap, insertBatch } from './batch-store.ts';
+import type { EventBounds, EventRange } from './event-bounds.ts';
 import type { JournalStore } from './journal-store.ts';
 import { resolveException } from './pending-exceptions.ts';
 import { decodeRow } from './row-codec.ts';
 import type { JournalRow } from './statements.ts';
 
 export interface SealingOptions {
-  readonly clock: Clock;
+  readonly clock: JournalClock;
   /** Estimated size of a sealed batch, compressed. */
   readonly batchBytesMax: number;
   readonly batchReadingsMax: number;
@@ -57,7 +58,8 @@ export function isSealDue(store: JournalStore, options: SealingOptions): boolean
  * @throws SluiceError ERR_JOURNAL_UNAVAILABLE
  */
 export function sealOnce(store: JournalStore, options: SealingOptions): number | null {
-  if (store.offsetOf(store.opening) === null || (store.totals.journalRows === 0 && store.totals.exceptions === 0)) return null;
+  if (!store.clockKnown || store.offsetOf(store.opening) === null) return null;
+  if (store.totals.journalRows === 0 && store.totals.exceptions === 0) return null;
   const nowUs = options.clock.nowUs();
   const taken = store.read(() => takeRows(store, options, nowUs));
   if (taken.rowCount === 0 && taken.lastException === 0) {
@@ -138,7 +140,7 @@ function takeRows(store: JournalStore, options: SealingOptions, nowUs: number): 
     try {
       taken.rows.push({ ...decodeRow(row.body), offsetUs, opening: row.opening, seriesOf: store.seriesLookup(row.opening), bounds });
     } catch {
-      taken.exceptions.push(gapOfRow(row, offsetUs, bounds, nowUs));
+      taken.exceptions.push(gapOfRow(row, offsetUs, bounds, nowUs, store.bounds));
       taken.made++;
       taken.damagedReadings += row.readings;
     }
@@ -150,7 +152,14 @@ function takeRows(store: JournalStore, options: SealingOptions, nowUs: number): 
   return taken;
 }
 
-function gapOfRow(row: JournalRow, offsetUs: number | null, bounds: { fromUs: number; toUs: number }, nowUs: number): ResolvedException {
+/** When its readings arrived is known, not their event times. */
+function gapOfRow(
+  row: JournalRow,
+  offsetUs: number | null,
+  bounds: EventRange,
+  nowUs: number,
+  eventBounds: EventBounds,
+): ResolvedException {
   const arrivalUs = offsetUs === null ? bounds.fromUs : Math.round(row.arrival_us + offsetUs);
   const toUs = offsetUs === null ? bounds.toUs : Math.max(arrivalUs + 1, Math.min(nowUs, arrivalUs + ROW_SPAN_US_MAX));
   return {
@@ -159,8 +168,7 @@ function gapOfRow(row: JournalRow, offsetUs: number | null, bounds: { fromUs: nu
       kind: 'gap',
       device: null,
       metric: null,
-      fromUs: arrivalUs,
-      toUs,
+      ...eventBounds.around(arrivalUs, toUs),
       readingCount: row.readings,
       reason: 'journal_corrupt: row',
       payload: null,

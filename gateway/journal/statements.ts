@@ -55,6 +55,10 @@ export interface OpeningRow {
   readonly epoch: string;
   readonly wall_us: number;
   readonly offset_us: number | null;
+  /** The three are null where version 2 or an unknown boot wrote the row. */
+  readonly boot: string | null;
+  readonly start_us: number | null;
+  readonly alive_us: number | null;
 }
 
 export interface SeriesRow {
@@ -178,11 +182,13 @@ export function prepareStatements(db: Connection) {
     deleteKeysBetween: prepare<[number, number]>('DELETE FROM key_log WHERE id > ? AND id < ?'),
     deleteKeysFrom: prepare<[number]>('DELETE FROM key_log WHERE id >= ?'),
 
-    insertOpening: prepare<[number, string, number, number | null]>(
-      'INSERT INTO opening (id, epoch, wall_us, offset_us) VALUES (?, ?, ?, ?)',
+    insertOpening: prepare<[number, string, number, number | null, string | null, number | null, number | null]>(
+      'INSERT INTO opening (id, epoch, wall_us, offset_us, boot, start_us, alive_us) VALUES (?, ?, ?, ?, ?, ?, ?)',
     ),
-    openings: prepare<[], OpeningRow>('SELECT id, epoch, wall_us, offset_us FROM opening ORDER BY id'),
-    setOffset: prepare<[number | null, number]>('UPDATE opening SET offset_us = ? WHERE id = ?'),
+    openings: prepare<[], OpeningRow>('SELECT * FROM opening ORDER BY id'),
+    /** Also of the earlier openings of the same boot. */
+    setOffset: prepare<[number, number, string | null]>('UPDATE opening SET offset_us = ? WHERE id = ? OR boot = ?'),
+    setAlive: prepare<[number, number]>('UPDATE opening SET alive_us = ? WHERE id = ?'),
     setEpoch: prepare<[string, number]>('UPDATE opening SET epoch = ? WHERE id = ?'),
     dropOpenings: prepare<[number]>(
       'DELETE FROM opening WHERE id < ? AND id NOT IN (SELECT opening FROM journal UNION SELECT opening FROM exception)',

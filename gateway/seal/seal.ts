@@ -131,7 +131,8 @@ export function seal(input: SealInput): SealedContent[] {
       const text = textIndex === 0 ? null : row.texts[textIndex - 1];
       const arrivalUs = row.offsetUs === null ? NaN : Math.round(row.arrivalUs[at] + row.offsetUs);
       if (series < 0) {
-        notes.lost(row.offsetUs === null ? row.bounds : { fromUs: arrivalUs, toUs: arrivalUs + 1 });
+        const timeUs = Number.isNaN(sent) || sent < EVENT_TIME_MIN_US ? arrivalUs : Math.round(sent);
+        notes.lost(row.offsetUs === null ? row.bounds : { fromUs: timeUs, toUs: timeUs + 1 });
         continue;
       }
       if (row.offsetUs === null) {

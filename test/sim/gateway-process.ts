@@ -44,7 +44,7 @@ interface OpenSession extends Session {
   isCut: boolean;
 }
 
-const FILES = ['journal.db', 'journal.db-wal'];
+const FILES = ['journal.db', 'journal.db-wal', 'bounds.json'];
 
 export class SimGateway implements Broker {
   readonly name: string;
