@@ -11,28 +11,31 @@ import type { DeltaTable } from './delta-table.ts';
 import { listAll } from './store.ts';
 import { retentionOf } from './tables.ts';
 
+const CHECKPOINTS_KEPT_MIN = 2;
+
 export interface LogCleanUp {
-  /** The checkpoint that later readers start from; null: there is none that can be read, and nothing was deleted. */
+  /** The older of the two checkpoints that later readers may start from; null: there are none, and nothing was deleted. */
   readonly checkpointVersion: number | null;
   readonly deletedEntries: number;
   readonly deletedCheckpoints: number;
 }
 
 /**
- * Deletes log entries and checkpoints older than the table's log retention: only below the newest checkpoint that can
- * be read (verified now), whose own entry stays, and only what every registered consumer has behind it.
+ * Deletes log entries and checkpoints older than the table's log retention: only below the two newest checkpoints that can
+ * be read (verified now), whose own entries stay, and only what every registered consumer has behind it. Two, so that one
+ * that is damaged later leaves another, and the entries from there on.
  *
  * @param consumedVersion the version that the slowest registered consumer has consumed; null: there is none
  */
 export async function cleanLog(table: DeltaTable, consumedVersion: number | null): Promise<LogCleanUp> {
   const { log } = table;
   const names = await log.names(0);
-  let checkpointVersion: number | null = null;
+  const readable: number[] = [];
   for (const version of names.checkpoints.toReversed()) {
-    if ((await log.readCheckpoint(version)) === null) continue;
-    checkpointVersion = version;
-    break;
+    if ((await log.readCheckpoint(version)) !== null) readable.push(version);
+    if (readable.length === CHECKPOINTS_KEPT_MIN) break;
   }
+  const checkpointVersion = readable.length === CHECKPOINTS_KEPT_MIN ? (readable.at(-1) ?? null) : null;
   const result = { checkpointVersion, deletedEntries: 0, deletedCheckpoints: 0 };
   const nowMs = await storeNowMs(table);
   if (checkpointVersion === null || nowMs === null) return result;
@@ -59,11 +62,14 @@ export interface Vacuum {
 
 /**
  * Deletes data files that the table does not name: orphans of crashed or lost commits, and removed files whose tombstone
- * is older than the retention. Folders that begin with '_' or '.' are not looked into.
+ * is older than the retention. Folders that begin with '_' or '.' are not looked into. What a registered consumer may still
+ * have to read stays: files that were removed, or came to be, after the version that it has consumed.
  *
  * Cost: a listing of the table's folder.
+ *
+ * @param consumedVersion as for `cleanLog`
  */
-export async function vacuum(table: DeltaTable): Promise<Vacuum> {
+export async function vacuum(table: DeltaTable, consumedVersion: number | null): Promise<Vacuum> {
   const { store, prefix } = table.log;
   const result = { deletedFiles: 0, deletedBytes: 0, waitingFiles: 0 };
   // Listed against a snapshot that is newer than every file which may be deleted: those are a retention old.
@@ -71,9 +77,12 @@ export async function vacuum(table: DeltaTable): Promise<Vacuum> {
   const snapshot = table.snapshot;
   const nowMs = await storeNowMs(table);
   if (nowMs === null) return result;
-  const beforeMs = nowMs - retentionOf(snapshot.metaData).deletedFileMs;
+  const { deletedFileMs } = retentionOf(snapshot.metaData);
+  const consumed = consumedVersion === null || consumedVersion >= table.version ? null : await versionTimes(table, consumedVersion);
+  // A file is staged at most half a retention before the commit that names it (`tryCommit` sees to that).
+  const beforeMs = Math.min(nowMs - deletedFileMs, (consumed?.storeMs ?? Infinity) - deletedFileMs / 2);
   // Tombstones carry commit times, files the store's: each is compared in its own time.
-  const tombstonesBeforeMs = snapshot.timestampMs - retentionOf(snapshot.metaData).deletedFileMs;
+  const tombstonesBeforeMs = Math.min(snapshot.timestampMs - deletedFileMs, consumed?.commitMs ?? Infinity);
   for await (const { key, size, modifiedMs } of listAll(store, `${prefix}/`)) {
     const path = key.slice(prefix.length + 1);
     if (path.startsWith('_') || path.startsWith('.') || snapshot.files.has(path)) continue;
@@ -88,6 +97,13 @@ export async function vacuum(table: DeltaTable): Promise<Vacuum> {
     result.deletedBytes += size;
   }
   return result;
+}
+
+/** When a version was committed, by the writer's and by the store's clock; its entry is there as long as a consumer needs it. */
+async function versionTimes(table: DeltaTable, version: number): Promise<{ readonly commitMs: number; readonly storeMs: number }> {
+  const entry = await table.log.readEntry(version);
+  const info = await table.log.store.stat(table.log.entryKey(version));
+  return { commitMs: entry?.commitInfo?.timestamp ?? 0, storeMs: info?.modifiedMs ?? 0 };
 }
 
 /** The store's clock when the current version was written: a lower bound of its time now. */

@@ -183,7 +183,7 @@ async function live(history: History, life: Life, hasTurn: () => boolean): Promi
     const dice = random(20);
     if (dice < 2) await table.checkpoint();
     if (dice < 4) await cleanLog(table, null);
-    if (dice < 6) await vacuum(table);
+    if (dice < 6) await vacuum(table, null);
     if (dice === 6) await table.refresh();
     // After a commit in doubt: sometimes the same again, sometimes a new one.
     const again: Build | null = random(2) === 0 ? doubt : null;

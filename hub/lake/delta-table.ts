@@ -145,6 +145,9 @@ export class DeltaTable {
     await store.settle(log.entryKey(replay.version));
     const table = new DeltaTable(spec, log, replay, options, confirmed);
     await table.refresh();
+    // The hint names a checkpoint that this replay could not begin with: it is damaged or gone, and readers that trust the hint fail.
+    const hint = await log.readHint();
+    if (hint !== null && hint > replay.baseVersion && hint <= table.version) await table.checkpoint();
     return table;
   }
 

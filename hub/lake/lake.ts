@@ -143,7 +143,7 @@ export class Lake {
   async maintain(consumedVersion: number): Promise<void> {
     for (const table of this.#tables()) {
       await cleanLog(table, table === this.readings ? consumedVersion : null);
-      await vacuum(table);
+      await vacuum(table, table === this.readings ? consumedVersion : null);
     }
   }
 

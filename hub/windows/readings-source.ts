@@ -112,7 +112,11 @@ export async function readGatewayRuns(store: ObjectStore, key: string): Promise<
  * @throws SluiceError ERR_LAKE_LOG_GAP where its rows are in other files by now; ERR_STORE_*
  */
 export async function readFileRuns(lake: Lake, path: string, breathe: () => Promise<void>): Promise<GatewayRuns[]> {
-  if (isGivenUp(lake, path)) return [];
+  if (isGivenUp(lake, path)) {
+    // A crash came between the gap and the removal.
+    if (lake.readings.snapshot.files.has(path)) await giveUp(lake, path, 'it was given up before', breathe);
+    return [];
+  }
   try {
     return await readGatewayRuns(lake.store, `${lake.readings.spec.name}/${path}`);
   } catch (error) {
