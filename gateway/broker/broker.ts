@@ -7,7 +7,6 @@
 import type { EventEmitter } from 'node:events';
 import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
-import { createRequire } from 'node:module';
 import { createServer as createTcpServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { createServer as createTlsServer } from 'node:tls';
@@ -23,6 +22,7 @@ import type { Decoder } from '../decode/decoder.ts';
 import type { IngestCounters } from '../ingest-counters.ts';
 import type { JournalWriter } from '../journal/journal-api.ts';
 import type { MessageTap } from '../tail/message-tap.ts';
+import { aedesCodec } from './aedes-codec.ts';
 import { DirectIntake, type BrokerClient } from './direct-intake.ts';
 import { skipWithoutSubscribers, type PublishingBroker } from './no-subscribers.ts';
 import { PublishGate, type PublishedMessage, type Sender } from './publish-gate.ts';
@@ -75,8 +75,7 @@ const QOS2_IN_FLIGHT_MAX = 4_096;
  * most acks are DirectIntake's.
  */
 function dropNumberCache(): void {
-  const codec = createRequire(import.meta.resolve('aedes'))('mqtt-packet') as { writeToStream: { cacheNumbers: boolean } };
-  codec.writeToStream.cacheNumbers = false;
+  aedesCodec.writeToStream.cacheNumbers = false;
 }
 
 function refuseConnect(returnCode: number, code: 'ERR_BROKER_UNAUTHORIZED' | 'ERR_BROKER_MALFORMED', message: string): AuthenticateError {

@@ -8,7 +8,7 @@ import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { Command, runCli } from '../../shared/cli.ts';
-import { bundle, packageLicense, type Bundle } from '../../shared/package/bundle.ts';
+import { bundle, packageLicense, type Bundle, type Replacement } from '../../shared/package/bundle.ts';
 import { debDocuments } from '../../shared/package/deb-documents.ts';
 import { buildDeb, type BuiltDeb, type DebFile } from '../../shared/package/deb.ts';
 import { nodeRuntime, type NodeRuntime } from '../../shared/package/node-runtime.ts';
@@ -26,8 +26,11 @@ const LIB = `/usr/lib/${NAME}`;
 /** Only what the gateway reaches with the package's own Node. */
 const EXTERNAL = ['@cloudpss/zstd/napi', 'msgpackr-extract', 'bufferutil', 'utf-8-validate'];
 
-/** better-sqlite3 looks for its add-on with `bindings`; here it lies beside the bundle. */
-const REPLACED = { bindings: "module.exports = (name) => require(require('node:path').join(__dirname, name));" };
+/** What modules do to find their parts in node_modules; here everything lies beside the bundle or in it. */
+const REPLACED: Readonly<Record<string, Replacement>> = {
+  bindings: { code: "module.exports = (name) => require(require('node:path').join(__dirname, name));", resolveDir: '.' },
+  './aedes-codec.ts': { code: "exports.aedesCodec = require('mqtt-packet');", resolveDir: 'node_modules/aedes' },
+};
 
 const DESCRIPTION = [
   'Takes readings from devices over MQTT and HTTP, acknowledges them once they are',

@@ -5,7 +5,7 @@
  * copied beside the bundle and loaded from there: what packages do to find them at run time (`bindings`, platform
  * packages) is replaced while bundling.
  */
-import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { build, type Plugin } from 'esbuild';
 
@@ -14,10 +14,17 @@ export interface BundleOptions {
   /** File name of the bundle without extension → entry, relative to `root`. */
   readonly entries: Readonly<Record<string, string>>;
   readonly outDir: string;
-  /** Import of a package → code of the module that stands for it (CommonJS; `require` is there). */
-  readonly replaced: Readonly<Record<string, string>>;
+  /** Import → the module that stands for it. */
+  readonly replaced: Readonly<Record<string, Replacement>>;
   /** Never reached with the package's own Node: left out. */
   readonly external: readonly string[];
+}
+
+export interface Replacement {
+  /** CommonJS. */
+  readonly code: string;
+  /** Where its own imports are looked for, relative to `root`. */
+  readonly resolveDir: string;
 }
 
 export interface Bundle {
@@ -35,14 +42,17 @@ const BANNER = [
   "const __dirname = __fileURLToPath(new URL('.', import.meta.url));",
 ].join('\n');
 
-function replacing(replaced: BundleOptions['replaced']): Plugin {
+function replacing(root: string, replaced: BundleOptions['replaced']): Plugin {
   const names = Object.keys(replaced).map((name) => name.replaceAll(/[.*+?^${}()|[\]\\/]/g, String.raw`\$&`));
   return {
     name: 'replaced',
     setup(setup) {
       if (names.length === 0) return;
       setup.onResolve({ filter: new RegExp(`^(?:${names.join('|')})$`) }, ({ path: name }) => ({ path: name, namespace: 'replaced' }));
-      setup.onLoad({ filter: /./, namespace: 'replaced' }, ({ path: name }) => ({ contents: replaced[name], loader: 'js' }));
+      setup.onLoad({ filter: /./, namespace: 'replaced' }, ({ path: name }) => {
+        const { code, resolveDir } = replaced[name];
+        return { contents: code, loader: 'js', resolveDir: path.join(root, resolveDir) };
+      });
     },
   };
 }
@@ -63,10 +73,11 @@ export async function bundle({ root, entries, outDir, replaced, external }: Bund
     legalComments: 'none',
     banner: { js: BANNER },
     external: [...external],
-    plugins: [replacing(replaced)],
+    plugins: [replacing(root, replaced)],
     metafile: true,
     logLevel: 'warning',
   });
+  for (const file of Object.keys(metafile.outputs)) dropHashbang(path.join(root, file));
   const packages = new Set(
     Object.values(metafile.outputs).flatMap((output) =>
       Object.entries(output.inputs)
@@ -78,6 +89,12 @@ export async function bundle({ root, entries, outDir, replaced, external }: Bund
     bytes: Object.values(metafile.outputs).reduce((sum, { bytes }) => sum + bytes, 0),
     licenses: [...packages].sort().map((directory) => packageLicense(path.join(root, directory))),
   };
+}
+
+/** The package's own Node runs it, not whichever comes first in somebody's path. */
+function dropHashbang(file: string): void {
+  const text = readFileSync(file, 'utf8');
+  if (text.startsWith('#!')) writeFileSync(file, text.slice(text.indexOf('\n') + 1));
 }
 
 function packageDirectory(file: string): string | null {
