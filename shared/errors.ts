@@ -66,6 +66,17 @@ export const ERRORS = {
   ERR_SQL_INVALID: { retryable: false, httpStatus: 400, summary: "The SQL statement is wrong; the message has DuckDB's words." },
   ERR_SQL_REFUSED: { retryable: false, httpStatus: 400, summary: 'The SQL statement is not one SELECT or EXPLAIN over the views.' },
   ERR_QUERY_CANCELLED: { retryable: true, httpStatus: 503, summary: 'The query was cancelled because its caller went away.' },
+  // promql
+  ERR_PROMQL_INVALID: {
+    retryable: false,
+    httpStatus: 400,
+    summary: 'The PromQL query or a parameter is wrong, or outside the subset that is answered.',
+  },
+  ERR_PROMQL_EXECUTION: {
+    retryable: false,
+    httpStatus: 422,
+    summary: 'The PromQL query is right, and its data cannot be combined, or are too many.',
+  },
   // demo
   ERR_DEMO_CHILD: { retryable: true, httpStatus: 500, summary: 'A process of the demo ended or did not become ready.' },
   // http
@@ -100,6 +111,12 @@ export const ERRORS = {
   ERR_DECODE_DEVICE: { retryable: false, httpStatus: 400, summary: 'Neither topic, request nor payload names the device.' },
   ERR_DECODE_TOO_DEEP: { retryable: false, httpStatus: 400, summary: 'The payload is nested deeper than allowed.' },
   ERR_DECODE_TOO_MANY: { retryable: false, httpStatus: 413, summary: 'The payload has more readings or fields than allowed.' },
+  // gateway: sources
+  ERR_SOURCE_CONNECT: {
+    retryable: true,
+    httpStatus: 502,
+    summary: 'The broker of an MQTT source refuses the connection or a subscription.',
+  },
   // gateway: broker, devices
   ERR_BROKER_PACKET_TOO_LARGE: { retryable: false, httpStatus: 413, summary: 'An MQTT packet is larger than allowed.' },
   ERR_BROKER_MALFORMED: { retryable: false, httpStatus: 400, summary: 'The bytes are not an MQTT packet.' },

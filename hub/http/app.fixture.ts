@@ -1,5 +1,7 @@
 /** The API over a real engine and the real query worker on a temporary lake; for tests. */
 import { randomBytes } from 'node:crypto';
+import { encodeBatch } from '../../shared/batch/encode.ts';
+import type { SeriesRuns } from '../../shared/reading.ts';
 import { ManualClock, systemClock } from '../../shared/clock.ts';
 import { SluiceError } from '../../shared/errors.ts';
 import type { ExceptionRecord } from '../../shared/exception.ts';
@@ -12,6 +14,7 @@ import { createToken, revokeToken, TokenRegistry, type TokenKind } from '../inge
 import { MemoryStore } from '../lake/memory-store.ts';
 import { createHubMetrics } from '../metrics.ts';
 import { QueryService } from '../query/query-service.ts';
+import { SqlService } from '../query/sql-service.ts';
 import { createHubApp } from './app.ts';
 import type { HubApp, HubServices } from './service.ts';
 
@@ -41,6 +44,7 @@ export class ApiFixture {
   services!: HubServices;
   #hub!: TestHub;
   #query!: QueryService;
+  #sql!: SqlService;
   #tokens!: TokenRegistry;
   #seqs = new Map<string, number>();
 
@@ -76,12 +80,22 @@ export class ApiFixture {
       readings: (asked) => query.readings(asked),
       exceptions: (asked) => query.exceptions(asked),
       series: () => query.series(),
+      promql: (asked) => query.promql(asked),
     };
+    this.#sql = new SqlService({
+      engine: { captureSnapshot: async (request) => engine.captureSnapshot(request) },
+      processesMax: 1,
+      memoryBytesMax: 256_000_000,
+      timeoutMs: 10_000,
+      threads: 2,
+      answerBytesMax: 10_000_000,
+    });
     const uplink = { state: UPLINK_STATE };
     const metrics = createHubMetrics({ engine: queryEngine, uplink, gateways: this.gateways });
     this.services = {
       engine: queryEngine,
       query: queries,
+      sql: this.#sql,
       gateways: this.gateways,
       uplink,
       tokens,
@@ -112,6 +126,18 @@ export class ApiFixture {
   async commit(gateway: string, fromUs: number, count: number, first: number, exceptions: readonly ExceptionRecord[] = []): Promise<void> {
     const seq = await this.submit(gateway, fromUs, count, first, exceptions);
     await this.#hub.waitCommitted(laneAppId(laneOf(gateway)), seq);
+  }
+
+  /** Series of the caller's own. */
+  async commitRuns(gateway: string, runs: SeriesRuns): Promise<void> {
+    const lane = laneOf(gateway);
+    const seq = (this.#seqs.get(gateway) ?? 0) + 1;
+    this.#seqs.set(gateway, seq);
+    const [arrivalUs] = runs.eventTimeUs;
+    const body = encodeBatch({ sealedUs: arrivalUs, arrivalFromUs: arrivalUs, arrivalToUs: arrivalUs, runs, exceptions: [] }, 'br');
+    await this.#hub.engine.openLane(lane, { epoch: EPOCH, lane: 'live', base: 1, assigned: seq });
+    this.#hub.engine.submit(lane, { seq, readingCount: runs.count, exceptionCount: 0, receivedUs: arrivalUs, body });
+    await this.#hub.waitCommitted(laneAppId(lane), seq);
   }
 
   /** Readings of two gateways, in the lake as partials, committed behind them, and received only; a gap and a dead letter. */
@@ -185,6 +211,7 @@ export class ApiFixture {
     this.services.metrics.close();
     await this.#hub.engine.stop();
     await this.#query.stop();
+    this.#sql.stop();
   }
 }
 

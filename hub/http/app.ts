@@ -17,9 +17,11 @@ import { mountExceptions } from './exceptions.ts';
 import { mountGateways } from './gateways.ts';
 import { parameterError } from './parameters.ts';
 import { answerProblem } from './problems.ts';
+import { mountPrometheus } from './prometheus.ts';
 import { mountReadings } from './readings.ts';
 import { mountSeries } from './series.ts';
 import type { HubApp, HubEnv, HubServices } from './service.ts';
+import { mountSql } from './sql.ts';
 import { mountStream } from './stream.ts';
 import { mountWebFiles } from './web-files.ts';
 import { mountWindows } from './windows.ts';
@@ -59,6 +61,7 @@ export function createHubApp(services: HubServices): HubApp {
   });
   app.use(compress());
   app.use('/v1/*', requireReader(tokens));
+  app.use('/api/*', requireReader(tokens));
   app.use('/metrics', requireReader(tokens, true));
   mountAggregates(app, services);
   mountReadings(app, services);
@@ -66,7 +69,9 @@ export function createHubApp(services: HubServices): HubApp {
   mountSeries(app, services);
   mountGateways(app, services);
   mountWindows(app, services);
+  mountSql(app, services);
   mountStream(app, services);
+  mountPrometheus(app, services);
   mountProbes(app, services);
   app.openAPIRegistry.registerComponent('securitySchemes', 'bearer', {
     type: 'http',
@@ -104,9 +109,9 @@ function knownParameters(app: HubApp, path: string): string[] {
 }
 
 function notFound(app: HubApp, method: string, path: string): Response {
-  const isServed = app.routes.some((route) => route.path === path && route.method === 'GET');
-  if (!isServed) return answerProblem(new SluiceError('ERR_HTTP_NOT_FOUND', `nothing is served at ${path.slice(0, 200)}`));
+  const methods = new Set(app.routes.filter((route) => route.path === path && route.method !== 'ALL').map((route) => route.method));
+  if (methods.size === 0) return answerProblem(new SluiceError('ERR_HTTP_NOT_FOUND', `nothing is served at ${path.slice(0, 200)}`));
   const response = answerProblem(new SluiceError('ERR_HTTP_METHOD', `${method.slice(0, 20)} is not served at ${path}`));
-  response.headers.set('allow', 'GET, HEAD');
+  response.headers.set('allow', [...methods, ...(methods.has('GET') ? ['HEAD'] : [])].join(', '));
   return response;
 }

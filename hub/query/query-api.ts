@@ -1,5 +1,6 @@
 /** What the HTTP layer asks of the query service, and what the service asks of its worker. Plain data: it crosses threads. */
 import type { AggregateFunction } from '../../shared/window/partial.ts';
+import type { PromqlTask } from '../promql/promql-api.ts';
 import type { AggregateCapture, AggregateFilter, TableCapture, UnreadableFile } from '../engine-api.ts';
 
 /** Where a page ends: the rows of the next one sort behind it. */
@@ -149,7 +150,8 @@ export type QueryTask =
   | { readonly kind: 'aggregates'; readonly query: AggregateQuery; readonly capture: AggregateCapture }
   | { readonly kind: 'readings'; readonly query: ReadingQuery; readonly capture: TableCapture }
   | { readonly kind: 'exceptions'; readonly query: ExceptionQuery; readonly capture: TableCapture }
-  | { readonly kind: 'series'; readonly capture: AggregateCapture; readonly rowsMax: number };
+  | { readonly kind: 'series'; readonly capture: AggregateCapture; readonly rowsMax: number }
+  | PromqlTask;
 
 export interface QuerySettings {
   readonly lakeDir: string;

@@ -11,6 +11,8 @@ import { Worker } from 'node:worker_threads';
 import { SluiceError, isSluiceError } from '../../shared/errors.ts';
 import { workerUrl } from '../../shared/worker-url.ts';
 import type { QueryEngine } from '../engine-api.ts';
+import type { PromqlAnswer, PromqlRequest } from '../promql/promql-api.ts';
+import { answerPromql } from '../promql/service.ts';
 import type {
   AggregateAnswer,
   AggregateQuery,
@@ -129,6 +131,11 @@ export class QueryService {
       capture: await this.#engine.captureAggregates(filter),
       rowsMax: SERIES_ROWS_MAX,
     }));
+  }
+
+  /** @throws SluiceError ERR_PROMQL_*, ERR_HTTP_UNAVAILABLE, ERR_QUERY_* */
+  promql(request: PromqlRequest): Promise<PromqlAnswer> {
+    return answerPromql(request, this.#engine, (makeTask) => this.#withCapture(makeTask));
   }
 
   async stop(): Promise<void> {

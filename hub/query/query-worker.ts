@@ -2,8 +2,9 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { errorMessage, isSluiceError, SluiceError, type ErrorCode } from '../../shared/errors.ts';
 import { groupKeyText, partialRows, type PartialRow } from '../../shared/window/partial-columns.ts';
-import type { AggregateCapture } from '../engine-api.ts';
+import type { AggregateCapture, LakeFile } from '../engine-api.ts';
 import { answerAggregates } from './answer.ts';
+import { PromqlRunner } from '../promql/runner.ts';
 import { LakeReader } from './duckdb.ts';
 import type {
   ExceptionAnswer,
@@ -21,6 +22,9 @@ import { computedPartials, lakeExceptionRows, lakeExceptions, isReadable, lakePa
 const PARTIALS_MAX = 1_000_000;
 /** Exceptions that one answer is joined with; beyond it `lost` is an underestimate of what is an estimate anyway. */
 const EXCEPTIONS_MAX = 100_000;
+
+/** Series that PromQL selects from: the newest. */
+const CATALOGUE_MAX = 200_000;
 
 /** So long a failed query looks for the files that it failed over; the next one goes on with those that are left. */
 const UNREADABLE_SEARCH_MS_MAX = 20_000;
@@ -44,6 +48,11 @@ export type QueryReply =
 const port = parentPort;
 if (port === null) throw new Error('query-worker runs as a worker thread');
 const reader = await LakeReader.open(workerData as QuerySettings);
+const promql = new PromqlRunner({
+  reader,
+  timeoutMs: (workerData as QuerySettings).timeoutMs,
+  listSeries: async (capture) => seriesOf(capture, await lakeSeries(reader, capture, CATALOGUE_MAX), CATALOGUE_MAX).rows,
+});
 
 async function run(task: QueryTask): Promise<unknown> {
   if (task.kind === 'aggregates') {
@@ -80,7 +89,8 @@ async function run(task: QueryTask): Promise<unknown> {
     };
     return answer;
   }
-  return seriesOf(task.capture, await lakeSeries(reader, task.capture, task.rowsMax), task.rowsMax);
+  if (task.kind === 'series') return seriesOf(task.capture, await lakeSeries(reader, task.capture, task.rowsMax), task.rowsMax);
+  return promql.run(task);
 }
 
 /** Where the page ends; rows that are equal in every part of the order are counted, so that the next page skips them. */
@@ -143,10 +153,17 @@ function least(a: number | null, b: number): number | null {
   return Number.isFinite(b) ? Math.min(a, b) : a;
 }
 
+function filesOf(task: QueryTask): readonly LakeFile[] {
+  if (task.kind === 'aggregates') return [...task.capture.files, ...task.capture.exceptionFiles];
+  if (task.kind === 'promql_evaluate') return task.source.capture.files;
+  if (task.kind === 'promql_select' || task.kind === 'promql_list') return task.catalogue?.files ?? [];
+  return task.capture.files;
+}
+
 /** Asked one by one, whole: the engine does not say which file it stumbled over. */
 async function unreadableFiles(error: unknown, task: QueryTask): Promise<string[]> {
   if (!isSluiceError(error, 'ERR_QUERY_FAILED') && !isSluiceError(error, 'ERR_QUERY_FILE_GONE')) return [];
-  const files = task.kind === 'aggregates' ? [...task.capture.files, ...task.capture.exceptionFiles] : task.capture.files;
+  const files = filesOf(task);
   const untilMs = performance.now() + UNREADABLE_SEARCH_MS_MAX;
   const unreadable: string[] = [];
   for (const { path } of files) {
