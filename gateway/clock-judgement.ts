@@ -17,7 +17,8 @@ import type { NtpState } from './clock-sources.ts';
 export const CLOCK_POLICIES = ['auto', 'trusted'] as const;
 export type ClockPolicy = (typeof CLOCK_POLICIES)[number];
 
-export type ClockSource = 'trusted' | 'ntp' | 'hub' | 'rtc' | 'hypervisor' | 'operator';
+/** boot: an earlier process of this boot knew it. operator: a step that there was nobody to ask about. */
+export type ClockSource = 'trusted' | 'ntp' | 'hub' | 'rtc' | 'hypervisor' | 'boot' | 'operator';
 
 /** This program is younger: earlier wall clocks are a machine's without a battery, or with a dead one. */
 export const CLOCK_PLAUSIBLE_US = Date.UTC(2024, 0, 1) * 1000;

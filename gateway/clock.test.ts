@@ -11,6 +11,8 @@ const BOOT_1970_US = 300_000_000;
 const SECOND_US = 1_000_000;
 const HOUR_US = 3600 * SECOND_US;
 
+const NO_MEMORY = { bootOffsetUs: null, earlierBootUs: 0 };
+
 interface Machine extends ClockSources {
   state: NtpState;
   /** Hardware clock minus true time; null: there is none. */
@@ -85,7 +87,7 @@ afterEach(() => {
 describe('a clock becomes known', () => {
   test('when the kernel says that NTP has synchronised it, and not before', async () => {
     const board = setting(BOOT_1970_US, { ntp: 'unsynchronised' });
-    await board.clock.start();
+    await board.clock.start(NO_MEMORY);
     expect([board.clock.known, board.clock.nowUs()]).toEqual([false, board.machine.nowUs()]);
     board.machine.step(TRUE_US - BOOT_1970_US);
     board.sources.state = 'synchronised';
@@ -96,14 +98,14 @@ describe('a clock becomes known', () => {
 
   test('not by a plausible date alone: a board without a battery boots with the time at which it was switched off', async () => {
     const board = setting(TRUE_US - 40 * HOUR_US);
-    await board.clock.start();
+    await board.clock.start(NO_MEMORY);
     await board.advance(30);
     expect(board.clock.known).toBe(false);
   });
 
   test('by the hub, whose time is taken where the machine has none', async () => {
     const board = setting(BOOT_1970_US);
-    await board.clock.start();
+    await board.clock.start(NO_MEMORY);
     board.hubAnswers();
     expect(board.clock.status()).toMatchObject({ known: true, source: 'hub' });
     expect(Math.abs(board.errorUs)).toBeLessThanOrEqual(20_000);
@@ -112,14 +114,14 @@ describe('a clock becomes known', () => {
 
   test('by the hub, with the finer time of a machine that agrees with it', async () => {
     const board = setting(TRUE_US + 300_000);
-    await board.clock.start();
+    await board.clock.start(NO_MEMORY);
     board.hubAnswers();
     expect([board.clock.status().source, board.errorUs]).toEqual(['hub', 300_000]);
   });
 
   test('not by a hub that lives in 1970 itself, nor by an answer that took longer than ten seconds', async () => {
     const board = setting(BOOT_1970_US);
-    await board.clock.start();
+    await board.clock.start(NO_MEMORY);
     board.hubAnswers(-TRUE_US);
     board.clock.hubAnswered(TRUE_US, board.machine.monotonicUs() - 11 * SECOND_US, board.machine.monotonicUs());
     expect(board.clock.known).toBe(false);
@@ -127,26 +129,33 @@ describe('a clock becomes known', () => {
 
   test('by a hardware clock that agrees, not by one that stands at its own beginning', async () => {
     const box = setting(TRUE_US, { rtcAheadUs: 2 * SECOND_US });
-    await box.clock.start();
+    await box.clock.start(NO_MEMORY);
     expect([box.clock.status().source, box.errorUs]).toEqual(['rtc', 0]);
     const dead = setting(TRUE_US - 10 * HOUR_US, { rtcAheadUs: -TRUE_US });
-    await dead.clock.start();
+    await dead.clock.start(NO_MEMORY);
     expect(dead.clock.known).toBe(false);
   });
 
   test('by a hypervisor, unless an earlier boot has seen a later time', async () => {
     const guest = setting(TRUE_US, { isVirtual: true });
-    await guest.clock.start();
+    await guest.clock.start(NO_MEMORY);
     expect(guest.clock.status().source).toBe('hypervisor');
     const restored = setting(TRUE_US - HOUR_US, { isVirtual: true });
-    restored.clock.setFloor(TRUE_US);
-    await restored.clock.start();
+    await restored.clock.start({ bootOffsetUs: null, earlierBootUs: TRUE_US });
     expect(restored.clock.known).toBe(false);
+  });
+
+  test('by what an earlier process of the same boot knew, while nobody answers', async () => {
+    const board = setting(BOOT_1970_US);
+    await board.clock.start({ bootOffsetUs: TRUE_US, earlierBootUs: 0 });
+    expect([board.clock.status().source, board.errorUs]).toEqual(['boot', 0]);
+    await board.advance(30);
+    expect(board.errorUs).toBe(0);
   });
 
   test('because the operator said so', async () => {
     const board = setting(TRUE_US, { policy: 'trusted', hasHub: false });
-    await board.clock.start();
+    await board.clock.start(NO_MEMORY);
     expect(board.clock.status().source).toBe('trusted');
     board.machine.step(HOUR_US);
     await board.advance(2);
@@ -157,7 +166,7 @@ describe('a clock becomes known', () => {
 describe('a step of the machine’s clock', () => {
   test('that NTP makes is followed, and counted', async () => {
     const board = setting(TRUE_US - 5 * SECOND_US, { ntp: 'synchronised' });
-    await board.clock.start();
+    await board.clock.start(NO_MEMORY);
     board.machine.step(5 * SECOND_US);
     await board.advance(6);
     expect(board.errorUs).toBe(0);
@@ -170,7 +179,7 @@ describe('a step of the machine’s clock', () => {
 
   test('that nobody vouches for changes nothing, is told once, and is over when it is taken back', async () => {
     const board = setting(TRUE_US, { ntp: 'synchronised' });
-    await board.clock.start();
+    await board.clock.start(NO_MEMORY);
     board.sources.state = 'unsynchronised';
     board.machine.step(-HOUR_US);
     await board.advance(20);
@@ -182,7 +191,7 @@ describe('a step of the machine’s clock', () => {
 
   test('after a suspension is followed once the hub agrees with it', async () => {
     const board = setting(TRUE_US);
-    await board.clock.start();
+    await board.clock.start(NO_MEMORY);
     board.hubAnswers();
     // The monotonic clock stands still while the machine sleeps.
     board.truth.advance(HOUR_US);
@@ -196,7 +205,7 @@ describe('a step of the machine’s clock', () => {
 
   test('is followed where there is nobody to ask but the operator who made it', async () => {
     const board = setting(TRUE_US - HOUR_US, { isVirtual: true, hasHub: false });
-    await board.clock.start();
+    await board.clock.start(NO_MEMORY);
     board.machine.step(HOUR_US);
     await board.advance(6);
     expect([board.errorUs, board.clock.status().source]).toEqual([0, 'operator']);
@@ -204,7 +213,7 @@ describe('a step of the machine’s clock', () => {
 
   test('smaller than what two reads differ by is none', async () => {
     const board = setting(TRUE_US, { ntp: 'synchronised' });
-    await board.clock.start();
+    await board.clock.start(NO_MEMORY);
     board.machine.step(50_000);
     await board.advance(3);
     expect([board.clock.offsetUs, board.clock.status().stepsForward]).toEqual([TRUE_US, 0]);
@@ -213,7 +222,7 @@ describe('a step of the machine’s clock', () => {
 
 test('a hub that is an hour off moves no clock that NTP keeps, and is told of', async () => {
   const board = setting(TRUE_US, { ntp: 'synchronised' });
-  await board.clock.start();
+  await board.clock.start(NO_MEMORY);
   board.hubAnswers(HOUR_US);
   await board.advance(3);
   expect(board.errorUs).toBe(0);

@@ -23,6 +23,16 @@ export interface JudgedClock extends Clock {
   readonly offsetUs: number;
 }
 
+/** What the journal asks of a clock. One that does not judge itself is known once its date is plausible, and its boot its own. */
+export type JournalClock = Clock & Partial<JudgedClock>;
+
+export interface HubTimeSink {
+  /** The hub's time in its answer to a question that left at `sentUs` and was answered at `receivedUs` (monotonic). */
+  hubAnswered(wallUs: number, sentUs: number, receivedUs: number): void;
+  /** The hub's time in a message that came just now. */
+  hubHeard(wallUs: number): void;
+}
+
 export interface ClockEvent {
   /** By the clock as it was afterwards. */
   readonly atUs: number;
@@ -48,6 +58,14 @@ export interface ClockStatus {
   readonly events: readonly ClockEvent[];
 }
 
+/** What earlier openings of the journal left. */
+export interface ClockMemory {
+  /** Wall minus monotonic clock of this very boot; null: nobody knew it. */
+  readonly bootOffsetUs: number | null;
+  /** An earlier boot was seen running at this time (wall clock, µs), so no earlier time can be right; 0: none. Does not bind NTP. */
+  readonly earlierBootUs: number;
+}
+
 export interface GatewayClockOptions {
   readonly clock: Clock;
   readonly sources: ClockSources;
@@ -61,10 +79,12 @@ const LOOK_MS = 1_000;
 const ASK_MS_UNKNOWN = 5_000;
 const ASK_MS_KNOWN = 600_000;
 const EVENTS_MAX = 32;
+/** What an earlier boot had seen may itself have been a little ahead. */
+const FLOOR_SLACK_US = 120_000_000;
 /** Reads of the two clocks, of which the closest pair counts. */
 const PAIR_READS = 4;
 
-export class GatewayClock implements JudgedClock {
+export class GatewayClock implements JudgedClock, HubTimeSink {
   readonly #options: GatewayClockOptions;
   readonly #clock: Clock;
   readonly #hubTime = new HubTime();
@@ -88,7 +108,12 @@ export class GatewayClock implements JudgedClock {
   }
 
   /** Judges for the first time; takes as long as the machine's programs do, a few seconds at worst. */
-  async start(): Promise<void> {
+  async start({ bootOffsetUs, earlierBootUs }: ClockMemory): Promise<void> {
+    this.#floorUs = earlierBootUs - FLOOR_SLACK_US;
+    if (bootOffsetUs !== null) {
+      this.#held = { source: 'boot', offsetUs: bootOffsetUs };
+      this.#note('known', 'boot', 0);
+    }
     await this.#ask();
     this.#watch();
   }
@@ -122,20 +147,13 @@ export class GatewayClock implements JudgedClock {
     return this.#clock.after(delayMs, callback);
   }
 
-  /** The hub's time in its answer to a question that left at `sentUs` and was answered at `receivedUs` (monotonic). */
   hubAnswered(wallUs: number, sentUs: number, receivedUs: number): void {
     this.#hubTime.answered(wallUs, sentUs, receivedUs);
     this.#judge();
   }
 
-  /** The hub's time in a message that came just now. */
   hubHeard(wallUs: number): void {
     this.#hubTime.heard(wallUs, this.#clock.monotonicUs());
-  }
-
-  /** Earlier than this it cannot be (µs): an earlier boot has seen it. Does not bind NTP. */
-  setFloor(floorUs: number): void {
-    this.#floorUs = floorUs;
   }
 
   status(): ClockStatus {

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { tlsFilesSchema } from '../shared/listen.ts';
 import { LOG_LEVELS } from '../shared/logging.ts';
+import { CLOCK_POLICIES } from './clock-judgement.ts';
 import { DEFAULT_TOPIC_RULES, topicRuleSchema } from './decode/topic-rules.ts';
 import { uplinkSettingsSchema } from './uplink/settings.ts';
 
@@ -67,6 +68,12 @@ export const gatewayConfigSchema = z.strictObject({
     .max(600_000)
     .default(10_000)
     .describe('SIGTERM: a stop that takes longer is cut short; nothing acknowledged is lost by it'),
+  clock: z
+    .enum(CLOCK_POLICIES)
+    .default('auto')
+    .describe(
+      'When the clock of this machine is believed; auto: once NTP, the hub, a hardware clock or a hypervisor vouches for it, readings wait until then; trusted: always',
+    ),
   seriesMax: z
     .int()
     .min(1)

@@ -7,6 +7,8 @@ import { SluiceError, errorMessage } from '../shared/errors.ts';
 import type { Logger } from '../shared/logging.ts';
 import { Access } from './access.ts';
 import { startBroker, type Broker } from './broker/broker.ts';
+import { GatewayClock, type ClockEvent } from './clock.ts';
+import { machineClockSources, type ClockSources } from './clock-sources.ts';
 import type { GatewayConfig } from './config.ts';
 import { Credentials, credentialsPath } from './credentials.ts';
 import { Decoder } from './decode/decoder.ts';
@@ -22,7 +24,10 @@ import { startUplink, type Uplink } from './uplink/uplink.ts';
 
 export interface GatewayOptions {
   readonly config: GatewayConfig;
+  /** Of the machine; whether it is believed is decided here. */
   readonly clock: Clock;
+  /** Default: of this machine. */
+  readonly clockSources?: ClockSources;
   /** Uniform in [0, 1). */
   readonly random: () => number;
   readonly logger: Logger;
@@ -41,7 +46,15 @@ export interface Gateway {
 }
 
 /** @throws SluiceError ERR_LISTEN_*, ERR_JOURNAL_*, ERR_CREDENTIALS_FILE, ERR_UPLINK_URL, ERR_CONFIG_* */
-export async function startGateway({ config, clock, random, logger, onFatal }: GatewayOptions): Promise<Gateway> {
+export async function startGateway(options: GatewayOptions): Promise<Gateway> {
+  const { config, random, logger, onFatal } = options;
+  const clock = new GatewayClock({
+    clock: options.clock,
+    sources: options.clockSources ?? machineClockSources(),
+    policy: config.clock,
+    hasHub: config.uplink.url !== null,
+    onEvent: (event) => logClockEvent(logger, event),
+  });
   const credentials = new Credentials(credentialsPath(config.dataDir), clock, (error) => logger.error({ err: error }, 'credentials file'));
   const access = new Access(config.access, credentials);
   const token = uplinkToken(config.uplink);
@@ -53,25 +66,22 @@ export async function startGateway({ config, clock, random, logger, onFatal }: G
     onTrouble: (error) => logger.warn({ err: error }, 'journal'),
     onFatal,
   });
-  const stopped: (() => Promise<void> | void)[] = [() => closeJournal(journal, logger)];
+  const stopped: (() => Promise<void> | void)[] = [() => closeJournal(journal, logger), () => clock.stop()];
   const stop = async (): Promise<void> => {
     for (const part of stopped.splice(0).reverse()) await part();
   };
   try {
+    await clock.start(journal.clockMemory);
     const { writer } = journal;
     const counters = createIngestCounters();
     const decoder = new Decoder(config.topics, writer.series);
     const tap = new MessageTap(writer.series, clock);
     const deadlineMs = config.shutdownDeadlineMs / 2;
     const { url, token: _token, tokenFile: _tokenFile, caFile, ...settings } = config.uplink;
-    const clockState = (): { state: 'known' | 'unknown'; wallUs: number } => ({
-      state: journal.clockKnown ? 'known' : 'unknown',
-      wallUs: clock.nowUs(),
-    });
     const uplink =
       url === null
         ? null
-        : startUplink({ url, token, caFile, journal, clock, random, logger: logger.child({ part: 'uplink' }), settings, clockState });
+        : startUplink({ url, token, caFile, journal, clock, random, logger: logger.child({ part: 'uplink' }), settings, hubTime: clock });
     stopped.push(() => uplink?.stop(deadlineMs));
     const broker = await startBroker({
       config: config.mqtt,
@@ -118,6 +128,13 @@ export async function startGateway({ config, clock, random, logger, onFatal }: G
     await stop();
     throw error;
   }
+}
+
+function logClockEvent(logger: Logger, { kind, source, stepUs }: ClockEvent): void {
+  const stepSeconds = stepUs / 1e6;
+  if (kind === 'known') logger.info({ source }, 'the clock is known');
+  else if (kind === 'step') logger.warn({ source, stepSeconds }, 'the clock was set');
+  else logger.warn({ stepSeconds }, "the machine's clock says another time than what is believed, and is not followed");
 }
 
 /** A seal makes the next start's work; without it nothing would be lost. */

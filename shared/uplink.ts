@@ -123,6 +123,8 @@ export const positionSchema = z.object({
   /** true: the hub expects received + 1 and got something else; answered by one rewind (generation + 1). */
   rewind: z.boolean(),
   admission: admissionSchema,
+  /** The hub's wall clock when it sent this; older hubs do not say. */
+  wallUs: timeUs.optional(),
 });
 
 export const welcomeSchema = z.object({

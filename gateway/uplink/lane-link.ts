@@ -19,6 +19,7 @@ import {
   type Refuse,
   type Welcome,
 } from '../../shared/uplink.ts';
+import type { HubTimeSink } from '../clock.ts';
 import type { UplinkJournal } from '../journal/journal-api.ts';
 import type { HubAddress } from './hub-address.ts';
 import { LaneSender, type CloseReason, type LaneAction, type LaneSenderState } from './lane-sender.ts';
@@ -58,6 +59,7 @@ export interface LaneLinkOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly settings: UplinkSettings;
+  readonly hubTime: HubTimeSink | undefined;
   readonly onWelcome: (welcome: Welcome) => void;
   readonly onCommitted: (seq: number) => void;
   readonly onSent: (bytes: number, assigned: number) => void;
@@ -86,6 +88,7 @@ export class LaneLink {
   #committedSomething = false;
   #welcomedUs: number | null = null;
   #heardUs: number;
+  #helloUs = 0;
   #idleSinceUs: number | null = null;
   #heartbeatWaits = false;
   /** null: no welcome yet, or it has been handed to the sender. */
@@ -140,7 +143,9 @@ export class LaneLink {
   #listen(): void {
     const socket = this.#socket;
     socket.on('open', () => {
-      if (!this.#closed) this.#write(encodeGatewayMessage(this.#options.hello));
+      if (this.#closed) return;
+      this.#helloUs = this.#options.clock.monotonicUs();
+      this.#write(encodeGatewayMessage(this.#options.hello));
     });
     socket.on('message', (data: Buffer, isBinary: boolean) => this.#onFrame(data, isBinary));
     socket.on('ping', () => this.#heard());
@@ -205,10 +210,17 @@ export class LaneLink {
       );
       return;
     }
+    this.#tellTime(message);
     if (message.type === 'refuse') this.#onRefuse(message);
     else if (this.#held !== null) this.#hold(message);
     else if (message.type === 'welcome') void this.#onWelcome(message);
     else this.#run((nowUs) => this.#sender.position(message, nowUs));
+  }
+
+  #tellTime(message: HubMessage): void {
+    const { hubTime } = this.#options;
+    if (message.type === 'welcome') hubTime?.hubAnswered(message.wallUs, this.#helloUs, this.#heardUs);
+    else if (message.type === 'position' && message.wallUs !== undefined) hubTime?.hubHeard(message.wallUs);
   }
 
   #hold(message: HubMessage): void {

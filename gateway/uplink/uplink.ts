@@ -14,12 +14,12 @@
  * freed again after the next welcome.
  */
 import { z } from 'zod';
-import type { Clock } from '../../shared/clock.ts';
 import { errorMessage, SluiceError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/logging.ts';
 import type { ClockState, Hello, LaneClaim, LaneName, Welcome } from '../../shared/uplink.ts';
 import { VERSION } from '../../shared/version.ts';
 import { WIRE_VERSION } from '../../shared/batch/batch.ts';
+import type { HubTimeSink, JournalClock } from '../clock.ts';
 import type { UplinkJournal } from '../journal/journal-api.ts';
 import { Backoff } from './backoff.ts';
 import { hubAddress, type HubAddress } from './hub-address.ts';
@@ -34,13 +34,13 @@ export interface UplinkOptions {
   /** PEM file with the only authorities that the hub's certificate may come from; null: those of the system. */
   readonly caFile: string | null;
   readonly journal: UplinkJournal;
-  readonly clock: Clock;
+  readonly clock: JournalClock;
   /** Uniform in [0, 1). */
   readonly random: () => number;
   readonly logger: Logger;
   readonly settings?: Partial<UplinkSettings>;
-  /** Whether the gateway's wall clock is known to be right. Default: it is. */
-  readonly clockState?: () => ClockState;
+  /** Is told what the hub's clock says. */
+  readonly hubTime?: HubTimeSink;
   /** Default: a WebSocket of this machine. */
   readonly openSocket?: OpenSocket;
 }
@@ -80,7 +80,6 @@ export class Uplink {
   readonly #options: UplinkOptions;
   readonly #address: HubAddress;
   readonly #settings: UplinkSettings;
-  readonly #clockState: () => ClockState;
   #lanes = new Map<string, Lane>();
   #planning = false;
   #planAgain = false;
@@ -97,12 +96,10 @@ export class Uplink {
   #whenQuiet: (() => void) | null = null;
 
   constructor(options: UplinkOptions, address: HubAddress) {
-    const { clock } = options;
     this.#options = options;
     this.#address = address;
     // Keys beside ours (the whole `uplink` section of the configuration, say) are not our concern.
     this.#settings = z.object(uplinkSettingsSchema.shape).parse(options.settings ?? {});
-    this.#clockState = options.clockState ?? ((): ClockState => ({ state: 'known', wallUs: clock.nowUs() }));
     options.journal.onSealed(() => this.#onSealed());
     this.#heartbeat();
     this.#plan();
@@ -152,6 +149,12 @@ export class Uplink {
         resolve();
       };
     });
+  }
+
+  /** A clock that does not judge itself is one that somebody set. */
+  #clockState(): ClockState {
+    const { clock } = this.#options;
+    return { state: clock.known === false ? 'unknown' : 'known', wallUs: Math.max(0, clock.nowUs()) };
   }
 
   #primaryId(): string {
@@ -309,6 +312,7 @@ export class Uplink {
       clock,
       logger,
       settings: this.#settings,
+      hubTime: this.#options.hubTime,
       onWelcome: (welcome) => this.#onWelcome(lane, welcome),
       onCommitted: (seq) => this.#onCommitted(lane, seq),
       onSent: (bytes, assigned) => {

@@ -335,6 +335,7 @@ export class UplinkConnection {
       status: receiver.status,
       rewind: receiver.rewind,
       admission: this.#sentAdmission,
+      wallUs: this.#host.clock.nowUs(),
     };
   }
 
