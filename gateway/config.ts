@@ -4,6 +4,7 @@ import { tlsFilesSchema } from '../shared/listen.ts';
 import { LOG_LEVELS } from '../shared/logging.ts';
 import { CLOCK_POLICIES } from './clock-judgement.ts';
 import { DEFAULT_TOPIC_RULES, topicRuleSchema } from './decode/topic-rules.ts';
+import { sourcesSchema } from './sources/sources.ts';
 import { uplinkSettingsSchema } from './uplink/settings.ts';
 
 const port = z.int().min(0).max(65_535);
@@ -88,6 +89,7 @@ export const gatewayConfigSchema = z.strictObject({
   access: accessConfigSchema.prefault({}),
   mqtt: mqttConfigSchema.prefault({}),
   http: httpConfigSchema.prefault({}),
+  sources: sourcesSchema,
   journal: z
     .strictObject({
       sealIntervalMs: z

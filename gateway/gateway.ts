@@ -18,6 +18,7 @@ import { createIngestCounters } from './ingest-counters.ts';
 import { JournalClient } from './journal/journal-client.ts';
 import { createGatewayMetrics } from './metrics.ts';
 import { startHostMetrics } from './sources/host-metrics.ts';
+import { startSources } from './sources/sources.ts';
 import { statusDocument, type StatusSources } from './status.ts';
 import { MessageTap } from './tail/message-tap.ts';
 import { startUplink, type Uplink } from './uplink/uplink.ts';
@@ -94,6 +95,17 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       logger: logger.child({ part: 'broker' }),
     });
     stopped.push(() => broker.stop(deadlineMs));
+    const feeds = startSources(config.sources, config.mqtt.packetBytesMax, {
+      decoder,
+      journal: writer,
+      clock,
+      random,
+      counters,
+      tap,
+      dataDir: config.dataDir,
+      logger: logger.child({ part: 'sources' }),
+    });
+    stopped.push(() => feeds.stop(deadlineMs));
     const sources: StatusSources = {
       clock,
       startedUs: clock.nowUs(),
@@ -102,6 +114,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       decoder,
       journal,
       broker,
+      feeds,
       uplink,
     };
     const metrics = createGatewayMetrics(sources);

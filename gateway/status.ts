@@ -5,6 +5,7 @@ import type { Broker, BrokerStats } from './broker/broker.ts';
 import type { Decoder } from './decode/decoder.ts';
 import type { IngestCounters } from './ingest-counters.ts';
 import type { JournalClient } from './journal/journal-client.ts';
+import type { Sources, SourceStatus } from './sources/sources.ts';
 import type { Uplink } from './uplink/uplink.ts';
 import type { UplinkState } from './uplink/uplink-state.ts';
 
@@ -16,6 +17,7 @@ export interface StatusSources {
   readonly decoder: Decoder;
   readonly journal: JournalClient;
   readonly broker: Broker;
+  readonly feeds: Sources;
   /** null: buffer only. */
   readonly uplink: Uplink | null;
 }
@@ -101,6 +103,21 @@ export async function statusDocument(sources: StatusSources): Promise<Record<str
       subscriber_messages_dropped: broker.queueDropped,
       retained_dropped: broker.retainedDropped,
     },
+    sources: sources.feeds.status().map(sourceDocument),
+  };
+}
+
+function sourceDocument(source: SourceStatus): Record<string, unknown> {
+  return {
+    kind: source.kind,
+    name: source.name,
+    state: source.state,
+    since_us: source.sinceUs,
+    last_error: source.lastError,
+    messages: source.messages,
+    retained_ignored: source.retainedIgnored,
+    in_flight: source.inFlight,
+    connections: source.connections,
   };
 }
 
