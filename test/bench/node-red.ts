@@ -26,7 +26,7 @@ interface Flow {
 
 function flowOf({ edgePort, centrePort, dbFile }: Flow): object[] {
   const broker = (id: string, port: number, clean: boolean): object => ({
-    ...{ id, type: 'mqtt-broker', name: id, broker: '127.0.0.1', port: String(port), clientid: `node-red-${id}`, autoConnect: true },
+    ...{ id, type: 'mqtt-broker', broker: '127.0.0.1', port: String(port), clientid: `node-red-${id}`, autoConnect: true },
     ...{ usetls: false, protocolVersion: '4', keepalive: '60', cleansession: clean },
   });
   const sql = (id: string, mode: string, statement: string, next: string[]): object => ({
