@@ -85,6 +85,15 @@ export const hubConfigSchema = z.strictObject({
     .strictObject({
       memoryBytesMax: z.int().min(64_000_000).max(64_000_000_000).default(1_000_000_000).describe('Memory of the query engine'),
       timeoutMs: z.int().min(100).max(600_000).default(30_000).describe('A query that takes longer is cancelled'),
+      sql: z
+        .strictObject({
+          processesMax: z.int().min(1).max(16).default(2).describe('Statements of /v1/sql that run at once, a process each'),
+          memoryBytesMax: z.int().min(64_000_000).max(64_000_000_000).default(1_000_000_000).describe('Memory of one statement'),
+          threads: z.int().min(1).max(64).default(2).describe('Threads of one statement; they yield to ingest'),
+          timeoutMs: z.int().min(100).max(600_000).default(30_000).describe('A statement that takes longer is cancelled'),
+          answerBytesMax: z.int().min(1_000).max(500_000_000).default(100_000_000).describe('A larger answer is refused'),
+        })
+        .prefault({}),
     })
     .prefault({}),
   shutdownDeadlineMs: z.int().min(100).max(600_000).default(15_000).describe('SIGTERM: what is not done by then is left to the gateways'),

@@ -22,6 +22,7 @@ import { UplinkServer } from './ingest/uplink-server.ts';
 import { LocalStore } from './lake/local-store.ts';
 import { createHubMetrics } from './metrics.ts';
 import { QueryService } from './query/query-service.ts';
+import { SqlService } from './query/sql-service.ts';
 
 /** A caller that is slower than this holds a socket for nothing; uplinks are upgraded and no requests any more. */
 const HTTP_LIMITS = { headersTimeout: 10_000, requestTimeout: 30_000, keepAliveTimeout: 30_000, maxHeaderSize: 16_384 };
@@ -49,8 +50,11 @@ export async function startHub(config: HubConfig, clock: Clock, logger: Logger, 
     running.push(() => tokens.stop());
     const engine = await EngineClient.start({ ...engineSettings(config), hubInstance }, onFatal);
     running.push(() => engine.stop());
-    const query = await QueryService.start({ engine, lakeDir: config.lakeDir, ...config.query });
+    const { memoryBytesMax, timeoutMs } = config.query;
+    const query = await QueryService.start({ engine, lakeDir: config.lakeDir, memoryBytesMax, timeoutMs });
     running.push(() => query.stop());
+    const sql = new SqlService({ engine, ...config.query.sql });
+    running.push(() => sql.stop());
     const gateways = new GatewayRegistry();
     const uplink = new UplinkServer({
       engine,
@@ -67,7 +71,7 @@ export async function startHub(config: HubConfig, clock: Clock, logger: Logger, 
     });
     const metrics = createHubMetrics({ engine, uplink, gateways });
     let stopping = false;
-    const app = createHubApp({ engine, query, gateways, uplink, tokens, metrics, clock, logger, isReady: () => !stopping });
+    const app = createHubApp({ engine, query, sql, gateways, uplink, tokens, metrics, clock, logger, isReady: () => !stopping });
     const answer = getRequestListener(app.fetch);
     const listener = (request: IncomingMessage, response: ServerResponse): void => void answer(request, response);
     const server: Server = tls === null ? createHttpServer(HTTP_LIMITS, listener) : createHttpsServer({ ...HTTP_LIMITS, ...tls }, listener);

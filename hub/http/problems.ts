@@ -20,7 +20,7 @@ export function answerProblem(error: unknown): Response {
   return problemResponse(error);
 }
 
-const problemContent = { content: { 'application/problem+json': { schema: problemSchema } } };
+export const problemContent = { content: { 'application/problem+json': { schema: problemSchema } } };
 
 /** What every route of /v1 may answer besides its own. */
 export const PROBLEM_RESPONSES = {

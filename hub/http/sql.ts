@@ -1,0 +1,123 @@
+/** POST /v1/sql: one SELECT over the views of a snapshot. */
+import { createRoute, z } from '@hono/zod-openapi';
+import { SluiceError } from '../../shared/errors.ts';
+import { ANSWER_FORMATS, type AnswerFormat } from '../query/sql-api.ts';
+import { FORMAT_TYPES } from '../query/result-formats.ts';
+import { acceptedFormat } from './answer-format.ts';
+import { parameterError, shown } from './parameters.ts';
+import { PROBLEM_RESPONSES, problemContent } from './problems.ts';
+import type { HubApp, HubServices } from './service.ts';
+
+const SQL_CHARACTERS_MAX = 65_536;
+const BODY_BYTES_MAX = 262_144;
+const PARAMETERS_MAX = 1_000;
+const LIMIT_DEFAULT = 10_000;
+const LIMIT_MAX = 1_000_000;
+
+const parameterSchema = z.union([z.string(), z.number(), z.boolean(), z.null()]);
+
+const bodySchema = z
+  .strictObject({
+    sql: z.string().min(1).max(SQL_CHARACTERS_MAX).openapi({
+      description:
+        'One SELECT, or EXPLAIN [ANALYZE] and a SELECT, in the dialect of DuckDB, over readings, aggregates, exceptions, devices',
+      example:
+        "SELECT date_trunc('hour', ts) AS hour, avg(value) FROM readings WHERE ts >= now() - INTERVAL 1 DAY AND metric = $1 GROUP BY ALL",
+    }),
+    parameters: z
+      .union([z.array(parameterSchema).max(PARAMETERS_MAX), z.record(z.string().max(64), parameterSchema)])
+      .optional()
+      .openapi({ description: 'Bound to $1, $2 … (a list) or $name (an object)', example: ['temperature'] }),
+    limit: z
+      .int()
+      .min(1)
+      .max(LIMIT_MAX)
+      .optional()
+      .openapi({ description: `An answer with more rows is refused; default ${LIMIT_DEFAULT}` }),
+    format: z.enum(ANSWER_FORMATS).optional().openapi({ description: 'Form of the answer; without it the Accept header decides' }),
+  })
+  .openapi('SqlQuery');
+
+const answerSchema = z
+  .object({
+    columns: z.array(z.object({ name: z.string(), type: z.enum(['double', 'long', 'boolean', 'text', 'timestamp']) })),
+    rows: z
+      .array(z.record(z.string(), z.unknown()))
+      .openapi({ description: 'Times are RFC 3339 in UTC; integers above 2^53 are texts; NaN and infinities are null' }),
+    row_count: z.int(),
+    versions: z.record(z.string(), z.int()).openapi({ description: 'Versions of the lake tables that the answer is from' }),
+  })
+  .openapi('SqlAnswer');
+
+const binary = z.string().openapi({ format: 'binary' });
+
+const route = createRoute({
+  method: 'post',
+  path: '/v1/sql',
+  summary: 'SQL over the lake',
+  description: [
+    'Views of one snapshot: `readings` and `exceptions` (what is committed), `aggregates` (merged and finished, open windows included), `devices`.',
+    'Times are TIMESTAMP in UTC. Conditions on `ts`, `window_start`, `device` and `metric` that stand directly in the WHERE of a view choose the files that are read.',
+    'DuckDB, read-only and locked: no files, no extensions, bounded memory, threads, time, rows.',
+  ].join(' '),
+  request: { body: { required: true, content: { 'application/json': { schema: bodySchema } } } },
+  responses: {
+    200: {
+      description: 'The rows',
+      content: {
+        'application/json': { schema: answerSchema },
+        'application/x-ndjson': { schema: z.string() },
+        'text/csv': { schema: z.string() },
+        'application/vnd.apache.arrow.stream': { schema: binary },
+        'application/vnd.apache.parquet': { schema: binary },
+      },
+    },
+    ...PROBLEM_RESPONSES,
+    413: { description: 'The body is too large', ...problemContent },
+    415: { description: 'The body is not application/json', ...problemContent },
+  },
+});
+
+/** Read by hand: an error of the body is to name its place like one of a parameter, and a page elsewhere may not send one unasked. */
+async function readBody(request: Request): Promise<z.output<typeof bodySchema>> {
+  // Anything but JSON could be sent by a form of a foreign page, without the browser asking first.
+  if (!/^application\/json\b/i.test(request.headers.get('content-type') ?? ''))
+    throw new SluiceError('ERR_HTTP_UNSUPPORTED_MEDIA', 'the body has to be application/json: {"sql": "SELECT …"}');
+  const text = await readText(request);
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (cause) {
+    throw new SluiceError('ERR_HTTP_PARAMETER', `the body is not JSON: ${shown(text)}`, { cause });
+  }
+  const parsed = bodySchema.safeParse(json);
+  if (parsed.success) return parsed.data;
+  throw parameterError(parsed.error, Object.keys(bodySchema.shape));
+}
+
+async function readText(request: Request): Promise<string> {
+  const parts: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const part of (request.body ?? []) as AsyncIterable<Uint8Array>) {
+    bytes += part.byteLength;
+    if (bytes > BODY_BYTES_MAX) throw new SluiceError('ERR_HTTP_BODY_TOO_LARGE', `the body has more than ${BODY_BYTES_MAX} bytes`);
+    parts.push(part);
+  }
+  return Buffer.concat(parts).toString('utf8');
+}
+
+export function mountSql(app: HubApp, { sql }: HubServices): void {
+  app.openAPIRegistry.registerPath(route);
+  app.post(route.path, async (c) => {
+    const { format: asked, limit, parameters = [], sql: statement } = await readBody(c.req.raw);
+    const format: AnswerFormat = asked ?? acceptedFormat(c.req.header('accept'));
+    // Aborted when the caller hangs up.
+    const answer = await sql.query({ sql: statement, parameters, format, rowsMax: limit ?? LIMIT_DEFAULT }, c.req.raw.signal);
+    return c.body(new Uint8Array(answer.body), 200, {
+      'content-type': FORMAT_TYPES[format],
+      'cache-control': 'no-store',
+      vary: 'Accept',
+      'x-sluice-rows': String(answer.rowCount),
+    });
+  });
+}

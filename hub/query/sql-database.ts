@@ -1,0 +1,229 @@
+/**
+ * DuckDB for one statement of a stranger: made for it, locked for it, thrown away after it.
+ *
+ * In memory, two steps. `plan` parses (and so refuses what is not one SELECT), and says what the statement reads. `run`
+ * opens the files of the snapshot to it, by their exact paths, makes the views, and locks: no other file, no extension, no
+ * setting, no spilling to disk. What a statement does to its own database dies with it.
+ *
+ * Partials in memory become a Parquet file in a directory of this process, so that the views have one kind of source.
+ */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { DuckDBInstance, StatementType, type DuckDBConnection, type DuckDBResult, type DuckDBValue } from '@duckdb/node-api';
+import { errorMessage, SluiceError } from '../../shared/errors.ts';
+import { definitionHash } from '../../shared/window/definition.ts';
+import type { LakeFile, SnapshotCapture, SnapshotRequest, TableRange } from '../engine-api.ts';
+import { aggregateColumns } from '../windows/aggregate-rows.ts';
+import { encodeParquet } from '../lake/parquet/encode.ts';
+import { quote } from './duckdb.ts';
+import type { SqlQuery, SqlSettings, SqlValue } from './sql-api.ts';
+import { mentionsOf, splitExplain, type SqlCondition, type SqlMention, type SqlMentions, type SqlNode, type SqlView } from './sql-plan.ts';
+import { viewStatements } from './sql-views.ts';
+
+const ALL_TIME: TableRange = { fromUs: -62_135_596_800_000_000, toUs: 253_402_300_799_000_000, devices: null, metrics: null };
+/** `now()` of the plan is earlier than that of the run. */
+const NOW_SLACK_US = 60_000_000;
+
+export class SqlDatabase {
+  readonly #instance: DuckDBInstance;
+  readonly #connection: DuckDBConnection;
+  readonly #settings: SqlSettings;
+  #directory: string | null = null;
+
+  private constructor(instance: DuckDBInstance, connection: DuckDBConnection, settings: SqlSettings) {
+    this.#instance = instance;
+    this.#connection = connection;
+    this.#settings = settings;
+  }
+
+  static async open(settings: SqlSettings): Promise<SqlDatabase> {
+    const instance = await DuckDBInstance.create(':memory:', {
+      threads: String(settings.threads),
+      memory_limit: `${Math.floor(settings.memoryBytesMax / 1_000_000)}MB`,
+      temp_directory: '',
+      autoinstall_known_extensions: 'false',
+      autoload_known_extensions: 'false',
+    });
+    const connection = await instance.connect();
+    await connection.run("SET TimeZone = 'UTC'");
+    return new SqlDatabase(instance, connection, settings);
+  }
+
+  close(): void {
+    this.#connection.closeSync();
+    this.#instance.closeSync();
+    if (this.#directory !== null) rmSync(this.#directory, { recursive: true, force: true });
+  }
+
+  /** Takes effect on what runs now; call again until that has ended. */
+  interrupt(): void {
+    this.#connection.interrupt();
+  }
+
+  /** @throws SluiceError ERR_SQL_INVALID, ERR_SQL_REFUSED */
+  async plan(query: SqlQuery): Promise<{ readonly request: SnapshotRequest; readonly views: ReadonlySet<SqlView> }> {
+    const { select } = splitExplain(query.sql);
+    const mentions = mentionsOf(await this.#parse(select), query.parameters);
+    const views = new Set(mentions.keys());
+    const aggregates = views.has('devices') ? ALL_TIME : await this.#range(mentions, 'aggregates', 'window_start');
+    return {
+      request: {
+        readings: await this.#range(mentions, 'readings', 'ts'),
+        exceptions: views.has('exceptions') ? ALL_TIME : null,
+        aggregates,
+      },
+      views,
+    };
+  }
+
+  async run(query: SqlQuery, views: ReadonlySet<SqlView>, request: SnapshotRequest, capture: SnapshotCapture): Promise<DuckDBResult> {
+    const tailFiles = request.aggregates === null ? [] : this.#writeTail(capture);
+    const files = [
+      ...(capture.readings?.files ?? []),
+      ...(capture.exceptions?.files ?? []),
+      ...(capture.aggregates[0]?.files ?? []),
+      ...tailFiles,
+    ];
+    const connection = this.#connection;
+    await connection.run(`SET allowed_paths = [${files.map(({ path: file }) => quote(file)).join(', ')}]`);
+    await connection.run('SET enable_external_access = false');
+    for (const statement of viewStatements(views, request, capture, tailFiles)) await connection.run(statement);
+    await connection.run('SET lock_configuration = true');
+    const { explain, select } = splitExplain(query.sql);
+    const statements = await connection.extractStatements(`${explain} ${select}`);
+    const prepared = await statements.prepare(0);
+    const isAllowed = prepared.statementType === (explain === '' ? StatementType.SELECT : StatementType.EXPLAIN);
+    if (statements.count !== 1 || !isAllowed) throw new SluiceError('ERR_SQL_REFUSED', REFUSAL);
+    if (Array.isArray(query.parameters)) prepared.bind([...(query.parameters as readonly SqlValue[])] as DuckDBValue[]);
+    else prepared.bind({ ...query.parameters } as Record<string, DuckDBValue>);
+    return prepared.stream();
+  }
+
+  /** The tree of the one SELECT. */
+  async #parse(select: string): Promise<SqlNode> {
+    const reader = await this.#connection.runAndReadAll(`SELECT json_serialize_sql(${quote(select)}) AS tree`);
+    const tree = JSON.parse(String(reader.getColumns()[0]?.[0])) as {
+      error: boolean;
+      error_type?: string;
+      error_message?: string;
+      statements?: SqlNode[];
+    };
+    if (tree.error) {
+      if (tree.error_type === 'not implemented' && /Only SELECT/i.test(tree.error_message ?? ''))
+        throw new SluiceError('ERR_SQL_REFUSED', REFUSAL);
+      throw new SluiceError('ERR_SQL_INVALID', tree.error_message ?? 'the statement cannot be parsed');
+    }
+    if (tree.statements?.length !== 1) throw new SluiceError('ERR_SQL_REFUSED', `${tree.statements?.length ?? 0} statements: ${REFUSAL}`);
+    return tree.statements[0];
+  }
+
+  /** The union of what the mentions of a view need; null: it is not mentioned. */
+  async #range(mentions: SqlMentions, view: SqlView, timeColumn: string): Promise<TableRange | null> {
+    const found = mentions.get(view);
+    if (found === undefined) return null;
+    const ranges = await Promise.all(found.map((mention) => this.#rangeOf(mention, timeColumn)));
+    return ranges.reduce((a, b) => ({
+      fromUs: Math.min(a.fromUs, b.fromUs),
+      toUs: Math.max(a.toUs, b.toUs),
+      devices: a.devices === null || b.devices === null ? null : [...a.devices, ...b.devices],
+      metrics: a.metrics === null || b.metrics === null ? null : [...a.metrics, ...b.metrics],
+    }));
+  }
+
+  async #rangeOf(mention: SqlMention, timeColumn: string): Promise<TableRange> {
+    const slackUs = NOW_SLACK_US + this.#settings.timeoutMs * 1000;
+    let { fromUs, toUs } = ALL_TIME;
+    const times = mention.filter(({ column }) => column === timeColumn);
+    for (const { operator, constants } of times) {
+      const values = await this.#evaluate(constants, (sql) => `epoch_us((${sql})::TIMESTAMP)::DOUBLE`);
+      if (values === null) continue;
+      if (operator !== '<=') fromUs = Math.max(fromUs, Math.min(...(values as number[])) - slackUs);
+      if (operator !== '>=') toUs = Math.min(toUs, Math.max(...(values as number[])) + slackUs);
+    }
+    return {
+      fromUs,
+      // Contradictory conditions read nothing, whatever the files are.
+      toUs: Math.max(toUs, fromUs + 1),
+      devices: await this.#names(mention.find(({ column, operator }) => column === 'device' && operator === 'in')),
+      metrics: await this.#names(mention.find(({ column, operator }) => column === 'metric' && operator === 'in')),
+    };
+  }
+
+  async #names(condition: SqlCondition | undefined): Promise<readonly string[] | null> {
+    return condition === undefined ? null : ((await this.#evaluate(condition.constants, (sql) => `(${sql})::VARCHAR`)) as string[] | null);
+  }
+
+  /** null: they cannot be computed; the statement itself will say why. */
+  async #evaluate(constants: readonly SqlNode[], cast: (sql: string) => string): Promise<readonly unknown[] | null> {
+    const values: unknown[] = [];
+    try {
+      for (const constant of constants) {
+        const statement = { error: false, statements: [{ node: { ...SELECT_TEMPLATE, select_list: [constant] }, named_param_map: [] }] };
+        const text = await this.#scalar(
+          `json_deserialize_sql(${quote(JSON.stringify(statement, (key, value: unknown) => (key === 'query_location' ? 0 : value)))})`,
+        );
+        const value = await this.#scalar(cast(String(text).replace(/^SELECT /, '')));
+        if (value === null) return null;
+        values.push(value);
+      }
+    } catch {
+      return null; // a range is only a help: without one the whole view is read
+    }
+    return values;
+  }
+
+  async #scalar(sql: string): Promise<unknown> {
+    return (await this.#connection.runAndReadAll(`SELECT ${sql}`)).getColumns()[0]?.[0] ?? null;
+  }
+
+  #writeTail(capture: SnapshotCapture): LakeFile[] {
+    const directory = mkdtempSync(path.join(tmpdir(), 'sluice-sql-'));
+    this.#directory = directory;
+    return capture.aggregates.flatMap(({ definition, tail }, index) =>
+      tail
+        .filter(({ count }) => count > 0)
+        .map((columns, part): LakeFile => {
+          const file = path.join(directory, `${index}-${part}.parquet`);
+          const encoded = aggregateColumns(definition, definitionHash(definition), columns, { from: 0, to: 0 });
+          const steps = encodeParquet({ rowCount: columns.count, columns: encoded, compression: 'uncompressed' });
+          let step = steps.next();
+          while (step.done !== true) step = steps.next();
+          writeFileSync(file, step.value.bytes);
+          return { path: file, size: step.value.bytes.byteLength, day: null };
+        }),
+    );
+  }
+}
+
+const REFUSAL = 'one SELECT, or EXPLAIN [ANALYZE] and a SELECT, is allowed; everything else is for the programs that own a lake';
+
+const SELECT_TEMPLATE: SqlNode = {
+  type: 'SELECT_NODE',
+  modifiers: [],
+  cte_map: { map: [] },
+  from_table: { type: 'EMPTY', alias: '', sample: null, query_location: 0 },
+  where_clause: null,
+  group_expressions: [],
+  group_sets: [],
+  aggregate_handling: 'STANDARD_HANDLING',
+  having: null,
+  sample: null,
+  qualify: null,
+};
+
+/** DuckDB's words as an error of ours. */
+export function translateSqlError(cause: unknown): SluiceError {
+  if (cause instanceof SluiceError) return cause;
+  const message = errorMessage(cause);
+  if (/Out of Memory|could not allocate|bad_alloc|failed to allocate/i.test(message))
+    return new SluiceError(
+      'ERR_QUERY_MEMORY',
+      'the statement needs more memory than is allowed; read a shorter range, or aggregate before joining and sorting',
+      { cause },
+    );
+  if (/(No such file|No files found|Cannot open file)/i.test(message)) return new SluiceError('ERR_QUERY_FILE_GONE', message, { cause });
+  if (/Permission Error|file system operations are disabled/i.test(message)) return new SluiceError('ERR_SQL_REFUSED', message, { cause });
+  if (/INTERNAL Error|FATAL Error|IO Error/i.test(message)) return new SluiceError('ERR_QUERY_FAILED', message, { cause });
+  return new SluiceError('ERR_SQL_INVALID', message, { cause });
+}
