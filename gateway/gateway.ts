@@ -108,7 +108,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     stopped.push(() => feeds.stop(deadlineMs));
     const sources: StatusSources = {
       clock,
-      startedUs: clock.nowUs(),
+      startedUs: clock.monotonicUs(),
       seriesMax: config.seriesMax,
       counters,
       decoder,

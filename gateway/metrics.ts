@@ -71,6 +71,16 @@ export const METRIC_TABLE: readonly MetricRow[] = [
   counter('lost_readings_total', 'Readings that became gaps, since the journal exists', ({ journal }) =>
     journal.journal.losses.reduce((sum, loss) => sum + loss.readings, 0),
   ),
+  gauge('clock_known', '1 once the time is vouched for', ({ clock }) => (clock.known ? 1 : 0)),
+  gauge(
+    'clock_machine_ahead_seconds',
+    "The machine's clock minus the time that is believed; other than 0 while a step is not followed",
+    ({ clock }) => clock.machineAheadUs / 1e6,
+  ),
+  gauge('clock_hub_ahead_seconds', "The hub's clock minus ours, 0 while it has not told", ({ clock }) => (clock.hub?.aheadUs ?? 0) / 1e6),
+  counter('clock_steps_forward_total', 'Times that the clock was set forward', ({ clock }) => clock.stepsForward),
+  counter('clock_steps_back_total', 'Times that the clock was set back', ({ clock }) => clock.stepsBack),
+  counter('clock_steps_ignored_total', "Steps of the machine's clock that nobody vouched for", ({ clock }) => clock.stepsIgnored),
   gauge('uplink_connected', '1 while the live lane is connected', ({ uplink }) => (uplink?.connected === true ? 1 : 0)),
   counter('uplink_reconnects_total', 'Connections to the hub after the first', ({ uplink }) => uplink?.reconnectsTotal ?? 0),
   counter('uplink_sent_bytes_total', 'Bytes of batches sent', ({ uplink }) => uplink?.bytesSentTotal ?? 0),

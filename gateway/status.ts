@@ -1,7 +1,8 @@
 /** What the gateway tells about itself: one document for `/v1/status`, the page and the metrics. */
-import type { Clock } from '../shared/clock.ts';
 import { VERSION } from '../shared/version.ts';
 import type { Broker, BrokerStats } from './broker/broker.ts';
+import type { GatewayClock, ClockStatus } from './clock.ts';
+import { clockDocument } from './clock-status.ts';
 import type { Decoder } from './decode/decoder.ts';
 import type { IngestCounters } from './ingest-counters.ts';
 import type { JournalClient } from './journal/journal-client.ts';
@@ -10,7 +11,8 @@ import type { Uplink } from './uplink/uplink.ts';
 import type { UplinkState } from './uplink/uplink-state.ts';
 
 export interface StatusSources {
-  readonly clock: Clock;
+  readonly clock: GatewayClock;
+  /** Monotonic. */
   readonly startedUs: number;
   readonly seriesMax: number;
   readonly counters: IngestCounters;
@@ -30,11 +32,18 @@ export interface GatewayFigures {
   readonly journal: JournalFigures;
   readonly broker: BrokerStats;
   readonly uplink: UplinkState | null;
+  readonly clock: ClockStatus;
 }
 
 export async function readFigures(sources: StatusSources): Promise<GatewayFigures> {
   const journal = await sources.journal.stats();
-  return { nowUs: sources.clock.nowUs(), journal, broker: sources.broker.stats(), uplink: sources.uplink?.state() ?? null };
+  return {
+    nowUs: sources.clock.nowUs(),
+    journal,
+    broker: sources.broker.stats(),
+    uplink: sources.uplink?.state() ?? null,
+    clock: sources.clock.status(),
+  };
 }
 
 /** `GET /v1/status`. Times are µs since the epoch, sizes bytes. */
@@ -46,10 +55,10 @@ export async function statusDocument(sources: StatusSources): Promise<Record<str
   return {
     version: VERSION,
     time_us: nowUs,
-    uptime_seconds: Math.round((nowUs - sources.startedUs) / 1e6),
+    uptime_seconds: Math.round((sources.clock.monotonicUs() - sources.startedUs) / 1e6),
     epoch: sources.journal.epoch,
     lake_id: sources.journal.lakeId,
-    clock: { state: sources.journal.clockKnown ? 'known' : 'unknown', wall_us: nowUs },
+    clock: clockDocument(sources.clock),
     backlog: { readings: backlog.readings, bytes: backlog.bytes, exceptions: backlog.exceptions, oldest_us: backlog.oldestUs },
     exceptions: {
       waiting: backlog.exceptions,
