@@ -26,6 +26,7 @@ export class MemoryJournal implements JournalWriter {
   readonly #keys = new Map<string, { hash: number; durable: boolean }>();
   readonly #open = new Set<string>();
   readonly #idempotent = new Set<string>();
+  readonly #positions = new Map<string, number>();
   #scheduled = false;
 
   get uncommitted(): number {
@@ -54,6 +55,8 @@ export class MemoryJournal implements JournalWriter {
         this.readings.push(...message.readings);
         this.exceptions.push(...message.exceptions);
       }
+      const { position } = message.options;
+      if (error === null && position !== undefined) this.#positions.set(position.source, position.at);
       message.options.done?.(error);
     }
     for (const waiter of waiters) waiter(error);
@@ -78,6 +81,10 @@ export class MemoryJournal implements JournalWriter {
     const known = this.#idempotent.has(key);
     if (known) this.#wait(whenDurable);
     return known;
+  }
+
+  sourcePosition(source: string): number | null {
+    return this.#positions.get(source) ?? null;
   }
 
   #wait(done: Done): void {

@@ -236,3 +236,17 @@ test('closing commits what waits and refuses what comes', async () => {
   await Promise.resolve();
   expect(log).toEqual(['2 ERR_JOURNAL_CLOSED']);
 });
+
+test('a position of a source moves when its message is durable, and stays where it is when the message is not', () => {
+  const { port, writer, turn, log, send } = setUp();
+  send(1, { position: { source: 'file', at: 10 } });
+  turn();
+  expect(writer.sourcePosition('file')).toBe(null);
+  port.answer();
+  expect(writer.sourcePosition('file')).toBe(10);
+  send(2, { position: { source: 'file', at: 20 } });
+  turn();
+  port.answer({ failed: [{ message: 0, error: new SluiceError('ERR_JOURNAL_MESSAGE', 'too large') }] });
+  expect(writer.sourcePosition('file')).toBe(10);
+  expect(log).toEqual(['1 stored', '2 ERR_JOURNAL_MESSAGE']);
+});

@@ -16,6 +16,7 @@ import type { Clock } from '../../shared/clock.ts';
 import { SluiceError } from '../../shared/errors.ts';
 import {
   KEY_IDEMPOTENCY,
+  KEY_POSITION,
   KEY_QOS1,
   KEY_QOS2_OPEN,
   KEY_QOS2_RELEASE,
@@ -135,7 +136,7 @@ export class GroupCommit implements JournalWriter {
     this.series = new BoundedSeriesRegistry(options.seriesMax);
   }
 
-  message(decode: (sink: ReadingSink) => void, { redelivery, idempotencyKey, done }: MessageOptions): void {
+  message(decode: (sink: ReadingSink) => void, { redelivery, idempotencyKey, position, done }: MessageOptions): void {
     const refusal = this.#refusal();
     if (refusal !== null) return this.#hold(refusal, done);
     const open = this.#open;
@@ -153,7 +154,17 @@ export class GroupCommit implements JournalWriter {
       this.#keys.addIdempotency(digest, takenUs, this.#number);
       open.key(KEY_IDEMPOTENCY, open.addClient(digest), 0, takenUs);
     }
-    this.#endMessage(done);
+    if (position === undefined) return this.#endMessage(done);
+    const { source, at } = position;
+    open.key(KEY_POSITION, open.addClient(source), 0, at);
+    this.#endMessage((error) => {
+      if (error === null) this.#keys.setPosition(source, at);
+      done?.(error);
+    });
+  }
+
+  sourcePosition(source: string): number | null {
+    return this.#keys.positionOf(source);
   }
 
   isRedelivery(key: RedeliveryKey, whenDurable: Done): boolean {

@@ -14,6 +14,7 @@ export const KEY_QOS1 = 1;
 export const KEY_QOS2_OPEN = 2;
 export const KEY_QOS2_RELEASE = 3;
 export const KEY_IDEMPOTENCY = 4;
+export const KEY_POSITION = 5;
 
 /** The typed arrays of a group; lengths are capacities, the counts stand in `Group`. */
 export interface GroupArrays {
@@ -29,7 +30,7 @@ export interface GroupArrays {
   readonly messageExceptionEnd: Uint32Array<ArrayBuffer>;
   readonly messageKeyEnd: Uint32Array<ArrayBuffer>;
   readonly messageArrivalUs: Float64Array<ArrayBuffer>;
-  /** Per key: index into `clients`, message id, hash (idempotency keys: time taken, wall clock µs), KEY_… */
+  /** Per key: index into `clients`, message id, hash (idempotency keys: time taken, wall clock µs; positions: the position), KEY_… */
   readonly keyClient: Uint32Array<ArrayBuffer>;
   readonly keyMessageId: Uint32Array<ArrayBuffer>;
   readonly keyHash: Float64Array<ArrayBuffer>;
@@ -44,7 +45,7 @@ export interface Group {
   readonly hasTexts: boolean;
   readonly texts: readonly string[];
   readonly exceptions: readonly ExceptionRecord[];
-  /** MQTT client ids, or idempotency key digests. */
+  /** MQTT client ids, idempotency key digests, or names of sources. */
   readonly clients: readonly string[];
   /** Series that the journal has not seen, with consecutive ids from `newSeriesFrom`. */
   readonly newSeriesFrom: number;
@@ -55,7 +56,7 @@ const READINGS_CAPACITY = 4096;
 const MESSAGES_CAPACITY = 1024;
 
 export function allocateGroupArrays(readings: number = READINGS_CAPACITY, messages: number = MESSAGES_CAPACITY): GroupArrays {
-  // A message has at most one redelivery key and one idempotency key.
+  // A message has at most one redelivery key and either an idempotency key or a position.
   const keys = 2 * messages;
   const buffer = new ArrayBuffer(8 * (2 * readings + messages + keys) + 4 * (2 * readings + 3 * messages + 2 * keys) + keys);
   let at = 0;

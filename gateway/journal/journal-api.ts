@@ -38,12 +38,22 @@ export interface RedeliveryKey {
   readonly qos: 1 | 2;
 }
 
+/** How far a source that can be read again has been read; durable in the same transaction as what was read. */
+export interface SourcePosition {
+  /** Name of the source, for a file its content: at most 256 characters. */
+  readonly source: string;
+  /** Integer from 0; what it counts is the source's own affair. */
+  readonly at: number;
+}
+
 /** How one message enters the journal. */
 export interface MessageOptions {
   /** null: QoS 0, HTTP without key, host metrics. */
   readonly redelivery: RedeliveryKey | null;
   /** null: none. A known key means that the message is already durable. */
   readonly idempotencyKey: string | null;
+  /** Replaces the position of that source. Needs `done`. */
+  readonly position?: SourcePosition;
   /** Called once after the group commit (error null) or when it could not be stored. null: nobody waits (QoS 0). */
   readonly done: ((error: Error | null) => void) | null;
 }
@@ -75,6 +85,8 @@ export interface JournalWriter {
   qos2Release(clientId: string, messageId: number, done: (error: Error | null) => void): void;
   /** Was an HTTP request with this key taken before (24 h)? `whenDurable` as above. */
   isIdempotent(key: string, whenDurable: (error: Error | null) => void): boolean;
+  /** The last durable position of a source; null: none, or too many others (POSITIONS_MAX) moved since. */
+  sourcePosition(source: string): number | null;
 }
 
 /** A sealed batch with its durable place in a lane, ready to be offered. */

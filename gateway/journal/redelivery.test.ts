@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { ByteWriter } from './bytes.ts';
 import { messageHash } from './message-hash.ts';
-import { REDELIVERY_LIMITS, RedeliveryKeys } from './redelivery.ts';
+import { POSITIONS_MAX, REDELIVERY_LIMITS, RedeliveryKeys } from './redelivery.ts';
 
 const index = (): number => 0;
 
@@ -48,6 +48,21 @@ describe('keys', () => {
     keys.add('a', 1, 200, 2, index);
     expect(keys.groupOf('a', 1, 100)).toBe(null);
     expect(keys.groupOf('a', 1, 200)).toBe(2);
+  });
+
+  test('positions of sources outlive a restart; the sources that were not moved for longest are forgotten first', () => {
+    const keys = new RedeliveryKeys();
+    keys.setPosition('a', 1);
+    for (let index_ = 0; index_ < POSITIONS_MAX; index_++) {
+      if (index_ === 5) keys.setPosition('a', Number.MAX_SAFE_INTEGER);
+      keys.setPosition(`s${index_}`, index_);
+    }
+    const again = new RedeliveryKeys();
+    again.replay(keys.snapshot(new ByteWriter(), 0));
+    for (const known of [keys, again]) {
+      expect(known.size).toBe(POSITIONS_MAX);
+      expect([known.positionOf('a'), known.positionOf('s0'), known.positionOf('s9')]).toEqual([Number.MAX_SAFE_INTEGER, null, 9]);
+    }
   });
 
   test('of an open QoS 2 id: only the message that opened it is a redelivery, also after a restart', () => {

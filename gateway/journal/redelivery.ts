@@ -14,7 +14,7 @@
  */
 import { createHash } from 'node:crypto';
 import { ByteReader, type ByteWriter } from './bytes.ts';
-import { KEY_IDEMPOTENCY, KEY_QOS1, KEY_QOS2_OPEN, KEY_QOS2_RELEASE, type Group } from './group.ts';
+import { KEY_IDEMPOTENCY, KEY_POSITION, KEY_QOS1, KEY_QOS2_OPEN, KEY_QOS2_RELEASE, type Group } from './group.ts';
 
 /** A client has at most 65,535 in flight, real ones below 100 (mosquitto 20, paho 20, MQTT.js by receive maximum). */
 export const KEYS_PER_CLIENT_MAX = 1024;
@@ -24,6 +24,8 @@ export const QOS2_OPEN_MAX = 100_000;
 /** Digests of 22 characters with their times: about 10 MB. */
 export const IDEMPOTENCY_KEYS_MAX = 50_000;
 export const IDEMPOTENCY_US_MAX = 24 * 3600 * 1_000_000;
+/** Sources whose position is known: files that were read count among them, so that their content is known again. */
+export const POSITIONS_MAX = 10_000;
 
 /** Group number of what is durable since before this process. */
 const DURABLE_BEFORE = 0;
@@ -90,13 +92,15 @@ export class RedeliveryKeys {
   readonly #qos2 = new Map<string, { readonly group: number; readonly hash: number }>();
   /** digest → [group, taken µs] in the order taken */
   readonly #idempotency = new Map<string, { readonly group: number; readonly takenUs: number }>();
+  /** source → durable position, the longest unmoved first */
+  readonly #positions = new Map<string, number>();
 
   constructor(limits: RedeliveryLimits = REDELIVERY_LIMITS) {
     this.#limits = limits;
   }
 
   get size(): number {
-    return this.#keys + this.#qos2.size + this.#idempotency.size;
+    return this.#keys + this.#qos2.size + this.#idempotency.size + this.#positions.size;
   }
 
   /**
@@ -179,6 +183,16 @@ export class RedeliveryKeys {
     return known === undefined || nowUs - known.takenUs > IDEMPOTENCY_US_MAX ? null : known.group;
   }
 
+  setPosition(source: string, at: number): void {
+    this.#positions.delete(source);
+    this.#positions.set(source, at);
+    if (this.#positions.size > POSITIONS_MAX) this.#positions.delete(firstKey(this.#positions));
+  }
+
+  positionOf(source: string): number | null {
+    return this.#positions.get(source) ?? null;
+  }
+
   /** Applies a blob of the log. @throws SluiceError ERR_JOURNAL_DAMAGED */
   replay(blob: Uint8Array): void {
     const reader = new ByteReader(blob);
@@ -195,6 +209,7 @@ export class RedeliveryKeys {
       else if (kind === KEY_QOS2_OPEN) this.openQos2(client, messageId, hash, DURABLE_BEFORE);
       else if (kind === KEY_QOS2_RELEASE) this.releaseQos2(client, messageId);
       else if (kind === KEY_IDEMPOTENCY) this.addIdempotency(client, hash, DURABLE_BEFORE);
+      else if (kind === KEY_POSITION) this.setPosition(client, hash);
     }
   }
 
@@ -222,6 +237,7 @@ export class RedeliveryKeys {
     for (const [digest, { takenUs }] of this.#idempotency) {
       if (nowUs - takenUs <= IDEMPOTENCY_US_MAX) entries.push([KEY_IDEMPOTENCY, indexOf(digest), 0, takenUs]);
     }
+    for (const [source, at] of this.#positions) entries.push([KEY_POSITION, indexOf(source), 0, at]);
     writer.start();
     writer.byte(LOG_VERSION);
     writer.varint(clients.size);
