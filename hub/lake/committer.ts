@@ -14,7 +14,7 @@
  *
  * It does not decide when to commit, holds no timer and knows no windows.
  */
-import type { ParquetColumn } from './parquet/encode.ts';
+import type { FileColumn } from './parquet/encode.ts';
 import { encodeInSlices } from './encode-slices.ts';
 import type { AddFile } from './delta-actions.ts';
 import type { DeltaTable } from './delta-table.ts';
@@ -118,7 +118,7 @@ export class Committer {
     }
   }
 
-  async #stage(table: DeltaTable, partition: Record<string, string>, rowCount: number, columns: ParquetColumn[]): Promise<AddFile> {
+  async #stage(table: DeltaTable, partition: Record<string, string>, rowCount: number, columns: FileColumn[]): Promise<AddFile> {
     const encoded = await encodeInSlices(rowCount, columns, () => this.#hooks.breathe());
     return stageFile(table, partition, encoded);
   }

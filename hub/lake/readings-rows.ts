@@ -1,13 +1,16 @@
 /**
  * From the batches of a commit to the rows of `readings`, one sorted table per UTC day.
  *
- * Pure and columnar: runs are counted into their places (a counting sort by series rank), never compared reading by
- * reading; only a series whose runs overlap in time is sorted again. Order in a file: device, metric, tags, gateway, ts.
+ * Pure and columnar: parts of runs are counted into the order of their series (a counting sort by rank) and their readings
+ * then copied one part after the other, so that rows are written in order and nothing is compared reading by reading; only
+ * a series whose runs overlap in time is sorted again. What is the same for a whole batch or series (names, epoch, lane,
+ * seq, arrival) never becomes a row: those columns are runs. Order in a file: device, metric, tags, gateway, ts.
  */
 import type { SeriesRuns } from '../../shared/reading.ts';
 import type { SeriesOrder } from './series-order.ts';
 import type { PendingBatch } from './pending.ts';
-import type { ParquetColumn } from './parquet/encode.ts';
+import type { FileColumn } from './parquet/encode.ts';
+import { RunBuilder, type Runs } from './parquet/runs.ts';
 
 const DAY_US = 86_400_000_000;
 
@@ -15,27 +18,21 @@ export interface DayRows {
   /** UTC day as the partition value: 'YYYY-MM-DD'. */
   readonly day: string;
   readonly rowCount: number;
-  readonly columns: ParquetColumn[];
-}
-
-/** A part of a run that lies in one day. */
-interface Piece {
-  readonly batch: number;
-  readonly seriesId: number;
-  readonly start: number;
-  readonly end: number;
+  readonly columns: FileColumn[];
 }
 
 /** The UTC days, as numbers since the epoch, that the readings touch. */
 export function daysOf(runs: SeriesRuns): number[] {
   const days = new Set<number>();
+  let known = Number.NaN;
   for (let run = 0; run < runs.seriesTable.length; run++) {
     const end = runs.runOffsets[run + 1];
     const last = Math.floor(runs.eventTimeUs[end - 1] / DAY_US);
     // Times ascend: a run of one day is seen by its ends.
     for (let at = runs.runOffsets[run], day = Number.NaN; at < end; at++) {
       day = Math.floor(runs.eventTimeUs[at] / DAY_US);
-      days.add(day);
+      if (day !== known) days.add(day);
+      known = day;
       if (day === last) break;
     }
   }
@@ -46,40 +43,58 @@ export function dayOf(eventTimeUs: number): string {
   return new Date(Math.floor(eventTimeUs / DAY_US) * 86_400_000).toISOString().slice(0, 10);
 }
 
+/** Parts of runs that lie in one day, PIECE_WORDS each: batch, series id, first reading, behind the last one. */
+class Pieces {
+  words = new Uint32Array(1024 * PIECE_WORDS);
+  count = 0;
+
+  push(batch: number, seriesId: number, start: number, end: number): void {
+    let at = this.count++ * PIECE_WORDS;
+    if (at === this.words.length) {
+      const larger = new Uint32Array(this.words.length * 2);
+      larger.set(this.words);
+      this.words = larger;
+    }
+    this.words[at++] = batch;
+    this.words[at++] = seriesId;
+    this.words[at++] = start;
+    this.words[at] = end;
+  }
+}
+const PIECE_WORDS = 4;
+
 /** @throws SluiceError ERR_WINDOW_GROUPS_FULL from the registry. */
-function splitByDay(batches: readonly PendingBatch[], order: SeriesOrder): Map<number, Piece[]> {
-  const days = new Map<number, Piece[]>();
-  let lastDay = Number.NaN;
-  let lastPieces: Piece[] = [];
-  const piecesOf = (day: number): Piece[] => {
-    if (day === lastDay) return lastPieces;
+function splitByDay(batches: readonly PendingBatch[], order: SeriesOrder): Map<number, Pieces> {
+  const days = new Map<number, Pieces>();
+  const piecesOf = (day: number): Pieces => {
     let pieces = days.get(day);
     if (pieces === undefined) {
-      pieces = [];
+      pieces = new Pieces();
       days.set(day, pieces);
     }
-    lastDay = day;
-    lastPieces = pieces;
     return pieces;
   };
+  let day = Number.NaN;
+  let pieces = new Pieces();
   batches.forEach((batch, batchIndex) => {
     if (batch.runs === null) return;
     const { runOffsets, eventTimeUs, seriesTable } = batch.runs;
-    const seriesIds = new Uint32Array(seriesTable.length);
-    order.registry.resolve(batch.lane.gateway, seriesTable, seriesIds);
+    const seriesIds = order.registry.idsOf(batch.lane.gateway, seriesTable);
     for (let run = 0; run < seriesTable.length; run++) {
-      const seriesId = seriesIds[run];
       const end = runOffsets[run + 1];
       let start = runOffsets[run];
       while (start < end) {
-        const day = Math.floor(eventTimeUs[start] / DAY_US);
+        if (Math.floor(eventTimeUs[start] / DAY_US) !== day) {
+          day = Math.floor(eventTimeUs[start] / DAY_US);
+          pieces = piecesOf(day);
+        }
         let stop = end;
         // Most runs lie in one day; times ascend, so the last reading tells.
         if (Math.floor(eventTimeUs[end - 1] / DAY_US) !== day) {
           stop = start;
           while (stop < end && Math.floor(eventTimeUs[stop] / DAY_US) === day) stop++;
         }
-        piecesOf(day).push({ batch: batchIndex, seriesId, start, end: stop });
+        pieces.push(batchIndex, seriesIds[run], start, stop);
         start = stop;
       }
     }
@@ -109,136 +124,190 @@ class Dictionary {
     return index;
   }
 
-  column(name: string, indices: Uint32Array): ParquetColumn {
+  column(name: string, indices: Uint32Array): FileColumn {
     // Nothing but null needs no indices at all.
     return { name, type: 'string', dictionary: this.values.length === 1 ? [] : this.values, indices, nullIndex: 0 };
   }
+
+  runColumn(name: string, runs: Runs): FileColumn {
+    return { name, type: 'string_runs', dictionary: this.values, runs, nullIndex: 0 };
+  }
 }
 
-/** @yields between days; a day of n rows costs about 30 ns × n. */
+/** @yields between days; a day of n rows costs about 10 ns × n. */
 export function* buildDayRows(batches: readonly PendingBatch[], order: SeriesOrder): Generator<DayRows> {
   const days = splitByDay(batches, order);
-  for (const [day, pieces] of [...days].sort(([a], [b]) => a - b)) yield buildDay(day, pieces, batches, order);
+  for (const [day, pieces] of [...days].sort(([a], [b]) => a - b)) {
+    yield new DayBuilder(batches, order, pieces).build(dayOf(day * DAY_US));
+  }
 }
 
-function buildDay(day: number, pieces: readonly Piece[], batches: readonly PendingBatch[], order: SeriesOrder): DayRows {
-  const ranks = order.ranks();
-  // Count rows per series, then give each series its place in rank order.
-  const countOf = new Uint32Array(ranks.length);
-  const present: number[] = [];
-  let rowCount = 0;
-  for (const piece of pieces) {
-    if (countOf[piece.seriesId] === 0) present.push(piece.seriesId);
-    countOf[piece.seriesId] += piece.end - piece.start;
-    rowCount += piece.end - piece.start;
+class DayBuilder {
+  readonly #batches: readonly PendingBatch[];
+  readonly #order: SeriesOrder;
+  readonly #pieces: Pieces;
+  readonly #rowCount: number;
+  readonly #ts: Float64Array;
+  readonly #value: Float64Array;
+  readonly #texts = new Dictionary();
+  readonly #text: Uint32Array | null;
+  readonly #valid: Uint8Array | null;
+  /** Which batch each row is of. */
+  readonly #batchRuns: RunBuilder;
+  /** Per series of the day, in the order of the file: its id, and the row behind its last one. */
+  #seriesIds = new Uint32Array(0);
+  #seriesEnds = new Uint32Array(0);
+
+  constructor(batches: readonly PendingBatch[], order: SeriesOrder, pieces: Pieces) {
+    this.#batches = batches;
+    this.#order = order;
+    this.#pieces = pieces;
+    let rowCount = 0;
+    for (let at = 0; at < pieces.count * PIECE_WORDS; at += PIECE_WORDS) rowCount += pieces.words[at + 3] - pieces.words[at + 2];
+    this.#rowCount = rowCount;
+    this.#ts = new Float64Array(rowCount);
+    this.#value = new Float64Array(rowCount);
+    const hasText = batches.some(({ runs }) => runs !== null && runs.text !== null);
+    this.#text = hasText ? new Uint32Array(rowCount) : null;
+    this.#valid = hasText ? new Uint8Array(rowCount).fill(1) : null;
+    this.#batchRuns = new RunBuilder(pieces.count);
   }
-  const seriesIds = Uint32Array.from(present).sort((a, b) => ranks[a] - ranks[b]);
-  const slotOf = new Uint32Array(ranks.length);
-  const offsets = new Uint32Array(seriesIds.length + 1);
-  seriesIds.forEach((id, slot) => {
-    slotOf[id] = slot;
-    offsets[slot + 1] = offsets[slot] + countOf[id];
-  });
 
-  const ts = new Float64Array(rowCount);
-  const value = new Float64Array(rowCount);
-  const seq = new Float64Array(rowCount);
-  const ingested = new Float64Array(rowCount);
-  const laneIndex = new Uint32Array(rowCount);
-  const epochIndex = new Uint32Array(rowCount);
-  const text = new Uint32Array(rowCount);
-  const valid = new Uint8Array(rowCount).fill(1);
-  const epochs = new Dictionary();
-  const lanes = new Dictionary();
-  const texts = new Dictionary();
-  let hasNull = false;
+  build(day: string): DayRows {
+    this.#copy(this.#sortPieces());
+    return { day, rowCount: this.#rowCount, columns: this.#columns() };
+  }
 
-  const next = offsets.slice(0, seriesIds.length);
-  for (const piece of pieces) {
-    const batch = batches[piece.batch];
-    const { runs } = batch;
-    if (runs === null) continue;
-    const slot = slotOf[piece.seriesId];
-    const at = next[slot];
-    const end = at + piece.end - piece.start;
-    next[slot] = end;
-    const epoch = epochs.indexOf(batch.lane.epoch);
-    const lane = lanes.indexOf(batch.lane.lane);
-    // A loop, not `set` and `fill`: a run of a two-second batch has two readings, and a view costs more than they do.
-    for (let row = at, from = piece.start; row < end; row++, from++) {
-      ts[row] = runs.eventTimeUs[from];
-      value[row] = runs.value[from];
-      seq[row] = batch.seq;
-      ingested[row] = batch.receivedUs;
-      epochIndex[row] = epoch;
-      laneIndex[row] = lane;
+  /** Places of the pieces by series, those of a series in order of their arrival. */
+  #sortPieces(): Uint32Array {
+    const { words, count } = this.#pieces;
+    const ranks = this.#order.ranks();
+    const countOf = new Uint32Array(ranks.length);
+    const present: number[] = [];
+    for (let at = 0; at < count * PIECE_WORDS; at += PIECE_WORDS) if (countOf[words[at + 1]]++ === 0) present.push(words[at + 1]);
+    this.#seriesIds = Uint32Array.from(present).sort((a, b) => ranks[a] - ranks[b]);
+    const next = new Uint32Array(ranks.length);
+    let place = 0;
+    for (const id of this.#seriesIds) {
+      next[id] = place;
+      place += countOf[id];
     }
-    if (runs.text === null) continue;
-    for (let row = at, from = piece.start; row < end; row++, from++) {
-      const textIndex = runs.text[from];
-      if (textIndex === 0) continue;
-      text[row] = texts.indexOf(runs.texts[textIndex - 1] ?? null);
-      if (Number.isNaN(value[row])) {
-        valid[row] = 0;
-        hasNull = true;
+    const sorted = new Uint32Array(count);
+    for (let piece = 0; piece < count; piece++) sorted[next[words[piece * PIECE_WORDS + 1]]++] = piece * PIECE_WORDS;
+    return sorted;
+  }
+
+  #copy(sorted: Uint32Array): void {
+    const { words } = this.#pieces;
+    const none = new Float64Array(0);
+    const times = this.#batches.map(({ runs }) => runs?.eventTimeUs ?? none);
+    const values = this.#batches.map(({ runs }) => runs?.value ?? none);
+    const ts = this.#ts;
+    const value = this.#value;
+    this.#seriesEnds = new Uint32Array(this.#seriesIds.length);
+    let row = 0;
+    let piece = 0;
+    for (let series = 0; series < this.#seriesIds.length; series++) {
+      const id = this.#seriesIds[series];
+      const firstPiece = piece;
+      const firstRow = row;
+      let isAscending = true;
+      let last = -Infinity;
+      for (; piece < sorted.length && words[sorted[piece] + 1] === id; piece++) {
+        const at = sorted[piece];
+        const batch = words[at];
+        const to = words[at + 3];
+        const batchTimes = times[batch];
+        const batchValues = values[batch];
+        if (batchTimes[words[at + 2]] < last) isAscending = false;
+        // A loop, not `set`: a run of a two-second batch has two readings, and a view costs more than they do.
+        for (let from = words[at + 2]; from < to; from++, row++) {
+          ts[row] = batchTimes[from];
+          value[row] = batchValues[from];
+        }
+        last = ts[row - 1];
+        if (this.#text !== null) this.#copyTexts(batch, words[at + 2], to, row);
+        this.#batchRuns.add(batch, to - words[at + 2]);
       }
+      if (!isAscending) this.#sortByTime(sorted, firstPiece, piece, firstRow, row);
+      this.#seriesEnds[series] = row;
     }
   }
-  sortOverlaps(offsets, { ts, value, seq, ingested }, { epochIndex, laneIndex, text }, valid);
-  return { day: dayOf(day * DAY_US), rowCount, columns: columnsOf() };
 
-  function columnsOf(): ParquetColumn[] {
-    const gateways = new Dictionary();
-    const devices = new Dictionary();
-    const metrics = new Dictionary();
-    const tags = new Dictionary();
-    const gatewayIndex = new Uint32Array(rowCount);
-    const deviceIndex = new Uint32Array(rowCount);
-    const metricIndex = new Uint32Array(rowCount);
-    const tagsIndex = new Uint32Array(rowCount);
-    seriesIds.forEach((id, slot) => {
-      const from = offsets[slot];
-      const to = offsets[slot + 1];
-      const series = order.nameOf(id);
-      gatewayIndex.fill(gateways.indexOf(series.gateway), from, to);
-      deviceIndex.fill(devices.indexOf(series.device), from, to);
-      metricIndex.fill(metrics.indexOf(series.metric), from, to);
-      if (series.tags !== '') tagsIndex.fill(tags.indexOf(series.tags), from, to);
-    });
+  #copyTexts(batch: number, from: number, to: number, endRow: number): void {
+    const { runs } = this.#batches[batch];
+    if (runs === null || runs.text === null || this.#text === null || this.#valid === null) return;
+    for (let at = from, row = endRow - (to - from); at < to; at++, row++) {
+      if (runs.text[at] === 0) continue;
+      this.#text[row] = this.#texts.indexOf(runs.texts[runs.text[at] - 1] ?? null);
+      if (Number.isNaN(this.#value[row])) this.#valid[row] = 0;
+    }
+  }
+
+  /** Sorts the rows of a series whose runs came out of order (late data, two epochs), equal times by arrival. */
+  #sortByTime(sorted: Uint32Array, pieceFrom: number, pieceTo: number, from: number, to: number): void {
+    const { words } = this.#pieces;
+    const batchOf = new Uint32Array(to - from);
+    for (let piece = pieceFrom, row = 0; piece < pieceTo; piece++) {
+      const length = words[sorted[piece] + 3] - words[sorted[piece] + 2];
+      batchOf.fill(words[sorted[piece]], row, row + length);
+      row += length;
+    }
+    const ts = this.#ts;
+    const rows = Uint32Array.from(batchOf, (_, offset) => from + offset).sort((a, b) => ts[a] - ts[b] || a - b);
+    for (const column of [this.#ts, this.#value, this.#text, this.#valid]) {
+      if (column === null) continue;
+      column.set(
+        Array.from(rows, (row) => column[row]),
+        from,
+      );
+    }
+    this.#batchRuns.truncate(from);
+    for (const row of rows) this.#batchRuns.add(batchOf[row - from], 1);
+  }
+
+  #columns(): FileColumn[] {
+    const valid = this.#valid?.includes(0) === true ? this.#valid : null;
     return [
-      { name: 'ts', type: 'timestamp', values: ts },
-      gateways.column('gateway', gatewayIndex),
-      devices.column('device', deviceIndex),
-      metrics.column('metric', metricIndex),
-      tags.column('tags', tagsIndex),
-      { name: 'value', type: 'double', values: value, valid: hasNull ? valid : null },
-      texts.column('text', text),
-      epochs.column('epoch', epochIndex),
-      lanes.column('lane', laneIndex),
-      { name: 'seq', type: 'long', values: seq },
-      { name: 'ingested_at', type: 'timestamp', values: ingested },
+      { name: 'ts', type: 'timestamp', values: this.#ts },
+      ...this.#seriesColumns(),
+      { name: 'value', type: 'double', values: this.#value, valid },
+      this.#texts.column('text', this.#text ?? new Uint32Array(0)),
+      this.#batchTexts('epoch', ({ lane }) => lane.epoch),
+      this.#batchTexts('lane', ({ lane }) => lane.lane),
+      this.#batchNumbers('seq', 'long_runs', ({ seq }) => seq),
+      this.#batchNumbers('ingested_at', 'timestamp_runs', ({ receivedUs }) => receivedUs),
     ];
   }
-}
 
-/** Sorts by time, stably, the rows of each series whose runs came out of order (late data, two epochs). */
-function sortOverlaps(
-  offsets: Uint32Array,
-  floats: Record<'ts' | 'value' | 'seq' | 'ingested', Float64Array>,
-  indices: Record<'epochIndex' | 'laneIndex' | 'text', Uint32Array>,
-  valid: Uint8Array,
-): void {
-  const { ts } = floats;
-  for (let slot = 0; slot + 1 < offsets.length; slot++) {
-    const from = offsets[slot];
-    const to = offsets[slot + 1];
-    let ascending = true;
-    for (let row = from + 1; row < to && ascending; row++) ascending = ts[row - 1] <= ts[row];
-    if (ascending) continue;
-    const order = Array.from({ length: to - from }, (_, offset) => from + offset).sort((a, b) => ts[a] - ts[b] || a - b);
-    for (const column of [...Object.values(floats), ...Object.values(indices), valid]) {
-      const sorted = order.map((row) => column[row]);
-      column.set(sorted, from);
-    }
+  #seriesColumns(): FileColumn[] {
+    const names = Array.from(this.#seriesIds, (id) => this.#order.nameOf(id));
+    return (['gateway', 'device', 'metric', 'tags'] as const).map((name) => {
+      const dictionary = new Dictionary();
+      const runs = new RunBuilder(names.length);
+      let from = 0;
+      names.forEach((series, index) => {
+        runs.add(dictionary.indexOf(series[name] === '' ? null : series[name]), this.#seriesEnds[index] - from);
+        from = this.#seriesEnds[index];
+      });
+      return dictionary.runColumn(name, runs.runs());
+    });
+  }
+
+  #batchTexts(name: string, textOf: (batch: PendingBatch) => string): FileColumn {
+    const dictionary = new Dictionary();
+    const indices = Uint32Array.from(this.#batches, (batch) => dictionary.indexOf(textOf(batch)));
+    return dictionary.runColumn(name, this.#batchRuns.runs(indices));
+  }
+
+  #batchNumbers(name: string, type: 'long_runs' | 'timestamp_runs', numberOf: (batch: PendingBatch) => number): FileColumn {
+    const places = new Map<number, number>();
+    const indices = Uint32Array.from(this.#batches, (batch) => {
+      const number = numberOf(batch);
+      const place = places.get(number) ?? places.size;
+      places.set(number, place);
+      return place;
+    });
+    return { name, type, values: Float64Array.from(places.keys()), runs: this.#batchRuns.runs(indices) };
   }
 }

@@ -61,6 +61,7 @@ export class GroupRegistry {
   #metricNames: string[] = [];
   #nameBytes = 0;
   #generation = 0;
+  #resolved = new WeakMap<readonly Series[], { readonly gateway: string; readonly generation: number; readonly ids: Uint32Array }>();
 
   constructor(options: GroupRegistryOptions = {}) {
     this.seriesMax = options.seriesMax ?? SERIES_MAX_DEFAULT;
@@ -96,6 +97,21 @@ export class GroupRegistry {
     if (by === 'metric') return { gateway: null, device: null, metric: this.#metricNames[id], tags: null };
     const tags = this.#tags[id];
     return { gateway: this.#gateway[id], device: this.#device[id], metric: this.#metric[id], tags: tags === '' ? null : tags };
+  }
+
+  /**
+   * The id of each series of a table, registering the unknown ones; remembered as long as the table lives, so that whoever
+   * meets it again, batches that share it among them, compares no names.
+   *
+   * @throws SluiceError ERR_WINDOW_GROUPS_FULL; what was registered before stays registered.
+   */
+  idsOf(gateway: string, seriesTable: readonly Series[]): Uint32Array {
+    const known = this.#resolved.get(seriesTable);
+    if (known !== undefined && known.gateway === gateway && known.generation === this.#generation) return known.ids;
+    const ids = new Uint32Array(seriesTable.length);
+    this.resolve(gateway, seriesTable, ids);
+    this.#resolved.set(seriesTable, { gateway, generation: this.#generation, ids });
+    return ids;
   }
 
   /**

@@ -89,7 +89,6 @@ export class WindowState {
   #readingCount = 0;
   #generation = -1;
   readonly #segment = new Segment(SEGMENT_READINGS_MAX);
-  #ids = new Uint32Array(64);
 
   constructor(definitions: readonly WindowDefinition[], options: WindowStateOptions) {
     this.definitions = definitions;
@@ -139,14 +138,13 @@ export class WindowState {
   add(gateway: string, runs: SeriesRuns, lateBeforeUs: number): void {
     this.#reserve(runs.count, runs.count * this.#slotsPerReading(lateBeforeUs));
     const seriesCount = runs.seriesTable.length;
-    if (this.#ids.length < seriesCount) this.#ids = new Uint32Array(seriesCount * 2);
-    this.registry.resolve(gateway, runs.seriesTable, this.#ids);
+    const ids = this.registry.idsOf(gateway, runs.seriesTable);
     this.#readingCount += runs.count;
     const { eventTimeUs, value, text, runOffsets } = runs;
     const words = new Int32Array(value.buffer, value.byteOffset, value.length * 2);
     const segment = this.#segment;
     for (let series = 0; series < seriesCount; series++) {
-      const id = this.#ids[series];
+      const id = ids[series];
       const end = runOffsets[series + 1];
       let from = runOffsets[series];
       while (from < end) {

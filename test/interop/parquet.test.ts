@@ -6,9 +6,9 @@ import { DuckDBInstance, type DuckDBConnection } from '@duckdb/node-api';
 import * as fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { encodeNestedParquet, type NestedField } from '../../hub/lake/parquet/encode-nested.ts';
-import { drain, encodeParquet, type ParquetColumn, type ParquetFile } from '../../hub/lake/parquet/encode.ts';
+import { drain, encodeParquet, type FileColumn, type ParquetColumn, type ParquetFile } from '../../hub/lake/parquet/encode.ts';
 import { readParquetColumns } from '../../hub/lake/parquet/read.ts';
-import { columnValues, parquetFile, type CellValue } from '../../hub/lake/parquet/table.arbitrary.ts';
+import { columnValues, storedType, parquetFile, type CellValue } from '../../hub/lake/parquet/table.arbitrary.ts';
 
 const SQL_TYPES = {
   timestamp: 'TIMESTAMP WITH TIME ZONE',
@@ -51,14 +51,14 @@ async function rowsOf(sql: string): Promise<unknown[][]> {
 }
 
 /** How a column is asked for so that its values come back exactly: maps as two lists, times as µs. */
-function selection(column: ParquetColumn): string {
-  if (column.type === 'timestamp') return `epoch_us(${column.name})`;
+function selection(column: FileColumn): string {
+  if (storedType(column) === 'timestamp') return `epoch_us(${column.name})`;
   if (column.type === 'map_int_long')
     return `CASE WHEN ${column.name} IS NULL THEN NULL ELSE [map_keys(${column.name})::BIGINT[], map_values(${column.name})] END`;
   return column.name;
 }
 
-function cell(column: ParquetColumn, value: unknown): CellValue {
+function cell(column: FileColumn, value: unknown): CellValue {
   if (value === null) return null;
   if (typeof value === 'bigint') return Number(value);
   if (column.type === 'binary') return new Uint8Array(value as Uint8Array);
@@ -72,7 +72,7 @@ function cell(column: ParquetColumn, value: unknown): CellValue {
 async function expectDuckdbReads(file: ParquetFile): Promise<void> {
   const stored = store(drain(encodeParquet(file)).bytes);
   const described = await rowsOf(`DESCRIBE SELECT * FROM read_parquet('${stored}')`);
-  expect(described.map(([name, type]) => [name, type])).toEqual(file.columns.map((column) => [column.name, SQL_TYPES[column.type]]));
+  expect(described.map(([name, type]) => [name, type])).toEqual(file.columns.map((column) => [column.name, SQL_TYPES[storedType(column)]]));
   const rows = await rowsOf(`SELECT ${file.columns.map(selection).join(', ')} FROM read_parquet('${stored}')`);
   expect(rows.length).toBe(file.rowCount);
   file.columns.forEach((column, index) => {

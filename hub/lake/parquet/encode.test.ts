@@ -1,19 +1,20 @@
 import * as fc from 'fast-check';
 import { parquetMetadata } from 'hyparquet';
 import { describe, expect, test } from 'vitest';
-import { drain, encodeParquet, type ColumnStatistics, type ParquetColumn, type ParquetFile } from './encode.ts';
+import { drain, encodeParquet, type ColumnStatistics, type FileColumn, type ParquetColumn, type ParquetFile } from './encode.ts';
 import { readParquetColumns } from './read.ts';
-import { columnValues, parquetFile, type CellValue } from './table.arbitrary.ts';
+import { RunBuilder, type Runs } from './runs.ts';
+import { columnValues, parquetFile, storedType, type CellValue } from './table.arbitrary.ts';
 
 interface Table {
   readonly rowCount: number;
   readonly columns: readonly { readonly name: string; readonly type: string; readonly values: readonly CellValue[] }[];
 }
 
-function tableOf(columns: Iterable<ParquetColumn>, rowCount: number): Table {
+function tableOf(columns: Iterable<FileColumn>, rowCount: number): Table {
   return {
     rowCount,
-    columns: Array.from(columns, (column) => ({ name: column.name, type: column.type, values: columnValues(column, rowCount) })),
+    columns: Array.from(columns, (column) => ({ name: column.name, type: storedType(column), values: columnValues(column, rowCount) })),
   };
 }
 
@@ -27,7 +28,7 @@ function given({ columns, rowCount }: ParquetFile): Table {
 }
 
 function encode(
-  columns: readonly ParquetColumn[],
+  columns: readonly FileColumn[],
   rowCount: number,
   rowGroupRowsMax = 1_000_000,
 ): ReturnType<typeof parquetMetadata> & { stats: ReadonlyMap<string, ColumnStatistics> } {
@@ -35,7 +36,7 @@ function encode(
   return { ...parquetMetadata(encoded.bytes), stats: encoded.stats };
 }
 
-function encodings(columns: readonly ParquetColumn[], rowCount: number): string[] {
+function encodings(columns: readonly FileColumn[], rowCount: number): string[] {
   return encode(columns, rowCount).row_groups[0]?.columns[0]?.meta_data?.encodings.filter((name) => name !== 'RLE') ?? [];
 }
 
@@ -85,6 +86,74 @@ describe('values', () => {
         },
         { name: 'constant', type: 'string', dictionary: ['gateway-1'], indices: new Uint32Array(0) },
         { name: 'absent', type: 'string', dictionary: [], indices: new Uint32Array(0) },
+      ],
+    };
+    expect(await readBack(file)).toEqual(given(file));
+  });
+
+  test('runs of several pages and row groups come back, with nulls and with more values than a dictionary pays for', async () => {
+    const rowCount = 150_000;
+    const runsOf = (length: (run: number) => number, index: (run: number) => number): Runs => {
+      const builder = new RunBuilder();
+      for (let run = 0, rows = 0; rows < rowCount; run++) {
+        const part = Math.min(length(run), rowCount - rows);
+        builder.add(index(run), part);
+        rows += part;
+      }
+      return builder.runs();
+    };
+    const texts = Array.from({ length: 20_000 }, (_, i) => `device ${i} ${'é'.repeat(40)}`);
+    const short = runsOf(
+      (run) => 1 + (run % 17),
+      (run) => (run * 7) % 500,
+    );
+    const file: ParquetFile = {
+      rowCount,
+      rowGroupRowsMax: 100_000,
+      compression: 'zstd',
+      columns: [
+        { name: 'short', type: 'string_runs', dictionary: texts, runs: short },
+        { name: 'nulls', type: 'string_runs', dictionary: texts, runs: short, nullIndex: 14 },
+        {
+          name: 'constant',
+          type: 'string_runs',
+          dictionary: ['', 'live'],
+          runs: runsOf(
+            () => rowCount,
+            () => 1,
+          ),
+          nullIndex: 0,
+        },
+        {
+          name: 'absent',
+          type: 'string_runs',
+          dictionary: [''],
+          runs: runsOf(
+            () => rowCount,
+            () => 0,
+          ),
+          nullIndex: 0,
+        },
+        {
+          name: 'large',
+          type: 'string_runs',
+          dictionary: texts,
+          runs: runsOf(
+            () => 9,
+            (run) => run % texts.length,
+          ),
+        },
+        {
+          name: 'unique',
+          type: 'long_runs',
+          values: Float64Array.from({ length: 100_000 }, (_, i) => i * 3),
+          runs: runsOf(
+            () => 1,
+            (run) => run % 100_000,
+          ),
+        },
+        { name: 'seq', type: 'long_runs', values: Float64Array.from({ length: 500 }, (_, i) => 500 - i), runs: short },
+        { name: 'at', type: 'timestamp_runs', values: Float64Array.from({ length: 500 }, (_, i) => 1.7e15 + i), runs: short },
       ],
     };
     expect(await readBack(file)).toEqual(given(file));

@@ -25,10 +25,19 @@ import {
   type SchemaNode,
 } from './format.ts';
 import { planMapPages } from './map-pages.ts';
-import { encodeNumberChunk, numberBounds, numberStatistics, type NumberPhysical } from './number-chunk.ts';
+import {
+  assertIntegers,
+  encodeNumberChunk,
+  numberBounds,
+  numberStatistics,
+  writePlainNumbers,
+  type NumberPhysical,
+} from './number-chunk.ts';
 import { PAGE_CODECS, type Compression, type PageCodec } from './page-codec.ts';
-import { encodeBinaryChunk, encodeTextChunk } from './text-chunk.ts';
-import { compareUtf8 } from './text-order.ts';
+import { encodeRunChunk } from './run-chunk.ts';
+import { expandRuns, rowCountOf, type Runs } from './runs.ts';
+import { encodeBinaryChunk, encodeTextChunk, writeTextEntries, type TextChunkResult, type TextRows } from './text-chunk.ts';
+import { compareUtf8, TextBounds } from './text-order.ts';
 
 /** Arrays may be longer than the file's row count; what stands behind is not read. */
 export type ParquetColumn =
@@ -59,9 +68,25 @@ export type ParquetColumn =
       readonly valid?: Validity;
     };
 
+/** A column as runs of equal values, for what is the same over many rows. Readers of files never give these. */
+export type RunColumn =
+  /** `nullIndex`: the index that means null; if it is in the dictionary, its entry is not read. */
+  | {
+      readonly name: string;
+      readonly type: 'string_runs';
+      readonly dictionary: readonly string[];
+      readonly runs: Runs;
+      readonly nullIndex?: number | undefined;
+    }
+  /** `values` has no number twice; safe integers. */
+  | { readonly name: string; readonly type: 'timestamp_runs' | 'long_runs'; readonly values: Float64Array; readonly runs: Runs };
+
+/** What a file is made from. */
+export type FileColumn = ParquetColumn | RunColumn;
+
 export interface ParquetFile {
   readonly rowCount: number;
-  readonly columns: readonly ParquetColumn[];
+  readonly columns: readonly FileColumn[];
   /** Default and most: 1,000,000. */
   readonly rowGroupRowsMax?: number;
   readonly compression: Compression;
@@ -93,20 +118,23 @@ const COPY_SLICE_BYTES = 4 * 1024 * 1024;
 
 const optional = REPETITION.optional;
 
-function columnNode(column: ParquetColumn): SchemaNode {
+function columnNode(column: FileColumn): SchemaNode {
   const { name } = column;
   switch (column.type) {
     case 'timestamp':
+    case 'timestamp_runs':
       return { name, repetition: optional, physical: PHYSICAL.int64, annotation: 'timestampUs' };
     case 'double':
       return { name, repetition: optional, physical: PHYSICAL.double };
     case 'long':
+    case 'long_runs':
       return { name, repetition: optional, physical: PHYSICAL.int64 };
     case 'int':
       return { name, repetition: optional, physical: PHYSICAL.int32 };
     case 'boolean':
       return { name, repetition: optional, physical: PHYSICAL.boolean };
     case 'string':
+    case 'string_runs':
       return { name, repetition: optional, physical: PHYSICAL.byteArray, annotation: 'string' };
     case 'binary':
       return { name, repetition: optional, physical: PHYSICAL.byteArray };
@@ -221,21 +249,78 @@ function* encodeMap(
   return { chunks, stats: { min: null, max: null, nullCount, hasNan: false } };
 }
 
+function placeTexts(encoder: Encoder, chunk: ColumnChunk, { nullCount, bounds }: TextChunkResult): ColumnResult {
+  const plain = bounds === null ? null : { min: Buffer.from(bounds.min), max: Buffer.from(bounds.max) };
+  const stats = { min: bounds?.min ?? null, max: bounds?.max ?? null, nullCount, hasNan: false };
+  return { chunks: [placeChunk(encoder, chunk, { nullCount, bounds: plain })], stats };
+}
+
+function* encodeTexts(encoder: Encoder, leaf: Leaf, rows: TextRows): Generator<void, ColumnResult> {
+  const chunk = new ColumnChunk(leaf, encoder.codec, encoder.scratch);
+  return placeTexts(encoder, chunk, yield* encodeTextChunk(chunk, rows, encoder.body));
+}
+
+function* encodeTextRuns(
+  encoder: Encoder,
+  leaf: Leaf,
+  column: RunColumn & { type: 'string_runs' },
+  rowStart: number,
+  rowEnd: number,
+): Generator<void, ColumnResult> {
+  const { dictionary, runs, nullIndex } = column;
+  const chunk = new ColumnChunk(leaf, encoder.codec, encoder.scratch);
+  const bounds = new TextBounds();
+  const rows = { runs, rowStart, rowEnd, nullIndex, entryCount: dictionary.length };
+  const result = yield* encodeRunChunk(chunk, rows, (sink, order) => writeTextEntries(sink, dictionary, order));
+  if (result !== null) {
+    for (const index of result.used) bounds.add(dictionary[index]);
+    return placeTexts(encoder, chunk, { nullCount: result.nullCount, bounds: bounds.bounds() });
+  }
+  const indices = expandRuns(runs, rowStart, rowEnd);
+  yield;
+  return yield* encodeTexts(encoder, leaf, { dictionary, indices, nullIndex, rowStart: 0, rowEnd: rowEnd - rowStart });
+}
+
+function* encodeNumberRuns(
+  encoder: Encoder,
+  leaf: Leaf,
+  column: RunColumn & { readonly values: Float64Array },
+  rowStart: number,
+  rowEnd: number,
+): Generator<void, ColumnResult> {
+  const { values, runs } = column;
+  const physical = leaf.physical as NumberPhysical;
+  const chunk = new ColumnChunk(leaf, encoder.codec, encoder.scratch);
+  const rows = { runs, rowStart, rowEnd, entryCount: values.length };
+  const pick = (order: readonly number[]): Float64Array => Float64Array.from(order, (index) => values[index]);
+  const result = yield* encodeRunChunk(chunk, rows, (sink, order) => {
+    writePlainNumbers(sink, physical, pick(order), 0, order.length);
+    return true;
+  });
+  if (result !== null) {
+    const bounds = numberBounds(pick(result.used));
+    assertIntegers(chunk, bounds);
+    return { chunks: [placeChunk(encoder, chunk, numberStatistics(physical, bounds, 0))], stats: { ...bounds, nullCount: 0 } };
+  }
+  const expanded = Float64Array.from(expandRuns(runs, rowStart, rowEnd), (index) => values[index]);
+  const { pages, nullCount } = planFlatPages(null, 0, expanded.length);
+  yield;
+  return yield* encodeNumbers(encoder, leaf, expanded, pages, nullCount);
+}
+
 function* encodeColumn(
   encoder: Encoder,
   leaves: readonly Leaf[],
-  column: ParquetColumn,
+  column: FileColumn,
   rowStart: number,
   rowEnd: number,
 ): Generator<void, ColumnResult> {
   if (column.type === 'map_int_long') return yield* encodeMap(encoder, leaves, column, rowStart, rowEnd);
   const leaf = leaves[0];
-  if (column.type === 'string') {
-    const chunk = new ColumnChunk(leaf, encoder.codec, encoder.scratch);
-    const { nullCount, bounds } = yield* encodeTextChunk(chunk, { ...column, rowStart, rowEnd }, encoder.body);
-    const plain = bounds === null ? null : { min: Buffer.from(bounds.min), max: Buffer.from(bounds.max) };
-    const stats = { min: bounds?.min ?? null, max: bounds?.max ?? null, nullCount, hasNan: false };
-    return { chunks: [placeChunk(encoder, chunk, { nullCount, bounds: plain })], stats };
+  if (column.type === 'string') return yield* encodeTexts(encoder, leaf, { ...column, rowStart, rowEnd });
+  if ('runs' in column) {
+    if (column.type === 'string_runs') return yield* encodeTextRuns(encoder, leaf, column, rowStart, rowEnd);
+    return yield* encodeNumberRuns(encoder, leaf, column, rowStart, rowEnd);
   }
   if (column.type === 'binary') {
     const chunk = new ColumnChunk(leaf, encoder.codec, encoder.scratch);
@@ -267,6 +352,10 @@ function assertLengths({ rowCount, columns }: ParquetFile): void {
   assert(Number.isSafeInteger(rowCount) && rowCount >= 0, `row count ${rowCount}`);
   assert(new Set(columns.map((column) => column.name)).size === columns.length && columns.length > 0, 'columns need different names');
   for (const column of columns) {
+    if ('runs' in column) {
+      assert(rowCountOf(column.runs) >= rowCount, `column ${column.name} has runs of ${rowCountOf(column.runs)} rows for ${rowCount}`);
+      continue;
+    }
     const isConstant =
       column.type === 'string' && (column.dictionary.length === 0 || (column.dictionary.length === 1 && column.nullIndex === undefined));
     const length =

@@ -126,11 +126,7 @@ export function* encodeNumberChunk(
 ): Generator<void, NumberBounds> {
   const dictionary = values.length === 0 ? null : yield* buildNumberDictionary(values, chunk.scratch.ids(values.length));
   const bounds = numberBounds(dictionary?.values ?? values);
-  assert(
-    physical === PHYSICAL.double ||
-      (!bounds.hasNan && (bounds.min ?? 0) >= Number.MIN_SAFE_INTEGER && (bounds.max ?? 0) <= Number.MAX_SAFE_INTEGER),
-    `column ${chunk.leaf.path.join('.')}: not safe integers`,
-  );
+  if (physical !== PHYSICAL.double) assertIntegers(chunk, bounds);
   yield;
   const encoding = values.length === 0 ? ENCODING.plain : yield* chooseEncoding(chunk, physical, values, dictionary);
   if (encoding === ENCODING.plainDictionary && dictionary !== null) {
@@ -145,6 +141,13 @@ export function* encodeNumberChunk(
     yield;
   }
   return bounds;
+}
+
+export function assertIntegers(chunk: ColumnChunk, { min, max, hasNan }: NumberBounds): void {
+  assert(
+    !hasNan && (min ?? 0) >= Number.MIN_SAFE_INTEGER && (max ?? 0) <= Number.MAX_SAFE_INTEGER,
+    `column ${chunk.leaf.path.join('.')}: not safe integers`,
+  );
 }
 
 /** Bounds of all values. */

@@ -73,3 +73,64 @@ export function writeHybrid(sink: ByteSink, values: Uint32Array, count: number, 
   }
   writePacked(sink, values, packedFrom, count, width);
 }
+
+/** Packed values that wait for their run to end: in the first-level cache, a multiple of 8. */
+const WAITING_MAX = 2048;
+
+/** The same encoding from runs: a long run costs a few bytes and no more time than a short one. */
+export class HybridWriter {
+  readonly #waiting = new Uint32Array(WAITING_MAX);
+  #count = 0;
+  #sink: ByteSink | null = null;
+  #width = 0;
+
+  begin(sink: ByteSink, width: number): void {
+    assert(width <= PACK_WIDTH_MAX, `hybrid width ${width} above ${PACK_WIDTH_MAX}`);
+    this.#sink = sink;
+    this.#width = width;
+    this.#count = 0;
+  }
+
+  /** Appends `rows` times the value, which is below 2^width. */
+  add(value: number, rows: number): void {
+    let left = rows;
+    if (left >= 8) {
+      // Packed values come in eights: what is missing there is taken from the run.
+      const missing = -this.#count & 7;
+      if (left - missing >= 8) {
+        this.#push(value, missing);
+        this.#flush();
+        writeRun(this.#open(), value, left - missing, this.#width);
+        return;
+      }
+    }
+    while (left > 0) {
+      const part = Math.min(left, WAITING_MAX - this.#count);
+      this.#push(value, part);
+      left -= part;
+      if (this.#count === WAITING_MAX) this.#flush();
+    }
+  }
+
+  end(): void {
+    this.#flush();
+    this.#sink = null;
+  }
+
+  #open(): ByteSink {
+    assert(this.#sink !== null, 'no page was begun');
+    return this.#sink;
+  }
+
+  #push(value: number, rows: number): void {
+    const waiting = this.#waiting;
+    const end = this.#count + rows;
+    for (let at = this.#count; at < end; at++) waiting[at] = value;
+    this.#count = end;
+  }
+
+  #flush(): void {
+    writePacked(this.#open(), this.#waiting, 0, this.#count, this.#width);
+    this.#count = 0;
+  }
+}

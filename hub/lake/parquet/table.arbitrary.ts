@@ -1,11 +1,22 @@
 /** Random tables for the tests of the encoder, and columns as plain values to compare them by. */
 import * as fc from 'fast-check';
-import type { ParquetColumn, ParquetFile } from './encode.ts';
+import type { FileColumn, ParquetColumn, ParquetFile } from './encode.ts';
+import { expandRuns, RunBuilder, type Runs } from './runs.ts';
 
 export type CellValue = number | string | boolean | null | Uint8Array | readonly (readonly [number, number])[];
 
+/** The type that a column has in the file. */
+export function storedType({ type }: FileColumn): ParquetColumn['type'] {
+  return type === 'string_runs' ? 'string' : type === 'long_runs' ? 'long' : type === 'timestamp_runs' ? 'timestamp' : type;
+}
+
 /** A column's rows as plain values. */
-export function columnValues(column: ParquetColumn, rowCount: number): CellValue[] {
+export function columnValues(column: FileColumn, rowCount: number): CellValue[] {
+  if ('runs' in column) {
+    const indices = Array.from(expandRuns(column.runs, 0, rowCount));
+    if (column.type !== 'string_runs') return indices.map((index) => column.values[index] + 0);
+    return indices.map((index) => (index === column.nullIndex ? null : column.dictionary[index]));
+  }
   const valid = 'valid' in column ? column.valid : null;
   return Array.from({ length: rowCount }, (_, row): CellValue => {
     if (valid != null && valid[row] === 0) return null;
@@ -72,7 +83,7 @@ function validity(rowCount: number): fc.Arbitrary<Uint8Array | null> {
   );
 }
 
-function column(name: string, rowCount: number): fc.Arbitrary<ParquetColumn> {
+function column(name: string, rowCount: number): fc.Arbitrary<FileColumn> {
   const valid = validity(rowCount);
   const floats = (value: fc.Arbitrary<number>): fc.Arbitrary<Float64Array> =>
     rows(value, rowCount).map((values) => Float64Array.from(values));
@@ -88,6 +99,21 @@ function column(name: string, rowCount: number): fc.Arbitrary<ParquetColumn> {
       nullIndex,
     }));
   });
+  const runs = (entryCount: number): fc.Arbitrary<Runs> =>
+    rows(fc.integer({ min: 0, max: entryCount - 1 }), rowCount).map((indices) => {
+      const builder = new RunBuilder(1);
+      for (const index of indices) builder.add(index, 1);
+      return builder.runs();
+    });
+  const stringRuns = fc
+    .tuple(fc.uniqueArray(text, { minLength: 1, maxLength: 40 }), fc.option(fc.integer({ min: 0, max: 3 }), { nil: undefined }))
+    .chain(([dictionary, nullIndex]) =>
+      runs(dictionary.length).map((all): FileColumn => ({ name, type: 'string_runs', dictionary, runs: all, nullIndex })),
+    );
+  const numberRuns = (type: 'long_runs' | 'timestamp_runs', number: fc.Arbitrary<number>): fc.Arbitrary<FileColumn> =>
+    fc
+      .uniqueArray(number, { minLength: 1, maxLength: 40, selector: (value) => value + 0 })
+      .chain((values) => runs(values.length).map((all): FileColumn => ({ name, type, values: Float64Array.from(values), runs: all })));
   const maps = fc
     .tuple(rows(fc.option(fc.uniqueArray(fc.tuple(fc.integer(), safeInteger), { maxLength: 5, selector: ([key]) => key })), rowCount))
     .map(([all]): ParquetColumn => {
@@ -115,6 +141,9 @@ function column(name: string, rowCount: number): fc.Arbitrary<ParquetColumn> {
       .map(([values, valid]): ParquetColumn => ({ name, type: 'boolean', values: Uint8Array.from(values), valid })),
     rows(fc.option(fc.uint8Array({ maxLength: 20 })), rowCount).map((values): ParquetColumn => ({ name, type: 'binary', values })),
     strings,
+    stringRuns,
+    numberRuns('long_runs', safeInteger),
+    numberRuns('timestamp_runs', timestampUs),
     maps,
   );
 }

@@ -225,6 +225,15 @@ export function* encodeTextChunk(chunk: ColumnChunk, rows: TextRows, values: Byt
   return { nullCount: nulls, bounds: used.bounds.bounds() };
 }
 
+/** Appends entries of a dictionary PLAIN. @returns false where they outgrow a dictionary page */
+export function writeTextEntries(sink: ByteSink, dictionary: readonly string[], order: readonly number[]): boolean {
+  for (const index of order) {
+    sink.plainString(dictionary[index]);
+    if (sink.length > PAGE_BYTES) return false;
+  }
+  return true;
+}
+
 function* writeDictionary(chunk: ColumnChunk, dictionary: readonly string[], order: readonly number[]): Generator<void, void> {
   chunk.page.reset();
   for (let i = 0; i < order.length; i++) {
