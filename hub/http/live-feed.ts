@@ -8,6 +8,10 @@
  * Bounds: clients, channels, rows per channel, gateways per event; one query at a time for all channels; a client that
  * takes nothing for a minute is cut, and every stream ends after a while, so that a revoked token stops reading.
  *
+ * Resume: the id of a window event is the hub's time at which its rows were read. Who comes back with it first gets, in one
+ * event, every window that could have changed since, within an hour and the rows of one event; so ids hold across hubs and
+ * their restarts, and nothing is kept for who is away.
+ *
  * It does not replay: older windows that something late changes are for GET /v1/aggregates to tell.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -33,6 +37,8 @@ const STREAM_US_MAX = 600_000_000;
 /** Windows older than this change only by what is late. */
 const LOOK_BACK_US_MIN = 30_000_000;
 const SLICE_ROWS = 256;
+/** Who was away for longer starts anew, as a first visitor does. */
+const RESUME_US_MAX = 3_600_000_000;
 
 interface LiveRow {
   readonly json: string;
@@ -49,6 +55,8 @@ interface Channel {
   version: number;
   /** Members of the event besides the rows. */
   head: string;
+  /** Hub time at which the rows were asked for. */
+  readUs: number;
   /** Why the last round has no rows; null: it has. */
   problem: string | null;
 }
@@ -64,14 +72,19 @@ class LiveClient {
   sentVersion = 0;
   sentGateways = 0;
   sentProblem: string | null = null;
+  /** What it last saw was read then; null: it has seen nothing, or has been brought up to date. */
+  sinceUs: number | null;
+  /** Sent before anything else. */
+  catchUp: string | null = null;
   /** When something was last taken from us, or nothing had to be. */
   progressUs: number;
   wake: (() => void) | null = null;
   controller: ReadableStreamDefaultController<Uint8Array> | null = null;
   isOver = false;
 
-  constructor(channel: Channel, nowUs: number, cut: () => void) {
+  constructor(channel: Channel, nowUs: number, cut: () => void, sinceUs: number | null) {
     this.channel = channel;
+    this.sinceUs = sinceUs;
     this.cut = cut;
     this.startedUs = nowUs;
     this.progressUs = nowUs;
@@ -84,7 +97,7 @@ export class LiveFeed {
   readonly #logger: Logger;
   #channels = new Map<string, Channel>();
   #clients = new Set<LiveClient>();
-  #gateways = { json: '', version: 0 };
+  #gateways = { json: '', time: '', version: 0 };
   #isTicking = false;
   #serial: Promise<void> = Promise.resolve();
 
@@ -96,13 +109,21 @@ export class LiveFeed {
 
   /**
    * @param cut ends the client's connection when it takes nothing
+   * @param sinceUs the id of the last event that the client has seen; null: none
    * @returns the bytes of an event stream, without end until the client, the hub or ten minutes end it
    * @throws SluiceError ERR_HTTP_UNAVAILABLE at the limits
    */
-  subscribe(definition: WindowDefinition, filter: WindowFilter, cut: () => void): ReadableStream<Uint8Array> {
+  subscribe(
+    definition: WindowDefinition,
+    filter: WindowFilter,
+    cut: () => void,
+    sinceUs: number | null = null,
+  ): ReadableStream<Uint8Array> {
     if (this.#clients.size >= CLIENTS_MAX)
       throw new SluiceError('ERR_HTTP_UNAVAILABLE', `${this.#clients.size} streams are open, at most ${CLIENTS_MAX} may be`);
-    const client = new LiveClient(this.#channel(definition, filter), this.#clock.monotonicUs(), cut);
+    const awayUs = sinceUs === null ? Infinity : this.#clock.nowUs() - sinceUs;
+    const since = awayUs >= 0 && awayUs <= RESUME_US_MAX ? sinceUs : null;
+    const client = new LiveClient(this.#channel(definition, filter), this.#clock.monotonicUs(), cut, since);
     client.channel.clients.add(client);
     this.#clients.add(client);
     this.#services.metrics.setStreams(this.#clients.size);
@@ -130,7 +151,7 @@ export class LiveFeed {
     if (known !== undefined) return known;
     if (this.#channels.size >= CHANNELS_MAX)
       throw new SluiceError('ERR_HTTP_UNAVAILABLE', `${this.#channels.size} different streams are open, at most ${CHANNELS_MAX} may be`);
-    const channel: Channel = { definition, filter, clients: new Set(), rows: new Map(), version: 0, head: '', problem: null };
+    const channel: Channel = { definition, filter, clients: new Set(), rows: new Map(), version: 0, head: '', readUs: 0, problem: null };
     this.#channels.set(key, channel);
     return channel;
   }
@@ -173,10 +194,14 @@ export class LiveFeed {
   }
 
   /** The first to ask for a channel does not wait for the next round; while nobody asked, the gateways' state grew old. */
-  async #newcomer({ channel, isOver }: LiveClient): Promise<void> {
-    if (isOver || channel.version > 0) return;
-    await this.#refreshGateways();
-    await this.#refresh(channel);
+  async #newcomer(client: LiveClient): Promise<void> {
+    const { channel } = client;
+    if (client.isOver) return;
+    if (client.sinceUs !== null) await this.#prepareCatchUp(client, client.sinceUs);
+    if (channel.version === 0) {
+      await this.#refreshGateways();
+      await this.#refresh(channel);
+    }
     for (const client of channel.clients) client.wake?.();
   }
 
@@ -193,8 +218,8 @@ export class LiveFeed {
 
   async #refresh(channel: Channel): Promise<void> {
     try {
-      const answer = await this.#ask(channel);
-      await this.#take(channel, answer);
+      const readUs = this.#clock.nowUs();
+      await this.#take(channel, await this.#ask(channel), readUs);
       channel.problem = null;
     } catch (error) {
       if (!(error instanceof SluiceError)) this.#logger.error({ err: error }, 'a query of the live stream failed unexpectedly');
@@ -202,19 +227,38 @@ export class LiveFeed {
     }
   }
 
-  async #ask({ definition, filter }: Channel): Promise<AggregateAnswer & { truncated: boolean }> {
+  /** Everything that can have changed since: from where a round of that time looked back to. */
+  async #prepareCatchUp(client: LiveClient, sinceUs: number): Promise<void> {
+    const { channel } = client;
+    const nowUs = this.#clock.nowUs();
+    try {
+      const answer = await this.#ask(channel, nowUs - sinceUs);
+      const rows: string[] = [];
+      for (let from = 0; from < answer.rows.length; from += SLICE_ROWS) {
+        if (from > 0) await nextTurn();
+        for (const row of answer.rows.slice(from, from + SLICE_ROWS))
+          rows.push(JSON.stringify(renderWindowRow(row, channel.filter.functions)));
+      }
+      client.catchUp = windowEvent(nowUs, headOf(channel.definition, answer), rows);
+    } catch (error) {
+      if (!(error instanceof SluiceError)) this.#logger.error({ err: error }, 'a stream could not be resumed; it starts anew');
+    }
+    client.sinceUs = null;
+  }
+
+  async #ask({ definition, filter }: Channel, awayUs = 0): Promise<AggregateAnswer & { truncated: boolean }> {
     const nowUs = this.#clock.nowUs();
     const sizeUs = definition.sizeMs * 1000;
     // Devices may be ahead by five minutes; what they open early shows when its time comes.
     const range = (lookBackUs: number) => ({ window: definition.name, fromUs: Math.max(0, nowUs - lookBackUs), toUs: nowUs + sizeUs });
     const query = { ...filter, limit: ROWS_MAX, after: null };
-    const answer = await this.#services.query.aggregates({ ...query, ...range(Math.max(2 * sizeUs, LOOK_BACK_US_MIN)) });
+    const answer = await this.#services.query.aggregates({ ...query, ...range(awayUs + Math.max(2 * sizeUs, LOOK_BACK_US_MIN)) });
     if (answer.next === null) return { ...answer, truncated: false };
     // More rows than an event may have: the newest window alone, since rows come oldest first.
     return { ...(await this.#services.query.aggregates({ ...query, ...range(sizeUs) })), truncated: true };
   }
 
-  async #take(channel: Channel, answer: AggregateAnswer & { truncated: boolean }): Promise<void> {
+  async #take(channel: Channel, answer: AggregateAnswer & { truncated: boolean }, readUs: number): Promise<void> {
     const rows = new Map<string, LiveRow>();
     const version = channel.version + 1;
     for (let from = 0; from < answer.rows.length; from += SLICE_ROWS) {
@@ -228,15 +272,8 @@ export class LiveFeed {
     }
     channel.rows = rows;
     channel.version = version;
-    const { aggregatesVersion, readingsVersion, waitingFor, truncated } = answer;
-    const head = {
-      window: channel.definition.name,
-      aggregates_version: aggregatesVersion,
-      readings_version: readingsVersion,
-      waiting_for: waitingFor,
-      truncated,
-    };
-    channel.head = JSON.stringify(head).slice(1, -1);
+    channel.readUs = readUs;
+    channel.head = headOf(channel.definition, answer);
   }
 
   async #refreshGateways(): Promise<void> {
@@ -246,7 +283,8 @@ export class LiveFeed {
       rows: answer.rows.slice(0, GATEWAYS_MAX),
       truncated: answer.rows.length > GATEWAYS_MAX,
     });
-    if (json !== this.#gateways.json) this.#gateways = { json, version: this.#gateways.version + 1 };
+    // The time alone is no news.
+    this.#gateways = { json, time: answer.time, version: this.#gateways.version + Number(json !== this.#gateways.json) };
   }
 
   // --- a client ------------------------------------------------------------------------------------------------------
@@ -268,22 +306,41 @@ export class LiveFeed {
 
   #unseen(client: LiveClient): string {
     const { channel } = client;
-    if (channel.version === 0 && channel.problem === null) return '';
-    let text = '';
+    // Until what it missed has been read, nothing newer may move the id past it.
+    if (client.sinceUs !== null || (channel.version === 0 && channel.problem === null)) return '';
+    let text = client.catchUp ?? '';
+    client.catchUp = null;
     if (channel.problem !== null && channel.problem !== client.sentProblem) text += `event: problem\ndata: ${channel.problem}\n\n`;
     client.sentProblem = channel.problem;
     const rows: string[] = [];
     for (const { json, version } of channel.rows.values()) if (version > client.sentVersion) rows.push(json);
     // The first event comes without rows as well: it says that the stream lives.
-    if (rows.length > 0 || (client.sentVersion === 0 && channel.version > 0))
-      text += `event: window\ndata: {${channel.head},"rows":[${rows.join(',')}]}\n\n`;
+    if (rows.length > 0 || (client.sentVersion === 0 && channel.version > 0)) text += windowEvent(channel.readUs, channel.head, rows);
     client.sentVersion = channel.version;
     if (this.#gateways.version > client.sentGateways) {
-      text += `event: gateways\ndata: ${this.#gateways.json}\n\n`;
+      text += `event: gateways\ndata: {"time":"${this.#gateways.time}",${this.#gateways.json.slice(1)}\n\n`;
       client.sentGateways = this.#gateways.version;
     }
     return text;
   }
+}
+
+function windowEvent(readUs: number, head: string, rows: readonly string[]): string {
+  return `event: window\nid: ${readUs}\ndata: {${head},"rows":[${rows.join(',')}]}\n\n`;
+}
+
+/** Members of the event besides the rows. */
+function headOf(definition: WindowDefinition, answer: AggregateAnswer & { truncated: boolean }): string {
+  const { aggregatesVersion, readingsVersion, overlayComplete, waitingFor, truncated } = answer;
+  const head = {
+    window: definition.name,
+    aggregates_version: aggregatesVersion,
+    readings_version: readingsVersion,
+    overlay_complete: overlayComplete,
+    waiting_for: waitingFor,
+    truncated,
+  };
+  return JSON.stringify(head).slice(1, -1);
 }
 
 function rowKey({ windowStartUs, gateway, device, metric, tags }: AggregateRow): string {

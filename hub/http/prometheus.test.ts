@@ -28,7 +28,7 @@ async function answerOf(response: Response): Promise<Answer> {
 async function get(path: string, parameters: Readonly<Record<string, string | undefined>> = {}): Promise<Answer> {
   return answerOf(
     await api.get(
-      `/api/v1/${path}?${String(new URLSearchParams(Object.entries(parameters).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]]))))}`,
+      `/api/v1/${path}?${String(new URLSearchParams(Object.entries(parameters).flatMap(([name, value]) => (value === undefined ? [] : [[name, value] as [string, string]]))))}`,
     ),
   );
 }

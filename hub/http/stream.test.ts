@@ -41,8 +41,11 @@ class Events {
     this.#reader = (response.body as ReadableStream<Uint8Array>).getReader();
   }
 
-  static async open(path: string): Promise<Events> {
-    const response = await api.get(path);
+  /** Of the last event that had one. */
+  lastId = '';
+
+  static async open(path: string, lastId?: string): Promise<Events> {
+    const response = await api.get(path, lastId === undefined ? {} : { 'last-event-id': lastId });
     expect(response.status).toBe(200);
     expect(response.headers.get('content-type')).toContain('text/event-stream');
     return new Events(response);
@@ -52,6 +55,7 @@ class Events {
   async next(name: string): Promise<unknown> {
     for (;;) {
       const event = this.#queue.shift();
+      this.lastId = event?.id ?? this.lastId;
       if (event?.event === name) return JSON.parse(event.data) as unknown;
       if (event === undefined && !(await this.#read())) return null;
     }
@@ -113,6 +117,39 @@ test('says that a gateway came, without windows having changed', async () => {
   expect(await withRounds(events.next('gateways'))).toMatchObject({
     rows: expect.arrayContaining([expect.objectContaining({ gateway: 'gw-7', clock: { state: 'unknown', offset_seconds: null } })]),
   });
+  await events.close();
+});
+
+test('who comes back with the last id gets the windows that it missed, whoever else listened meanwhile', async () => {
+  const events = await Events.open('/v1/stream?window=10s');
+  await events.next('window');
+  const { lastId } = events;
+  expect(Number(lastId)).toBe(nowUs);
+  await events.close();
+  await api.commit('gw-1', nowUs + 15 * SECOND_US, 5, 0);
+  api.clock.advance(5 * MINUTE_US);
+  const fresh = await Events.open('/v1/stream?window=10s');
+  expect(await fresh.next('window')).toMatchObject({ rows: [] });
+  for (const id of [lastId, String(nowUs - 50 * MINUTE_US)]) {
+    const resumed = await Events.open('/v1/stream?window=10s', id);
+    const { rows } = (await resumed.next('window')) as WindowEvent;
+    expect(rows.map((row) => row.window_start)).toContain(formatTime(nowUs + 10 * SECOND_US));
+    expect(Number(resumed.lastId)).toBe(nowUs + 5 * MINUTE_US);
+    await resumed.close();
+  }
+  // Away for too long, in the future, not an id of ours: as a first visitor.
+  for (const id of [String(nowUs - 90 * MINUTE_US), String(nowUs + 90 * MINUTE_US), 'x7', '']) {
+    const anew = await Events.open('/v1/stream?window=10s', id);
+    expect(await anew.next('window'), id).toMatchObject({ rows: [] });
+    await anew.close();
+  }
+  await fresh.close();
+});
+
+test('an event of gateways says when it was, and the time alone makes no event', async () => {
+  const events = await Events.open('/v1/stream?metric=nothing');
+  await events.next('window');
+  expect(await events.next('gateways')).toMatchObject({ time: formatTime(nowUs), truncated: false });
   await events.close();
 });
 

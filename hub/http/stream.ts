@@ -13,12 +13,16 @@ function route(definitions: readonly WindowDefinition[]) {
     path: '/v1/stream',
     summary: 'Live windows and gateways, as server-sent events',
     description: [
-      'Once a second, what changed since: `event: window` with {window, aggregates_version, readings_version, waiting_for, truncated, rows}',
-      '(rows as in /v1/aggregates, of the windows of the last 30 s or two window sizes), `event: gateways` with {hub, rows, truncated} as in /v1/gateways,',
+      'Once a second, what changed since: `event: window` with {window, aggregates_version, readings_version, overlay_complete, waiting_for, truncated, rows}',
+      '(rows as in /v1/aggregates, of the windows of the last 30 s or two window sizes), `event: gateways` with {time, hub, rows, truncated} as in /v1/gateways,',
       '`event: problem` while the windows cannot be read. The first events are the state as it is. A client that reads slowly gets fewer, newer events.',
-      'Streams end after ten minutes at the latest; connect again.',
+      'Streams end after ten minutes at the latest; connect again with the `Last-Event-ID` that you had: within an hour the first event has',
+      'every window since, at any hub of the lake; `truncated`: they were more than 2000 rows, ask /v1/aggregates.',
     ].join(' '),
     request: {
+      headers: z.object({
+        'last-event-id': z.string().optional().openapi({ description: '`id` of the last event that was seen: goes on from there' }),
+      }),
       query: z.strictObject({
         window: choiceParameter(
           definitions.map(({ name }) => name) as [string, ...string[]],
@@ -42,6 +46,11 @@ function shortestBySeries(definitions: readonly WindowDefinition[]): WindowDefin
   return [...usualDefinitions(definitions)].sort((a, b) => a.sizeMs - b.sizeMs)[0];
 }
 
+/** null: none, or not one of ours: the stream begins as for a first visitor, as the standard wants it. */
+function lastEventUs(id: string | undefined): number | null {
+  return id !== undefined && /^[0-9]{1,16}$/.test(id) ? Number(id) : null;
+}
+
 export function mountStream(app: HubApp, services: HubServices): void {
   const { definitions } = services.engine;
   const feed = new LiveFeed(services);
@@ -52,7 +61,7 @@ export function mountStream(app: HubApp, services: HubServices): void {
     // A stream that nobody reads would hold a place until it is found to be stalled.
     if (c.req.method === 'HEAD') return c.body(null, 200, STREAM_HEADERS);
     return c.body(
-      feed.subscribe(definition, filter, () => c.env?.outgoing?.destroy()),
+      feed.subscribe(definition, filter, () => c.env?.outgoing?.destroy(), lastEventUs(c.req.header('last-event-id'))),
       200,
       STREAM_HEADERS,
     );

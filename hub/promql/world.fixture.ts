@@ -34,7 +34,7 @@ export function makeWorld(startUs: number, seconds: number, random: () => number
     series.push({ device, metric: 'cpu.usage_idle', tags: '{"core":"0","device":"x"}', ...sampled(10, seconds, gauge) });
     series.push({ device, metric: 'energy_total', tags: '', ...sampled(5, seconds, count) });
   }
-  series.push({ device: 'pump-9', metric: 'temperature', tags: '', ...sampled(11, seconds / 2, gauge) });
+  series.push({ device: 'pump-9', metric: 'temperature', tags: '', ...sampled(11, seconds / 4, gauge) });
   // In the order of a batch's series table.
   const key = ({ device, metric }: WorldSeries): string => `${device}\u0000${metric}`;
   return series.sort((a, b) => (key(a) < key(b) ? -1 : 1));

@@ -182,11 +182,12 @@ export class Feed {
 
   #event(name: string, data: string): void {
     if (name === 'gateways') {
-      const answer = JSON.parse(data) as Omit<GatewaysAnswer, 'time'> & { truncated: boolean };
-      // A part of the gateways is for the poll to complete; so is the hub's clock, which events do not carry.
-      if (answer.truncated || !this.#clock.isKnown) return;
+      const answer = JSON.parse(data) as GatewaysAnswer & { truncated: boolean };
+      // A part of the gateways is for the poll to complete.
+      if (answer.truncated) return;
       this.#streamGatewaysMs = performance.now();
-      this.#listener.gateways({ ...answer, time: new Date(this.#clock.nowMs()).toISOString() });
+      this.#clock.set(answer.time);
+      this.#listener.gateways(answer);
     } else if (name === 'window') {
       const event = JSON.parse(data) as Rows;
       this.#duringLoad?.splice(0, this.#duringLoad.length - EVENTS_KEPT + 1);

@@ -7,10 +7,6 @@ export class HubClock {
     this.#aheadMs = Date.parse(time) - Date.now();
   }
 
-  get isKnown(): boolean {
-    return this.#aheadMs !== null;
-  }
-
   nowMs(): number {
     return Date.now() + (this.#aheadMs ?? 0);
   }
