@@ -104,6 +104,12 @@ export const gatewayConfigSchema = z.strictObject({
         .max(16 * 1024 * 1024)
         .default(256 * 1024)
         .describe('A batch is sealed earlier at about so many compressed bytes'),
+      backfillAfterMs: z
+        .int()
+        .min(1_000)
+        .max(86_400_000)
+        .default(30_000)
+        .describe('Sealed readings that the hub has not been offered for so long are backlog: they go beside live data, not before it'),
       bufferBytesMax: z
         .int()
         .min(16 * 1024 * 1024)

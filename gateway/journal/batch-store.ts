@@ -151,14 +151,20 @@ export function settle(
   return { ...replaced, checksum, damaged: true };
 }
 
-/** All lanes of older epochs with something held, then the current epoch's live lane. */
-export function laneClaims(sql: Statements, currentEpoch: string): LaneClaim[] {
+/**
+ * All lanes of older epochs with something held, then the current epoch's live lane, and its backfill lane where it holds
+ * something or `hasOld` says that there is something for it.
+ */
+export function laneClaims(sql: Statements, currentEpoch: string, hasOld: boolean): LaneClaim[] {
   const claims: LaneClaim[] = [];
   for (const { epoch, lane, assigned } of sql.lanes.all()) {
     const first = sql.laneFirst.get(epoch, lane);
     if (first !== undefined && epoch !== currentEpoch) claims.push({ epoch, lane, base: first.seq as number, assigned });
   }
-  const assigned = sql.lane.get(currentEpoch, 'live')?.assigned ?? 0;
-  claims.push({ epoch: currentEpoch, lane: 'live', base: sql.laneFirst.get(currentEpoch, 'live')?.seq ?? assigned + 1, assigned });
+  for (const lane of ['live', 'backfill'] as const) {
+    const assigned = sql.lane.get(currentEpoch, lane)?.assigned ?? 0;
+    const base = sql.laneFirst.get(currentEpoch, lane)?.seq ?? assigned + 1;
+    if (lane === 'live' || hasOld || base <= assigned) claims.push({ epoch: currentEpoch, lane, base, assigned });
+  }
   return claims;
 }

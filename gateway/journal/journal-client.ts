@@ -269,6 +269,7 @@ function storageOptions(options: JournalClientOptions): StorageOptions {
     directory: options.directory,
     bufferBytesMax: options.bufferBytesMax ?? JOURNAL_DEFAULTS.bufferBytesMax,
     bufferPolicy: options.bufferPolicy ?? JOURNAL_DEFAULTS.bufferPolicy,
+    backfillAfterMs: options.backfillAfterMs ?? JOURNAL_DEFAULTS.backfillAfterMs,
     freeBytesMin: options.freeBytesMin ?? JOURNAL_DEFAULTS.freeBytesMin,
     batchBytesMax: options.batchBytesMax ?? JOURNAL_DEFAULTS.batchBytesMax,
     batchReadingsMax: options.batchReadingsMax ?? JOURNAL_DEFAULTS.batchReadingsMax,

@@ -43,6 +43,8 @@ export function openJournal(directory: string, options: Partial<JournalOptions> 
   const journal = new Journal({
     ...JOURNAL_DEFAULTS,
     freeBytesMin: 0,
+    // One lane, unless a test is about two.
+    backfillAfterMs: 1e12,
     compression: 'none',
     directory,
     clock,
@@ -101,7 +103,7 @@ export function drain(journal: Journal): Held & { readonly seqs: string[] } {
       if (batches.length === 0) break;
       for (const { seq, body, readingCount, exceptionCount } of batches) {
         if (seq !== expected++) throw new Error(`lane ${epoch}/${lane}: seq ${seq} instead of ${expected - 1}`);
-        held.seqs.push(`${epoch}/${seq}`);
+        held.seqs.push(`${epoch}/${lane === 'live' ? '' : 'backfill/'}${seq}`);
         const { runs, exceptions } = decodeBatch(body);
         if (runs.count !== readingCount || exceptions.length !== exceptionCount)
           throw new Error('counts beside the batch differ from those inside');

@@ -85,6 +85,8 @@ export class JournalStore {
   /** Series of this opening by id. */
   readonly series: Series[] = [];
   seriesStored = 0;
+  /** Batches up to this id are not live any more, or have their place. */
+  liveAfter = 0;
   opening = 0;
   ids!: Ids;
   totals!: Totals;

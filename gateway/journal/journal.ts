@@ -29,7 +29,7 @@ import type { OfferedBatch } from './journal-api.ts';
 import type { JournalState, JournalStats } from './journal-state.ts';
 import { JournalStore, type JournalStoreOptions } from './journal-store.ts';
 import { foldKeys, readKeys } from './key-log.ts';
-import { freeBatches, offerBatches, startNewEpoch } from './lanes.ts';
+import { freeBatches, hasOldBatches, offerBatches, startNewEpoch, type Age } from './lanes.ts';
 import { addException, ExceptionBudget, FLOOD } from './pending-exceptions.ts';
 import { encodeKeys } from './redelivery.ts';
 import { encodeRow } from './row-codec.ts';
@@ -37,11 +37,15 @@ import { isSealDue, sealOnce, type SealingOptions } from './sealing.ts';
 
 export interface JournalOptions extends JournalStoreOptions, SealingOptions {
   readonly bufferPolicy: 'drop-oldest' | 'reject';
+  /** Sealed batches that are older and have no place are backfill. */
+  readonly backfillAfterMs: number;
 }
 
 export const JOURNAL_DEFAULTS = {
   bufferBytesMax: 1024 ** 3,
   bufferPolicy: 'drop-oldest',
+  // Longer than a hub needs for a commit, so that only an outage or a slow link makes backfill.
+  backfillAfterMs: 30_000,
   freeBytesMin: 64 * 1024 ** 2,
   batchBytesMax: 256 * 1024,
   // About 30 ms of sorting, encoding and compressing on a 2-core x86, during which no group commits.
@@ -243,13 +247,13 @@ export class Journal {
 
   /** @throws SluiceError ERR_JOURNAL_UNAVAILABLE, as all that follow */
   lanes(): LaneClaim[] {
-    return this.#store.read(() => laneClaims(this.#store.sql, this.#store.epoch));
+    return this.#store.read(() => laneClaims(this.#store.sql, this.#store.epoch, hasOldBatches(this.#store, this.#age)));
   }
 
   /** As UplinkJournal.offer. */
   offer(epoch: string, lane: LaneName, afterSeq: number, bytesMax: number): OfferedBatch[] {
     this.#lanes = null;
-    return offerBatches(this.#store, { epoch, lane }, afterSeq, bytesMax, this.#options.clock.nowUs());
+    return offerBatches(this.#store, { epoch, lane }, afterSeq, bytesMax, this.#age);
   }
 
   /** As UplinkJournal.free. @returns how many batches went */
@@ -274,7 +278,7 @@ export class Journal {
   /** What others need to know at once; cheap, a few index look-ups. */
   state(): JournalState {
     return this.#store.read(() => {
-      this.#lanes ??= laneClaims(this.#store.sql, this.#store.epoch);
+      this.#lanes ??= laneClaims(this.#store.sql, this.#store.epoch, false);
       const { journalReadings, journalBytes, exceptions, batchReadings, batchBytes, batchExceptions } = this.#store.totals;
       const wall = (row: { opening: number; arrival_us: number } | undefined): number => {
         if (row === undefined) return Infinity;
@@ -329,6 +333,10 @@ export class Journal {
 
   close(): void {
     this.#store.close();
+  }
+
+  get #age(): Age {
+    return { nowUs: this.#options.clock.nowUs(), backfillAfterUs: this.#options.backfillAfterMs * 1000 };
   }
 
   /** Evicts until the bound holds, or notes that the journal is full. */

@@ -8,23 +8,35 @@ import type { LaneName } from '../../shared/uplink.ts';
 import { settle } from './batch-store.ts';
 import type { OfferedBatch } from './journal-api.ts';
 import type { JournalStore } from './journal-store.ts';
+import type { BatchRow } from './statements.ts';
+
+/** How old a sealed batch without a place is when it is not live data any more. */
+export interface Age {
+  readonly nowUs: number;
+  readonly backfillAfterUs: number;
+}
 
 export interface LaneRef {
   readonly epoch: string;
   readonly lane: LaneName;
 }
 
-/** Batches with a place after `afterSeq`; on the live lane of the current epoch, then those that get theirs now. */
+/**
+ * Batches with a place after `afterSeq`; on a lane of the current epoch, then those that get theirs now: on `live` what is
+ * younger than `backfillAfterUs`, on `backfill` the oldest of what is not. So after an outage live data does not wait for the
+ * backlog, and what live data could not take in time joins the backlog.
+ */
 export function offerBatches(
   store: JournalStore,
   { epoch, lane }: LaneRef,
   afterSeq: number,
   bytesMax: number,
-  nowUs: number,
+  { nowUs, backfillAfterUs }: Age,
 ): OfferedBatch[] {
   const offered: OfferedBatch[] = [];
   let damaged = 0;
-  store.writeFromReserve(() => {
+  const { liveAfter } = store;
+  const give = (): void => {
     const { sql } = store;
     let bytes = 0;
     const push = (row: ReturnType<typeof settle>): void => {
@@ -40,18 +52,41 @@ export function offerBatches(
     }
     const before = sql.lane.get(epoch, lane)?.assigned ?? 0;
     // A caller that is ahead of the lane gets nothing: what it claims to have was never here.
-    if (epoch !== store.epoch || lane !== 'live' || afterSeq > before) return;
+    if (epoch !== store.epoch || afterSeq > before) return;
     let assigned = before;
     while (bytes < bytesMax || offered.length === 0) {
-      const row = sql.unassignedAfter.get(0);
+      const row = lane === 'live' ? nextLive(store, nowUs - backfillAfterUs) : nextOld(store, nowUs - backfillAfterUs);
       if (row === undefined) break;
       push(settle(sql, row, { epoch, lane, seq: ++assigned }, nowUs));
     }
     if (assigned > before) sql.setLane.run(epoch, lane, assigned);
     if (damaged > 0) sql.addLoss.run('batch_corrupt', 0, damaged);
-  });
+  };
+  try {
+    store.writeFromReserve(give);
+  } catch (error) {
+    store.liveAfter = liveAfter; // none of them has its place
+    throw error;
+  }
   if (damaged > 0) store.loadTotals();
   return offered;
+}
+
+/** The ids of old batches are passed over once, not with each offer: batches only grow older. */
+function nextLive(store: JournalStore, sinceUs: number): BatchRow | undefined {
+  const row = store.sql.freshAfter.get(store.liveAfter, sinceUs);
+  if (row !== undefined) store.liveAfter = row.id;
+  return row;
+}
+
+function nextOld(store: JournalStore, sinceUs: number): BatchRow | undefined {
+  const row = store.sql.unassignedAfter.get(0);
+  return row === undefined || row.arrival_to_us >= sinceUs ? undefined : row;
+}
+
+/** Is there something for the backfill lane? */
+export function hasOldBatches(store: JournalStore, { nowUs, backfillAfterUs }: Age): boolean {
+  return (store.sql.unassignedOldest.get()?.arrival_to_us ?? Infinity) < nowUs - backfillAfterUs;
 }
 
 /** @returns how many batches went */

@@ -139,6 +139,10 @@ export function prepareStatements(db: Connection) {
       `${BATCH_WITH_BODY} WHERE epoch = ? AND lane = ? AND seq > ? ORDER BY seq LIMIT 1`,
     ),
     unassignedAfter: prepare<[number], BatchRow>(`${BATCH_WITH_BODY} WHERE ${UNASSIGNED} AND batch.id > ? ORDER BY batch.id LIMIT 1`),
+    /** Sealed so recently that it is live. */
+    freshAfter: prepare<[number, number], BatchRow>(
+      `${BATCH_WITH_BODY} WHERE ${UNASSIGNED} AND batch.id > ? AND arrival_to_us >= ? ORDER BY batch.id LIMIT 1`,
+    ),
     unassignedOldest: prepare<[], BatchHead>(`SELECT ${BATCH_HEAD} FROM batch WHERE ${UNASSIGNED} ORDER BY id LIMIT 1`),
     assign: prepare<[string, string, number, number, number]>('UPDATE batch SET epoch = ?, lane = ?, seq = ?, checksum = ? WHERE id = ?'),
     replaceHead: prepare<[number, number, number, number, number]>(

@@ -107,6 +107,11 @@ export class LaneLink {
     this.#arm();
   }
 
+  /** Carries old data. */
+  get paced(): boolean {
+    return this.#options.paced;
+  }
+
   get state(): LaneSenderState {
     return this.#sender.state;
   }
@@ -125,6 +130,11 @@ export class LaneLink {
 
   sealed(): void {
     this.#run((nowUs) => this.#sender.sealed(nowUs));
+  }
+
+  /** A lane of old data: at most so many bytes per second. */
+  pace(bytesPerSecond: number): void {
+    this.#run((nowUs) => this.#sender.pace(bytesPerSecond, nowUs));
   }
 
   heartbeat(message: Heartbeat): void {

@@ -63,6 +63,10 @@ export interface LaneSenderState {
   readonly sentTo: number;
   readonly inFlightBytes: number;
   readonly generation: number;
+  /** Bytes that the hub has received on this connection. */
+  readonly receivedBytes: number;
+  /** Monotonic µs when the oldest batch went that it has not received; null: none. */
+  readonly oldestSentUs: number | null;
 }
 
 /** A hub that answers each generation with another rewind is broken; at eight the back-off takes over. */
@@ -85,7 +89,10 @@ export class LaneSender {
   #sentTo = 0;
   #generation = 0;
   #rewindsWithoutProgress = 0;
-  #inFlight: { readonly seq: number; readonly bytes: number }[] = [];
+  #inFlight: { readonly seq: number; readonly bytes: number; readonly sentUs: number }[] = [];
+  #receivedBytes = 0;
+  /** Of a paced lane, beside what the hub admits. */
+  #bytesPerSecondMax = Infinity;
   #inFlightBytes = 0;
   #ready: OfferedBatch[] = [];
   /** Id of the offer that is under way, 0 if none. An answer with another id is of before a rewind. */
@@ -126,6 +133,8 @@ export class LaneSender {
       sentTo: this.#sentTo,
       inFlightBytes: this.#inFlightBytes,
       generation: this.#generation,
+      receivedBytes: this.#receivedBytes,
+      oldestSentUs: this.#inFlight[0]?.sentUs ?? null,
     };
   }
 
@@ -219,6 +228,12 @@ export class LaneSender {
     }
   }
 
+  /** What the link bears of old data, beside what the hub admits. */
+  pace(bytesPerSecond: number, nowUs: number): LaneAction[] {
+    this.#bytesPerSecondMax = bytesPerSecond;
+    return this.#pump(nowUs);
+  }
+
   /** The connection is gone. */
   closed(): void {
     this.#phase = 'closed';
@@ -273,7 +288,9 @@ export class LaneSender {
       this.#received = received;
       this.#rewindsWithoutProgress = 0;
       while ((this.#inFlight[0]?.seq ?? Infinity) <= received) {
-        this.#inFlightBytes -= this.#inFlight.shift()?.bytes ?? 0;
+        const { bytes = 0 } = this.#inFlight.shift() ?? {};
+        this.#inFlightBytes -= bytes;
+        this.#receivedBytes += bytes;
       }
       // After a rewind the hub may turn out to have had more: those need not go twice.
       this.#sentTo = Math.max(this.#sentTo, received);
@@ -309,7 +326,7 @@ export class LaneSender {
       const batch = this.#ready.shift() as OfferedBatch;
       if (this.#sentTo === this.#committed) this.#progressUs = nowUs;
       this.#sentTo = batch.seq;
-      this.#inFlight.push({ seq: batch.seq, bytes: batch.body.length });
+      this.#inFlight.push({ seq: batch.seq, bytes: batch.body.length, sentUs: nowUs });
       this.#inFlightBytes += batch.body.length;
       actions.push({ type: 'send', batch, generation: this.#generation });
     }
@@ -324,13 +341,14 @@ export class LaneSender {
   }
 
   /**
-   * Backfill goes at the rate that the hub admits, one batch at a time: after B bytes the next one waits B / rate. While
-   * the rate is 0 only a position can start it again.
+   * Backfill goes at the rate that the hub admits and the link bears, one batch at a time: after B bytes the next one waits
+   * B / rate. While the hub admits nothing only a position can start it again.
    */
   #paceUs(): number {
     if (!this.#paced) return 0;
-    if (this.#admission.backfillBytesPerSecond === 0) return Infinity;
-    return this.#pacedUs + Math.ceil((this.#pacedBytes / this.#admission.backfillBytesPerSecond) * 1_000_000);
+    const bytesPerSecond = Math.min(this.#admission.backfillBytesPerSecond, this.#bytesPerSecondMax);
+    if (bytesPerSecond === 0) return Infinity;
+    return this.#pacedUs + Math.ceil((this.#pacedBytes / bytesPerSecond) * 1_000_000);
   }
 
   #paceAllows(nowUs: number): boolean {

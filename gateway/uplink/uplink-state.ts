@@ -30,6 +30,8 @@ export interface UplinkState {
   readonly lastCommittedUs: number | null;
   /** Until the live lane tries again; null while it is connected or connecting. */
   readonly retryInMs: number | null;
+  /** What the link bears of old data beside live data; null: it is not full. */
+  readonly backfillBytesPerSecondMax: number | null;
 }
 
 /** What is known of a lane, connected or not. */

@@ -8,6 +8,7 @@
  * - A wait after a failure is random up to a bound that doubles (Backoff) and is reset by committed progress or a stable
  *   connection only. A lane that has forked or waits for a newer hub asks again every `laneRetryMs`, and so does the
  *   uplink as a whole while the hub serves the wrong lake: nothing is sent or freed until the ids agree.
+ * - Lanes of old data share what the link bears beside live data (backfill-share.ts).
  * - `free` goes to the journal one at a time per lane, the highest position last.
  *
  * Crash: nothing is kept here. What was sent and not committed is in the journal; what was committed and not yet freed is
@@ -21,6 +22,7 @@ import { VERSION } from '../../shared/version.ts';
 import { WIRE_VERSION } from '../../shared/batch/batch.ts';
 import type { HubTimeSink, JournalClock } from '../clock.ts';
 import type { UplinkJournal } from '../journal/journal-api.ts';
+import { BackfillShare } from './backfill-share.ts';
 import { Backoff } from './backoff.ts';
 import { hubAddress, type HubAddress } from './hub-address.ts';
 import { LaneLink, openWebSocket, type LinkClosed, type OpenSocket } from './lane-link.ts';
@@ -62,10 +64,10 @@ interface Lane {
   freeing: boolean;
 }
 
-/** At most so often is a backfill lane opened just to see whether the journal has something for it. */
-const BACKFILL_PROBE_MS = 60_000;
-/** What has waited for less is what the live lane carries, between two commits of the hub. */
-const BACKFILL_AGE_MS = 30_000;
+/** A backfill lane that was drained is opened again at the earliest after so long. */
+const BACKFILL_PAUSE_MS = 5_000;
+/** How often the share of old data is looked at. */
+const SHARE_INTERVAL_MS = 500;
 /** Lanes are looked at again at least so often, for what no event tells. */
 const PLAN_INTERVAL_MS = 5_000;
 /** Bound of a hello; a gateway that opens its journal this often without draining has other troubles. */
@@ -85,6 +87,10 @@ export class Uplink {
   #planAgain = false;
   #cancelPlan: (() => void) | null = null;
   #cancelHeartbeat: (() => void) | null = null;
+  #cancelShare: (() => void) | null = null;
+  readonly #share = new BackfillShare();
+  /** Of the last look at the share: bytes received by then on the links of then. */
+  #shared = { us: 0, bytes: new Map<LaneLink, number>() };
   #stopped = false;
   #wrongLake = false;
   #welcome: Welcome | null = null;
@@ -102,6 +108,7 @@ export class Uplink {
     this.#settings = z.object(uplinkSettingsSchema.shape).parse(options.settings ?? {});
     options.journal.onSealed(() => this.#onSealed());
     this.#heartbeat();
+    this.#shareOut();
     this.#plan();
   }
 
@@ -132,6 +139,7 @@ export class Uplink {
       batchesSentTotal: this.#batchesSent,
       lastCommittedUs: this.#lastCommittedUs,
       retryInMs,
+      backfillBytesPerSecondMax: Number.isFinite(this.#share.bytesPerSecond) ? this.#share.bytesPerSecond : null,
     };
   }
 
@@ -140,6 +148,7 @@ export class Uplink {
     this.#stopped = true;
     this.#cancelPlan?.();
     this.#cancelHeartbeat?.();
+    this.#cancelShare?.();
     for (const lane of this.#lanes.values()) lane.link?.close('stopped');
     if (![...this.#lanes.values()].some((lane) => lane.freeing)) return;
     await new Promise<void>((resolve) => {
@@ -179,6 +188,30 @@ export class Uplink {
         });
       }
       this.#heartbeat();
+    });
+  }
+
+  /** Live data first: sets the pace of the lanes of old data. */
+  #shareOut(): void {
+    const { clock } = this.#options;
+    this.#cancelShare = clock.after(SHARE_INTERVAL_MS, () => {
+      const nowUs = clock.monotonicUs();
+      const bytes = new Map<LaneLink, number>();
+      let deliveredBytes = 0;
+      const old: LaneLink[] = [];
+      for (const lane of this.#lanes.values()) {
+        if (lane.link?.open !== true) continue;
+        const { receivedBytes } = lane.link.state;
+        bytes.set(lane.link, receivedBytes);
+        deliveredBytes += receivedBytes - (this.#shared.bytes.get(lane.link) ?? 0);
+        if (lane.link.paced) old.push(lane.link);
+      }
+      const oldestSentUs = this.#lanes.get(this.#primaryId())?.link?.state.oldestSentUs ?? null;
+      const liveWaitMs = oldestSentUs === null ? 0 : (nowUs - oldestSentUs) / 1000;
+      const limit = this.#share.sample({ elapsedMs: (nowUs - this.#shared.us) / 1000, deliveredBytes, liveWaitMs });
+      this.#shared = { us: nowUs, bytes };
+      for (const link of old) link.pace(limit / old.length);
+      this.#shareOut();
     });
   }
 
@@ -238,13 +271,9 @@ export class Uplink {
     }
   }
 
-  /** Something is held; or a journal that uses its current backfill lane may have something for it, which only an offer tells. */
+  /** Something is held; or the journal has something for its present backfill lane, which it claims only then. */
   #wanted(claim: LaneClaim): boolean {
-    if (claim.base <= claim.assigned) return true;
-    const { oldestUs } = this.#options.journal.backlog();
-    return (
-      claim.epoch === this.#options.journal.epoch && oldestUs !== null && this.#options.clock.nowUs() - oldestUs > BACKFILL_AGE_MS * 1000
-    );
+    return claim.base <= claim.assigned || (claim.epoch === this.#options.journal.epoch && claim.lane === 'backfill');
   }
 
   #forgetDrained(claims: readonly LaneClaim[]): void {
@@ -379,7 +408,7 @@ export class Uplink {
     }
     if (closed.reason === 'stopped' || this.#stopped) return;
     if (closed.reason === 'drained') {
-      lane.retryUs = nowUs + BACKFILL_PROBE_MS * 1000;
+      lane.retryUs = nowUs + BACKFILL_PAUSE_MS * 1000;
       return;
     }
     if (closed.committedSomething || closed.openMs >= this.#settings.stableMs) lane.backoff.reset();

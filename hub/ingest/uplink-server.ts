@@ -78,6 +78,8 @@ export interface UplinkServerState {
 const UPGRADES_PENDING_MAX = 256;
 /** The smallest window: below it a lane would stop rather than go slowly. */
 const IN_FLIGHT_BYTES_MIN = 64 * 1024;
+/** Of a lane of old data: about twenty times what a gateway of 1 k readings/s makes. Back-pressure bounds what they all send. */
+const BACKFILL_BYTES_PER_SECOND_MIN = 32 * 1024;
 
 export class UplinkServer implements ConnectionHost {
   readonly engine: IngestEngine;
@@ -95,6 +97,8 @@ export class UplinkServer implements ConnectionHost {
   #connections = new Set<UplinkConnection>();
   /** The connection that speaks for a lane, by laneAppId. */
   #lanes = new Map<string, UplinkConnection>();
+  /** Lanes that carry old data: they share what the hub admits of it. */
+  #oldLanes = 0;
   #paused = false;
   #stopping = false;
   #upgradesPending = 0;
@@ -178,12 +182,16 @@ export class UplinkServer implements ConnectionHost {
     const free = Math.max(0, 1 - this.engine.pendingBytes / pendingBytesMax);
     const lanes = Math.max(1, this.#lanes.size);
     const share = Math.floor((free * pendingBytesMax) / lanes);
-    // In eighths, so that it does not change, and is not announced, with every batch.
+    // In eighths and powers of two, so that it does not change, and is not announced, with every batch and every gateway.
     const eighths = Math.floor(free * 8) / 8;
+    const old = 2 ** Math.ceil(Math.log2(Math.max(1, this.#oldLanes)));
     return {
       inFlightBytesMax: Math.max(IN_FLIGHT_BYTES_MIN, Math.min(inFlightBytesMax, 2 ** Math.floor(Math.log2(Math.max(1, share))))),
-      // Old data makes room first: nothing of it above half of the bound.
-      backfillBytesPerSecond: Math.floor(backfillBytesPerSecondMax * Math.max(0, 2 * eighths - 1)),
+      // Old data makes room first: above half of the bound no more of it than keeps it moving. Each lane gets the same of it.
+      backfillBytesPerSecond: Math.max(
+        BACKFILL_BYTES_PER_SECOND_MIN,
+        Math.floor((backfillBytesPerSecondMax * Math.max(0, 2 * eighths - 1)) / old),
+      ),
     };
   }
 
@@ -191,9 +199,17 @@ export class UplinkServer implements ConnectionHost {
     const id = laneAppId(key);
     const older = this.#lanes.get(id);
     this.#lanes.set(id, connection);
+    this.#countOldLanes();
     if (older === undefined || older === connection) return;
     this.#takeOvers++;
     older.refuse('lane_taken_over', 'a newer connection of this gateway carries the lane', 0);
+  }
+
+  /** Each gateway has one lane of live data; what else it has connected is old. */
+  #countOldLanes(): void {
+    const gateways = new Set<string>();
+    for (const { key } of this.#lanes.values()) if (key !== null) gateways.add(key.gateway);
+    this.#oldLanes = this.#lanes.size - gateways.size;
   }
 
   isLaneHolder(connection: UplinkConnection): boolean {
@@ -209,7 +225,10 @@ export class UplinkServer implements ConnectionHost {
 
   closed(connection: UplinkConnection): void {
     if (!this.#connections.delete(connection)) return;
-    if (connection.key !== null && this.isLaneHolder(connection)) this.#lanes.delete(laneAppId(connection.key));
+    if (connection.key !== null && this.isLaneHolder(connection)) {
+      this.#lanes.delete(laneAppId(connection.key));
+      this.#countOldLanes();
+    }
     if (this.#connections.size === 0) this.#whenEmpty?.();
   }
 

@@ -203,6 +203,7 @@ export function shapeOf(random: SimRandom): Shape {
     pendingBytesMax: random.pick([50_000, 5_000_000]),
     journal: {
       sealIntervalMs: random.pick([700, 2_000, 2_000]),
+      backfillAfterMs: random.pick([1_000, 5_000, 30_000]),
       batchReadingsMax: random.pick([10, 100, 10_000]),
       bufferBytesMax: isTight ? 400_000 : 64_000_000,
       bufferPolicy: random.pick(['drop-oldest', 'drop-oldest', 'reject']),
