@@ -6,6 +6,7 @@ import type { AggregateCapture, LakeFile } from '../engine-api.ts';
 import { quote, readParquet, timestamp, Where, type LakeReader, type ResultColumns } from '../query/duckdb.ts';
 import { seriesKey, type CatalogueSeries } from './catalogue.ts';
 import type { SelectedSeries } from './evaluate.ts';
+import { labelsKey } from './labels.ts';
 import type { SelectorPlan } from './plan.ts';
 import { singleReadings, type Samples } from './samples.ts';
 import { executionError } from './values.ts';
@@ -82,7 +83,9 @@ export async function readingSamples(
   if (count > SAMPLES_MAX) throw tooManySamples();
   for (const { series, row } of selectedRows(result, selected))
     found.push({ labels: series.labels, samples: samplesOfRow(result, row, plan.need) });
-  return found;
+  // The engine gives groups in any order; answers have a fixed one.
+  const keys = new Map(found.map((one) => [one, labelsKey(one.labels)]));
+  return found.sort((a, b) => ((keys.get(a) ?? '') < (keys.get(b) ?? '') ? -1 : 1));
 }
 
 function bucketStatement(plan: SelectorPlan, from: string): string {
