@@ -17,6 +17,7 @@ import type { HubConfig } from './config.ts';
 import { EngineClient } from './engine-client.ts';
 import { createHubApp } from './http/app.ts';
 import { GatewayRegistry } from './ingest/gateways.ts';
+import { Enrolments } from './ingest/enrolments.ts';
 import { TokenRegistry } from './ingest/tokens.ts';
 import { UplinkServer } from './ingest/uplink-server.ts';
 import { LocalStore } from './lake/local-store.ts';
@@ -71,7 +72,19 @@ export async function startHub(config: HubConfig, clock: Clock, logger: Logger, 
     });
     const metrics = createHubMetrics({ engine, uplink, gateways });
     let stopping = false;
-    const app = createHubApp({ engine, query, sql, gateways, uplink, tokens, metrics, clock, logger, isReady: () => !stopping });
+    const app = createHubApp({
+      engine,
+      query,
+      sql,
+      gateways,
+      uplink,
+      tokens,
+      enrolments: new Enrolments(store, clock),
+      metrics,
+      clock,
+      logger,
+      isReady: () => !stopping,
+    });
     const answer = getRequestListener(app.fetch);
     const listener = (request: IncomingMessage, response: ServerResponse): void => void answer(request, response);
     const server: Server = tls === null ? createHttpServer(HTTP_LIMITS, listener) : createHttpsServer({ ...HTTP_LIMITS, ...tls }, listener);

@@ -8,6 +8,7 @@ import { SluiceError } from '../shared/errors.ts';
 import { createLogger } from '../shared/logging.ts';
 import { hubConfigSchema } from './config.ts';
 import { startHub } from './hub.ts';
+import { createEnrolment, type Enrolment } from './ingest/enrolments.ts';
 import { createToken, listTokens, revokeToken, type TokenKind } from './ingest/tokens.ts';
 import { LocalStore } from './lake/local-store.ts';
 
@@ -51,26 +52,52 @@ configuration.addCommand(check);
 
 const token = new Command('token').description('the bearer tokens of gateways and readers');
 
+/** Longer than any delivery of a box, shorter than what is forgotten in a drawer. */
+const VALID_HOURS_MAX = 24 * 90;
+
+interface TokenOptions {
+  readonly gateway?: string;
+  readonly enroll?: string;
+  readonly validHours: string;
+  readonly read?: true;
+  readonly admin?: true;
+  readonly quiet?: true;
+}
+
 const create = new Command('create')
   .description('make a token and print it, once')
   .option('--gateway <name>', 'for a gateway of this name')
+  .option('--enroll <name>', 'for enrolling a gateway of this name, once')
+  .option('--valid-hours <hours>', 'how long an enrolment token may be used', '24')
   .option('--read', 'for whoever reads over HTTP')
   .option('--admin', 'for whoever also changes settings over HTTP')
   .option('--quiet', 'print the token alone');
 const createConfig = withConfig(create, 'hub', hubConfigSchema);
-create.action(async (options: { gateway?: string; read?: true; admin?: true; quiet?: true }) => {
-  const kinds: TokenKind[] = [];
-  if (options.gateway !== undefined) kinds.push('gateway');
-  if (options.read === true) kinds.push('read');
-  if (options.admin === true) kinds.push('admin');
-  const [kind] = kinds;
-  if (kind === undefined || kinds.length > 1)
-    throw new SluiceError('ERR_CONFIG_INVALID', 'give exactly one of --gateway NAME, --read, --admin');
+create.action(async (options: TokenOptions) => {
   const { lakeDir } = createConfig(process.env);
-  const made = await createToken(await LocalStore.open(lakeDir), kind, options.gateway ?? null, systemClock, randomBytes);
-  if (options.quiet === true) process.stdout.write(`${made.token}\n`);
-  else process.stdout.write(tokenText(made.token, made.record.id, kind, options.gateway));
+  const given = [options.gateway, options.enroll, options.read, options.admin].filter((option) => option !== undefined);
+  if (given.length !== 1) throw new SluiceError('ERR_CONFIG_INVALID', 'give exactly one of --gateway NAME, --enroll NAME, --read, --admin');
+  const store = await LocalStore.open(lakeDir);
+  if (options.enroll !== undefined) {
+    const made = await createEnrolment(store, options.enroll, validMs(options.validHours), systemClock, randomBytes);
+    process.stdout.write(options.quiet === true ? `${made.token}\n` : enrolmentText(made.token, made.enrolment));
+    return;
+  }
+  const kind: TokenKind = options.gateway !== undefined ? 'gateway' : options.read === true ? 'read' : 'admin';
+  const made = await createToken(store, kind, options.gateway ?? null, systemClock, randomBytes);
+  process.stdout.write(options.quiet === true ? `${made.token}\n` : tokenText(made.token, made.record.id, kind, options.gateway));
 });
+
+function validMs(hours: string): number {
+  const value = Number(hours);
+  if (!(value > 0 && value <= VALID_HOURS_MAX))
+    throw new SluiceError('ERR_CONFIG_INVALID', `--valid-hours ${hours}: above 0 and at most ${VALID_HOURS_MAX} hours`);
+  return Math.ceil(value * 3_600_000);
+}
+
+function enrolmentText(secret: string, { gateway, expiresUs }: Enrolment): string {
+  return `${secret}\n\nThis is the only time that the token is shown. On the machine that becomes the gateway ${gateway}, until ${new Date(expiresUs / 1000).toISOString()}:\n\n  sudo sluice-gateway enroll --hub http://THIS-HUB:8080 --token ${secret}\n`;
+}
 
 function tokenText(secret: string, id: string, kind: TokenKind, gateway: string | undefined): string {
   const use =

@@ -54,7 +54,7 @@ export const ERRORS = {
   // enrolment
   ERR_ENROLL_TOKEN: { retryable: false, httpStatus: 401, summary: 'The enrolment token is not known, is used up or has expired.' },
   ERR_ENROLL_REQUEST: { retryable: false, httpStatus: 400, summary: 'The enrolment request is not what the hub expects.' },
-  ERR_ENROLL_BUSY: { retryable: true, httpStatus: 429, summary: 'Too many enrolments with unknown tokens were tried lately.' },
+  ERR_ENROLL_BUSY: { retryable: true, httpStatus: 429, summary: 'Too many gateways enrol at once.' },
   ERR_ENROLL_FILE: { retryable: false, httpStatus: 500, summary: 'The file with the identity and credentials for the hub cannot be used.' },
   ERR_ENROLL_FAILED: {
     retryable: true,

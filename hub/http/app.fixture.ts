@@ -10,6 +10,7 @@ import { laneAppId } from '../../shared/uplink.ts';
 import { batchOf, EPOCH, laneOf, startHub, temporaryLake, type TestHub } from '../engine.fixture.ts';
 import type { QueryEngine } from '../engine-api.ts';
 import { GatewayRegistry } from '../ingest/gateways.ts';
+import { Enrolments } from '../ingest/enrolments.ts';
 import { createToken, revokeToken, TokenRegistry, type TokenKind } from '../ingest/tokens.ts';
 import { MemoryStore } from '../lake/memory-store.ts';
 import { createHubMetrics } from '../metrics.ts';
@@ -99,6 +100,7 @@ export class ApiFixture {
       gateways: this.gateways,
       uplink,
       tokens,
+      enrolments: new Enrolments(this.tokenStore, this.clock),
       metrics,
       clock: this.clock,
       logger,

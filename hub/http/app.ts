@@ -13,6 +13,7 @@ import { SluiceError } from '../../shared/errors.ts';
 import { VERSION } from '../../shared/version.ts';
 import { requireReader } from './access.ts';
 import { mountAggregates } from './aggregates.ts';
+import { mountEnroll } from './enroll.ts';
 import { mountExceptions } from './exceptions.ts';
 import { mountGateways } from './gateways.ts';
 import { parameterError } from './parameters.ts';
@@ -60,6 +61,7 @@ export function createHubApp(services: HubServices): HubApp {
     c.res.headers.set('x-content-type-options', 'nosniff');
   });
   app.use(compress());
+  mountEnroll(app, services);
   app.use('/v1/*', requireReader(tokens));
   app.use('/api/*', requireReader(tokens));
   app.use('/metrics', requireReader(tokens, true));

@@ -5,6 +5,7 @@ import type { Clock } from '../../shared/clock.ts';
 import type { Logger } from '../../shared/logging.ts';
 import type { QueryEngine } from '../engine-api.ts';
 import type { GatewayRegistry } from '../ingest/gateways.ts';
+import type { Enrolments } from '../ingest/enrolments.ts';
 import type { TokenRegistry } from '../ingest/tokens.ts';
 import type { UplinkServerState } from '../ingest/uplink-server.ts';
 import type { HubMetrics } from '../metrics.ts';
@@ -17,7 +18,8 @@ export interface HubServices {
   readonly sql: Pick<SqlService, 'query'>;
   readonly gateways: Pick<GatewayRegistry, 'list'>;
   readonly uplink: { readonly state: UplinkServerState };
-  readonly tokens: Pick<TokenRegistry, 'list' | 'verify'>;
+  readonly tokens: Pick<TokenRegistry, 'list' | 'verify' | 'reload'>;
+  readonly enrolments: Pick<Enrolments, 'enroll'>;
   readonly metrics: HubMetrics;
   readonly clock: Clock;
   readonly logger: Logger;

@@ -11,6 +11,9 @@
  *
  * Crash: while creating, the object is there whole or not at all (the token was not shown yet); a delete likewise.
  *
+ * A token that a gateway made for itself with an enrolment (enrolments.ts) names it: revoking the token ends the enrolment
+ * first, so that repeating it does not bring the token back.
+ *
  * It does not know passwords of people, and does not limit attempts: 2^128 is the limit.
  */
 import { createHash, timingSafeEqual } from 'node:crypto';
@@ -27,6 +30,7 @@ export type TokenKind = (typeof TOKEN_KINDS)[number];
 export type TokenStore = Pick<ObjectStore, 'putIfAbsent' | 'get' | 'list' | 'delete'>;
 
 export const TOKENS_PREFIX = '_sluice/tokens/';
+export const ENROLMENTS_PREFIX = '_sluice/enrolments/';
 /** One page of a listing; a fleet needs one per gateway. */
 export const TOKENS_MAX = 10_000;
 /** What a token looks like: a mark that secret scanners can find, and 16 bytes. */
@@ -40,6 +44,11 @@ const tokenRecordSchema = z
     gateway: z.string().regex(GATEWAY_ID_PATTERN).nullable(),
     sha256: z.string().regex(/^[0-9a-f]{64}$/),
     createdUs: z.int().min(0),
+    /** Id of the enrolment that it came from. */
+    enrolment: z
+      .string()
+      .regex(/^[0-9a-f]{16}$/)
+      .optional(),
   })
   .refine((record) => (record.kind === 'gateway') === (record.gateway !== null) && record.sha256.startsWith(record.id));
 export type TokenRecord = z.infer<typeof tokenRecordSchema>;
@@ -78,21 +87,28 @@ export async function createToken(
       `the gateway name ${JSON.stringify(gateway)} does not fit a token of kind ${kind}: letters, digits, '.', '_', '-', at most 64`,
     );
   }
-  const stored = (await store.list(TOKENS_PREFIX, { limit: TOKENS_MAX })).length;
-  if (stored >= TOKENS_MAX) throw new SluiceError('ERR_TOKEN_LIMIT', `the lake has ${stored} tokens, allowed ${TOKENS_MAX}: revoke some`);
   const token = `slc_${Buffer.from(randomBytes(16)).toString('base64url')}`;
   const hash = sha256(token).toString('hex');
   const record: TokenRecord = { id: hash.slice(0, 16), kind, gateway, sha256: hash, createdUs: clock.nowUs() };
-  const put = await store.putIfAbsent(keyOf(record.id), Buffer.from(JSON.stringify(record)));
   // 64 equal bits of a hash of 128 random ones: the random source is broken, and going on would be worse.
-  if (put === 'exists') throw new SluiceError('ERR_TOKEN_LIMIT', `a token with id ${record.id} exists: the random source repeats itself`);
+  if ((await putToken(store, record)) === 'exists')
+    throw new SluiceError('ERR_TOKEN_LIMIT', `a token with id ${record.id} exists: the random source repeats itself`);
   return { token, record };
+}
+
+/** @throws SluiceError ERR_TOKEN_LIMIT, ERR_STORE_* */
+export async function putToken(store: TokenStore, record: TokenRecord): Promise<'created' | 'exists'> {
+  const stored = (await store.list(TOKENS_PREFIX, { limit: TOKENS_MAX })).length;
+  if (stored >= TOKENS_MAX) throw new SluiceError('ERR_TOKEN_LIMIT', `the lake has ${stored} tokens, allowed ${TOKENS_MAX}: revoke some`);
+  return store.putIfAbsent(keyOf(record.id), Buffer.from(JSON.stringify(record)));
 }
 
 /** @throws SluiceError ERR_TOKEN_UNKNOWN, ERR_STORE_* */
 export async function revokeToken(store: TokenStore, id: string): Promise<void> {
   if (!/^[0-9a-f]{16}$/.test(id) || (await store.get(keyOf(id))) === null)
     throw new SluiceError('ERR_TOKEN_UNKNOWN', `no token has the id ${JSON.stringify(id.slice(0, 64))}`);
+  const enrolment = (await readRecord(store, keyOf(id)))?.enrolment;
+  if (enrolment !== undefined) await store.delete(`${ENROLMENTS_PREFIX}${enrolment}.json`);
   await store.delete(keyOf(id));
 }
 
