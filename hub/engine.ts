@@ -14,6 +14,7 @@
  */
 import assert from 'node:assert/strict';
 import { decodeBatch, inspectBatch } from '../shared/batch/decode.ts';
+import { SeriesTableCache } from '../shared/batch/series-table-cache.ts';
 import type { Clock } from '../shared/clock.ts';
 import { errorMessage, isSluiceError, SluiceError } from '../shared/errors.ts';
 import { EXCEPTION_PAYLOAD_BYTES_MAX, type ExceptionRecord } from '../shared/exception.ts';
@@ -69,6 +70,8 @@ const RECHECK_INTERVAL_MS = 5_000;
 const SLOT_BYTES = 128;
 /** One file a day and commit: a fleet that drains years of backlog must not open thousands at once (design: invariant 7). */
 const DAYS_PER_COMMIT_MAX = 64;
+/** About 60 MB; the registry of the windows knows no more series either. */
+const SERIES_CACHED_MAX = 1_000_000;
 /** A slice of work after which queries get a turn. */
 const SLICE_MS = 5;
 
@@ -88,6 +91,7 @@ export class Engine {
   readonly #pending = new PendingLanes();
   readonly #watermarks: Watermarks;
   readonly #registry = new GroupRegistry();
+  readonly #tables = new SeriesTableCache(SERIES_CACHED_MAX);
   readonly #overlay: Overlay;
   readonly #committer: Committer;
   readonly #flusher: Flusher;
@@ -245,7 +249,7 @@ export class Engine {
   #decode(lane: LaneKey, batch: SubmittedBatch): PendingBatch {
     const common = { lane, appId: laneAppId(lane), firstSeq: batch.seq, seq: batch.seq, receivedUs: batch.receivedUs };
     try {
-      const { runs, exceptions } = decodeBatch(batch.body);
+      const { runs, exceptions } = decodeBatch(batch.body, (reader, count) => this.#tables.read(lane.gateway, reader, count));
       const days = daysOf(runs);
       if (days.length > DAYS_PER_COMMIT_MAX) {
         throw new SluiceError('ERR_BATCH_CONTENT', `the batch touches ${days.length} days, a commit at most ${DAYS_PER_COMMIT_MAX}`);

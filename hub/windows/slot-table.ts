@@ -7,7 +7,8 @@
  * were made one after the other are read one after the other. Field by field (double index, or 32-bit word index):
  *   0 start µs · 1 n · 2 mean · 3 m2 · 4 sum · 5 min · 6 max · 7 first · 8 first µs · 9 last · 10 last µs
  *   words 22 group id · 23 histogram base · 24 histogram mask · 25 histogram entries used · 26 nan · 27 late
- * Slots are found through an open-addressing table of slot + 1. Before it is asked, the slot after the one found last
+ * Slots are found through an open-addressing table of slot + 1, in which groups with neighbouring ids lie side by side:
+ * batches name them in that order. Before it is asked, the slot after the one found last
  * is tried: batches name their series in the same order as the batch that made the slots.
  *
  * A histogram is a small open-addressing table of (code, count) pairs in an arena, count 0 = empty, capacity a power of
@@ -244,7 +245,7 @@ export class SlotTable {
     }
     const index = this.#index;
     const mask = index.length - 1;
-    let at = hash(group, startNumber) & mask;
+    let at = placeOf(group, startNumber, mask);
     for (;;) {
       const slot = index[at] - 1;
       if (slot < 0) break;
@@ -252,7 +253,7 @@ export class SlotTable {
         this.#hints[lane] = slot;
         return slot;
       }
-      at = (at + 1) & mask;
+      at = (at + PROBE_STEP) & mask;
     }
     const slot = this.#create(group, startUs);
     if (this.#index === index) index[at] = slot + 1;
@@ -288,8 +289,8 @@ export class SlotTable {
   #reindex(length: number): void {
     const index = new Int32Array(length);
     for (let slot = 0; slot < this.count; slot++) {
-      let at = hash(this.words[slot * SLOT_WORDS + GROUP], this.doubles[slot * SLOT_DOUBLES] / this.stepUs) & (length - 1);
-      while (index[at] !== 0) at = (at + 1) & (length - 1);
+      let at = placeOf(this.words[slot * SLOT_WORDS + GROUP], this.doubles[slot * SLOT_DOUBLES] / this.stepUs, length - 1);
+      while (index[at] !== 0) at = (at + PROBE_STEP) & (length - 1);
       index[at] = slot + 1;
     }
     this.#index = index;
@@ -328,9 +329,15 @@ export class SlotTable {
   }
 }
 
-/** Mixes both numbers into all 32 bits (the finaliser of MurmurHash3, shortened). */
-function hash(group: number, startNumber: number): number {
-  let h = Math.imul(group, 0x9e3779b1) ^ Math.imul(startNumber | 0, 0x85ebca6b);
+/** Neighbouring groups lie in one cache line of the index. */
+const LINE_BITS = 4;
+/** To another line, at another place in it; odd, so that it meets every place of a table whose length is a power of two. */
+const PROBE_STEP = (1 << LINE_BITS) + 1;
+
+/** Where the search for a slot begins: the line by mixing both numbers (the finaliser of MurmurHash3, shortened). */
+function placeOf(group: number, startNumber: number, mask: number): number {
+  let h = Math.imul(group >>> LINE_BITS, 0x9e3779b1) ^ Math.imul(startNumber | 0, 0x85ebca6b);
   h = Math.imul(h ^ (h >>> 15), 0xc2b2ae35);
-  return h ^ (h >>> 13);
+  h ^= h >>> 13;
+  return ((h << LINE_BITS) | (group & ((1 << LINE_BITS) - 1))) & mask;
 }
