@@ -128,6 +128,28 @@ export const gatewayConfigSchema = z.strictObject({
         .max(2 ** 46)
         .default(64 * 1024 * 1024)
         .describe('Free space of the disk that is left to others'),
+      flashBytesPerDayMax: z
+        .int()
+        .min(0)
+        .max(2 ** 46)
+        .nullable()
+        .default(null)
+        .describe(
+          'Bytes that may reach the disk in a day before commits are delayed to share their writes; 0: no limit; null: 2,000,000,000 on SD cards and eMMC (mmcblk), no limit elsewhere',
+        ),
+      ackLatencyMsMax: z
+        .int()
+        .min(1)
+        .max(60_000)
+        .default(1_000)
+        .describe('An acknowledgement is delayed by at most so much for the sake of flashBytesPerDayMax'),
+      flashEnduranceBytes: z
+        .int()
+        .min(1)
+        .max(2 ** 53 - 1)
+        .nullable()
+        .default(null)
+        .describe("Bytes that the disk can take in its life (TBW), from which its life is estimated; null: 300 times the disk's capacity"),
     })
     .prefault({}),
   uplink: z

@@ -13,6 +13,7 @@ import type { GatewayConfig } from './config.ts';
 import { Credentials, credentialsPath } from './credentials.ts';
 import { Decoder } from './decode/decoder.ts';
 import { Ingest } from './http/ingest.ts';
+import { Flash, type FlashOptions } from './flash.ts';
 import { startHttp, type HttpServer } from './http/server.ts';
 import { createIngestCounters } from './ingest-counters.ts';
 import { JournalClient } from './journal/journal-client.ts';
@@ -59,8 +60,10 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const credentials = new Credentials(credentialsPath(config.dataDir), clock, (error) => logger.error({ err: error }, 'credentials file'));
   const access = new Access(config.access, credentials);
   const token = uplinkToken(config.uplink);
+  let flash: Flash | null = null;
   const journal = await JournalClient.open({
     ...config.journal,
+    commitDelayMs: () => flash?.delayMs ?? 0,
     directory: path.join(config.dataDir, 'journal'),
     clock,
     seriesMax: config.seriesMax,
@@ -75,6 +78,8 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     await clock.start(journal.clockMemory);
     const { writer } = journal;
     const counters = createIngestCounters();
+    flash = new Flash({ ...flashSettings(config), clock, readings: () => counters.readings });
+    stopped.push(() => flash?.close());
     const decoder = new Decoder(config.topics, writer.series);
     const tap = new MessageTap(writer.series, clock);
     const deadlineMs = config.shutdownDeadlineMs / 2;
@@ -116,6 +121,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       broker,
       feeds,
       uplink,
+      flash,
     };
     const metrics = createGatewayMetrics(sources);
     stopped.push(() => metrics.close());
@@ -141,6 +147,11 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     await stop();
     throw error;
   }
+}
+
+function flashSettings({ dataDir, journal }: GatewayConfig): Omit<FlashOptions, 'clock' | 'readings'> {
+  const { flashBytesPerDayMax, ackLatencyMsMax, flashEnduranceBytes } = journal;
+  return { dataDir, bytesPerDayMax: flashBytesPerDayMax, ackLatencyMsMax, enduranceBytes: flashEnduranceBytes };
 }
 
 function logClockEvent(logger: Logger, { kind, source, stepUs }: ClockEvent): void {

@@ -71,6 +71,13 @@ export const METRIC_TABLE: readonly MetricRow[] = [
   counter('lost_readings_total', 'Readings that became gaps, since the journal exists', ({ journal }) =>
     journal.journal.losses.reduce((sum, loss) => sum + loss.readings, 0),
   ),
+  counter('flash_written_bytes_total', 'Bytes written to the device of the data directory', ({ flash }) => flash?.writtenBytes ?? 0),
+  counter('flash_process_written_bytes_total', 'Bytes of them that this process wrote', ({ flash }) => flash?.processBytes ?? 0),
+  gauge('flash_bytes_per_day', 'At the rate of the last day; 0: unknown', ({ flash }) => flash?.bytesPerDay ?? 0),
+  gauge('flash_bytes_per_day_max', 'The budget; 0: none', ({ flash }) => flash?.bytesPerDayMax ?? 0),
+  gauge('flash_budget_bytes', 'What is left of it now; negative: overdrawn', ({ flash }) => flash?.budgetBytes ?? 0),
+  gauge('flash_commit_delay_seconds', 'How long commits wait for the sake of the budget', ({ flash }) => (flash?.delayMs ?? 0) / 1000),
+  gauge('flash_life_years', 'Estimated life of a new disk at this rate; 0: unknown', ({ flash }) => flash?.lifeYears ?? 0),
   gauge('clock_known', '1 once the time is vouched for', ({ clock }) => (clock.known ? 1 : 0)),
   gauge(
     'clock_machine_ahead_seconds',

@@ -4,6 +4,8 @@ import type { Broker, BrokerStats } from './broker/broker.ts';
 import type { GatewayClock, ClockStatus } from './clock.ts';
 import { clockDocument } from './clock-status.ts';
 import type { Decoder } from './decode/decoder.ts';
+import type { Flash, FlashFigures } from './flash.ts';
+import { flashDocument } from './flash-status.ts';
 import type { IngestCounters } from './ingest-counters.ts';
 import type { JournalClient } from './journal/journal-client.ts';
 import type { Sources, SourceStatus } from './sources/sources.ts';
@@ -22,6 +24,7 @@ export interface StatusSources {
   readonly feeds: Sources;
   /** null: buffer only. */
   readonly uplink: Uplink | null;
+  readonly flash: Flash;
 }
 
 export type JournalFigures = Awaited<ReturnType<JournalClient['stats']>>;
@@ -33,6 +36,8 @@ export interface GatewayFigures {
   readonly broker: BrokerStats;
   readonly uplink: UplinkState | null;
   readonly clock: ClockStatus;
+  /** null: no block device shows. */
+  readonly flash: FlashFigures | null;
 }
 
 export async function readFigures(sources: StatusSources): Promise<GatewayFigures> {
@@ -43,12 +48,13 @@ export async function readFigures(sources: StatusSources): Promise<GatewayFigure
     broker: sources.broker.stats(),
     uplink: sources.uplink?.state() ?? null,
     clock: sources.clock.status(),
+    flash: sources.flash.figures(),
   };
 }
 
 /** `GET /v1/status`. Times are µs since the epoch, sizes bytes. */
 export async function statusDocument(sources: StatusSources): Promise<Record<string, unknown>> {
-  const { nowUs, journal, broker, uplink } = await readFigures(sources);
+  const { nowUs, journal, broker, uplink, flash } = await readFigures(sources);
   const claims = await sources.journal.lanes();
   const backlog = sources.journal.backlog();
   const { counters } = sources;
@@ -88,6 +94,7 @@ export async function statusDocument(sources: StatusSources): Promise<Record<str
       commit_ms_mean: journal.journal.commits === 0 ? null : journal.journal.commitUs / journal.journal.commits / 1000,
       commit_ms_max: journal.journal.commitUsMax / 1000,
     },
+    flash: flash === null ? null : flashDocument(flash),
     series: { count: journal.writer.series, max: sources.seriesMax },
     ingest: {
       messages: counters.messages,

@@ -3,7 +3,8 @@
  *
  * Constraints: a commit starts when the previous one is done and something waits for it, at the end of the current turn of
  * the event loop (setImmediate), so that all packets of all sockets that were readable share it. No timer stands between
- * a message and its commit: stop-and-wait clients would pay it every time. QoS 0 rides along, alone at most
+ * a message and its commit, because stop-and-wait clients would pay it every time, unless the flash budget asks for one
+ * (`commitDelayMs`): then a commit starts late enough to share its fsync, and early enough for the ack. QoS 0 rides along, alone at most
  * `quietDelayMsMax`. Callbacks are called in the order of the messages, a whole group at once.
  *
  * Bounded: at most one group is with the journal and one gathers; past `readingsWaitingMax` or `bytesWaitingMax`, or while
@@ -56,6 +57,8 @@ export interface GroupCommitOptions {
   readonly heldMax: number;
   readonly holdMs: number;
   readonly quietDelayMsMax: number;
+  /** How long the oldest message that waits for an ack may wait before its commit starts, for the sake of the flash; 0: not at all. */
+  readonly commitDelayMs: () => number;
   /** Runs a callback at the end of this turn of the event loop. */
   readonly defer: (callback: () => void) => void;
 }
@@ -68,12 +71,16 @@ export const GROUP_COMMIT_DEFAULTS = {
   heldMax: 10_000,
   holdMs: 5_000,
   quietDelayMsMax: 5_000,
+  commitDelayMs: (): number => 0,
   defer: (callback: () => void): void => void setImmediate(callback),
 } as const;
 
 /** Without anybody waiting, a group is committed once it has so much. */
 const QUIET_READINGS_MAX = 16_384;
 const QUIET_BYTES_MAX = 1024 * 1024;
+
+/** Half of a long commit is forgotten after about seven. */
+const COMMIT_MS_DECAY = 0.9;
 
 type Done = (error: Error | null) => void;
 
@@ -121,6 +128,10 @@ export class GroupCommit implements JournalWriter {
   #seriesSent = 0;
   #scheduled = false;
   #cancelQuiet: (() => void) | null = null;
+  /** A commit that waits for the sake of the flash. */
+  #cancelDelay: (() => void) | null = null;
+  /** The longest commit, the older the less. */
+  #commitMsLately = 0;
   #held = 0;
   /** Messages without a callback that were refused since the last gap. */
   #dropped = 0;
@@ -238,7 +249,7 @@ export class GroupCommit implements JournalWriter {
   #endMessage(done: Done | null): void {
     const message = this.#open.endMessage(this.#options.clock.monotonicUs());
     if (done !== null) this.#waiting.push({ message, done });
-    if (done !== null || this.#open.readings >= QUIET_READINGS_MAX || this.#open.bytes >= QUIET_BYTES_MAX) this.#schedule();
+    if (done !== null || this.#isLarge()) this.#schedule();
     else this.#cancelQuiet ??= this.#options.clock.after(this.#options.quietDelayMsMax, () => this.#schedule());
   }
 
@@ -279,13 +290,31 @@ export class GroupCommit implements JournalWriter {
     }
   }
 
+  #isLarge(): boolean {
+    return this.#open.readings >= QUIET_READINGS_MAX || this.#open.bytes >= QUIET_BYTES_MAX;
+  }
+
   #schedule(): void {
     if (this.#scheduled || this.#inFlight !== null) return;
+    const delayMs = this.#closed || this.#isLarge() ? 0 : this.#delayMs();
+    if (delayMs >= 1) {
+      this.#cancelDelay ??= this.#options.clock.after(delayMs, () => this.#send());
+      return;
+    }
     this.#scheduled = true;
     this.#options.defer(() => {
       this.#scheduled = false;
       this.#send();
     });
+  }
+
+  /** So that the ack of the oldest message leaves in time: what it has waited and what commits take lately counts. */
+  #delayMs(): number {
+    const delayMs = this.#options.commitDelayMs();
+    const { arrivalUs } = this.#open;
+    if (delayMs === 0 || arrivalUs === null) return 0;
+    const waitedMs = (this.#options.clock.monotonicUs() - arrivalUs) / 1000;
+    return delayMs - waitedMs - Math.min(delayMs / 2, this.#commitMsLately);
   }
 
   /** Refused messages without a callback are in no group: one gap of the next group tells of them. */
@@ -313,6 +342,8 @@ export class GroupCommit implements JournalWriter {
     if (this.#open.messages === 0) return;
     this.#cancelQuiet?.();
     this.#cancelQuiet = null;
+    this.#cancelDelay?.();
+    this.#cancelDelay = null;
     const { arrivalUs, bytes } = this.#open;
     const group = this.#open.take(this.#seriesSent, this.series.since(this.#seriesSent));
     this.#inFlight = {
@@ -340,6 +371,7 @@ export class GroupCommit implements JournalWriter {
     const tookUs = this.#options.clock.monotonicUs() - sent.sentUs;
     this.#counters.commitUs += tookUs;
     this.#counters.commitUsMax = Math.max(this.#counters.commitUsMax, tookUs);
+    this.#commitMsLately = Math.max(tookUs / 1000, this.#commitMsLately * COMMIT_MS_DECAY);
     const failures = new Map(failed.map(({ message, error: cause }) => [message, cause]));
     const errorOf = (message: number): SluiceError | null => {
       if (message === ANY_MESSAGE) return error?.error ?? failed[0]?.error ?? null;
@@ -347,8 +379,7 @@ export class GroupCommit implements JournalWriter {
     };
     if (failures.size > 0 || error !== null) this.#forgetFailed({ ...sent.group, arrays }, errorOf);
     // The next group starts before the callbacks run: the journal works while the acks are written.
-    if (this.#waiting.length > 0 || this.#open.readings >= QUIET_READINGS_MAX || this.#open.bytes >= QUIET_BYTES_MAX || this.#closed)
-      this.#schedule();
+    if (this.#waiting.length > 0 || this.#isLarge() || this.#closed) this.#schedule();
     for (const { message, done } of sent.waiting) done(errorOf(message));
     this.#settleDrained();
   }
