@@ -46,7 +46,7 @@ export interface IngestEngine {
   onPendingBytes(callback: (pendingBytes: number) => void): void;
 }
 
-/** What an aggregate query selects; null = all. */
+/** What an aggregate query selects; null = all. In names `*` stands for any characters. */
 export interface AggregateFilter {
   /** Name of the window definition: '1m', '1h', '1m_by_metric', '10s'. */
   readonly window: string;
@@ -105,7 +105,7 @@ export interface PendingException {
 
 export type TableName = 'readings' | 'exceptions' | 'aggregates' | 'progress';
 
-/** null = all. */
+/** null = all. In names `*` stands for any characters. */
 export interface TableRange {
   /** Event times in [fromUs, toUs): ts, window_start, or the range from_ts .. to_ts of an exception. */
   readonly fromUs: number;

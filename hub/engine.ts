@@ -46,6 +46,7 @@ import { UnreadableFiles, type LakeTable } from './lake/unreadable-files.ts';
 import { PendingLanes, type PendingBatch } from './lake/pending.ts';
 import { daysOf } from './lake/readings-rows.ts';
 import { SeriesOrder } from './lake/series-order.ts';
+import { nameFilter } from './name-patterns.ts';
 import { Flusher, type ProgressRow } from './windows/flusher.ts';
 import { GroupRegistry } from './windows/group-registry.ts';
 import { isFull, Overlay, type GatewayRuns } from './windows/overlay.ts';
@@ -551,9 +552,9 @@ export class Engine {
     const rowFilter = {
       fromUs: filter.fromUs,
       toUs: filter.toUs,
-      ...(filter.gateways !== null && definition.by === 'series' ? { gateway: new Set(filter.gateways) } : {}),
-      ...(filter.devices !== null && definition.by === 'series' ? { device: new Set(filter.devices) } : {}),
-      ...(filter.metrics !== null ? { metric: new Set(filter.metrics) } : {}),
+      ...(filter.gateways !== null && definition.by === 'series' ? { gateway: nameFilter(filter.gateways) } : {}),
+      ...(filter.devices !== null && definition.by === 'series' ? { device: nameFilter(filter.devices) } : {}),
+      ...(filter.metrics !== null ? { metric: nameFilter(filter.metrics) } : {}),
     };
     const range: TableRange = { ...filter, toUs: filter.toUs + definition.sizeMs * 1000 };
     const tail = this.#overlay.overlayRows(index, rowFilter);

@@ -2,19 +2,31 @@
  * From partials to an answer: merge per window and group, finalise, and say how far each window can be trusted. Pure.
  *
  * A window is closed when its end is behind the watermark of every gateway that can still contribute to it: its own one
- * for a group by series, all active ones for a group by metric. A gateway that fell silent for longer than the time-out
+ * for a group of one gateway, all that are asked for otherwise. A gateway that fell silent for longer than the time-out
  * holds nothing open any more; an active one that has asserted nothing yet holds everything open.
+ *
+ * Windows are merged further as asked: into steps of several windows, and over keys that are not grouped by.
  */
-import { finalise, mergePartials, type WindowPartial } from '../../shared/window/partial.ts';
+import { EMPTY_PARTIAL, finalise, mergePartials, type WindowPartial } from '../../shared/window/partial.ts';
 import { groupKeyText, partialRows, type GroupKey, type PartialRow } from '../../shared/window/partial-columns.ts';
+import { SluiceError } from '../../shared/errors.ts';
+import { slideUsOf } from '../../shared/window/definition.ts';
 import type { AggregateCapture, PendingException } from '../engine-api.ts';
+import { nameMatcher } from '../name-patterns.ts';
+import { fillValues } from './fill.ts';
 import type { AggregateAnswer, AggregateQuery, AggregateRow, WindowStatus } from './query-api.ts';
+import { projectTags, tagMatcher } from './tags.ts';
+
+/** Windows of groups that one answer may be filled to. */
+const FILLED_ROWS_MAX = 200_000;
 
 interface MergedWindow {
   readonly group: GroupKey;
   readonly groupText: string;
   readonly windowStartUs: number;
   partial: WindowPartial;
+  /** Where there was no reading: what fill= makes of it. */
+  readonly values?: readonly (number | null)[];
 }
 
 /** @param lakeRows partials from the files of the capture, of its definition, in the query's range and of its keys */
@@ -24,9 +36,12 @@ export function answerAggregates(
   lakeRows: Iterable<PartialRow>,
   lakeExceptions: readonly PendingException[],
 ): AggregateAnswer {
-  const windows = mergeWindows(capture, lakeRows);
+  const merged = mergeWindows(query, capture, lakeRows);
+  const windows = (query.fill ?? null) === null ? merged : filled(merged, query, capture);
+  const sign = query.order === 'desc' ? -1 : 1;
+  windows.sort((a, b) => sign * compareWindow(a, { windowStartUs: b.windowStartUs, group: b.groupText }));
   const { after } = query;
-  const behind = after === null ? windows : windows.filter((window) => compareWindow(window, after) > 0);
+  const behind = after === null ? windows : windows.filter((window) => sign * compareWindow(window, after) > 0);
   const page = behind.slice(0, query.limit);
   const exceptions = [...lakeExceptions, ...capture.pendingExceptions].filter((exception) => exception.fromUs < exception.toUs);
   const waiting = new Set<string>();
@@ -50,11 +65,21 @@ function compareWindow(window: MergedWindow, other: { readonly windowStartUs: nu
   return window.windowStartUs - other.windowStartUs || compareText(window.groupText, other.group);
 }
 
-/** One entry per window and group, by window start, then group. */
-function mergeWindows(capture: AggregateCapture, lakeRows: Iterable<PartialRow>): MergedWindow[] {
+/** Length of a row's span: a window, or a step of several. */
+function spanUs(query: AggregateQuery, capture: AggregateCapture): number {
+  return query.stepUs ?? capture.definition.sizeMs * 1000;
+}
+
+/** One entry per step and group. */
+function mergeWindows(query: AggregateQuery, capture: AggregateCapture, lakeRows: Iterable<PartialRow>): MergedWindow[] {
   const windows = new Map<string, MergedWindow>();
-  const add = ({ group, windowStartUs, partial }: PartialRow): void => {
-    const groupText = groupKeyText(group);
+  const { stepUs = null, tags = null, groupBy = null } = query;
+  const hasTags = tags === null ? null : tagMatcher(tags);
+  const project = projection(groupBy);
+  const add = ({ group: own, windowStartUs: ownStartUs, partial }: PartialRow): void => {
+    if (hasTags !== null && !hasTags(own.tags)) return;
+    const { group, groupText } = project(own);
+    const windowStartUs = stepUs === null ? ownStartUs : Math.floor(ownStartUs / stepUs) * stepUs;
     const key = `${windowStartUs} ${groupText}`;
     const known = windows.get(key);
     if (known === undefined) windows.set(key, { group, groupText, windowStartUs, partial });
@@ -62,7 +87,72 @@ function mergeWindows(capture: AggregateCapture, lakeRows: Iterable<PartialRow>)
   };
   for (const row of lakeRows) add(row);
   for (const columns of capture.tail) for (const row of partialRows(columns)) add(row);
-  return [...windows.values()].sort((a, b) => a.windowStartUs - b.windowStartUs || compareText(a.groupText, b.groupText));
+  return [...windows.values()];
+}
+
+/** Keys that are not grouped by become null. Each group is looked at once. */
+function projection(groupBy: readonly string[] | null): (group: GroupKey) => { readonly group: GroupKey; readonly groupText: string } {
+  const known = new Map<string, { readonly group: GroupKey; readonly groupText: string }>();
+  const keys = groupBy === null ? null : new Set(groupBy);
+  const tagKeys = (groupBy ?? []).filter((key) => key.startsWith('tag:')).map((key) => key.slice(4));
+  return (own) => {
+    const text = groupKeyText(own);
+    let projected = known.get(text);
+    if (projected === undefined) {
+      const of = (key: 'gateway' | 'device' | 'metric'): string | null => (keys === null || keys.has(key) ? own[key] : null);
+      const tags = keys === null || keys.has('tags') ? own.tags : projectTags(own.tags, tagKeys);
+      const group = { gateway: of('gateway'), device: of('device'), metric: of('metric'), tags };
+      projected = { group, groupText: groupKeyText(group) };
+      known.set(text, projected);
+    }
+    return projected;
+  };
+}
+
+/** Every group has a row in every step of the range. */
+function filled(merged: readonly MergedWindow[], query: AggregateQuery, capture: AggregateCapture): MergedWindow[] {
+  const { stepUs = null } = query;
+  const everyUs = stepUs ?? slideUsOf(capture.definition);
+  const firstUs = stepUs === null ? Math.ceil(query.fromUs / everyUs) * everyUs : Math.floor(query.fromUs / everyUs) * everyUs;
+  const steps = Math.max(0, Math.ceil((query.toUs - firstUs) / everyUs));
+  const groups = new Map<string, Map<number, MergedWindow>>();
+  for (const window of merged) {
+    let group = groups.get(window.groupText);
+    if (group === undefined) groups.set(window.groupText, (group = new Map<number, MergedWindow>()));
+    group.set(window.windowStartUs, window);
+  }
+  if (groups.size * steps > FILLED_ROWS_MAX) {
+    throw new SluiceError(
+      'ERR_QUERY_TOO_LARGE',
+      `filling ${groups.size} groups in ${steps} windows gives ${groups.size * steps} rows, at most ${FILLED_ROWS_MAX} are made: ask for a shorter range, fewer series or a longer step`,
+    );
+  }
+  return [...groups.values()].flatMap((windows) =>
+    fillGroup(
+      windows,
+      Array.from({ length: steps }, (_, step) => firstUs + step * everyUs),
+      query,
+    ),
+  );
+}
+
+function fillGroup(windows: ReadonlyMap<number, MergedWindow>, startsUs: readonly number[], query: AggregateQuery): MergedWindow[] {
+  const [any] = windows.values();
+  const rows = startsUs.map((startUs) => {
+    const window = windows.get(startUs);
+    return window === undefined || window.partial.n === 0 ? null : finalise(window.partial, query.functions);
+  });
+  const values = fillValues(rows, query.functions, query.fill ?? 'null');
+  return startsUs.map(
+    (windowStartUs, index) =>
+      windows.get(windowStartUs) ?? {
+        group: any.group,
+        groupText: any.groupText,
+        windowStartUs,
+        partial: EMPTY_PARTIAL,
+        values: values[index],
+      },
+  );
 }
 
 function finishRow(
@@ -73,8 +163,8 @@ function finishRow(
   waiting: Set<string>,
 ): AggregateRow {
   const { group, partial, windowStartUs } = window;
-  const windowEndUs = windowStartUs + capture.definition.sizeMs * 1000;
-  const holders = holdersOf(group, windowEndUs, capture);
+  const windowEndUs = windowStartUs + spanUs(query, capture);
+  const holders = holdersOf(group, windowEndUs, query, capture);
   for (const gateway of holders) waiting.add(gateway);
   const status: WindowStatus = holders.length > 0 ? 'provisional' : partial.late > 0 ? 'revised' : 'final';
   const loss = lossOf(group, windowStartUs, windowEndUs, exceptions);
@@ -85,7 +175,7 @@ function finishRow(
     device: group.device,
     metric: group.metric,
     tags: group.tags,
-    values: finalise(partial, query.functions),
+    values: window.values ?? finalise(partial, query.functions),
     status,
     revision: partial.revision,
     late: partial.late,
@@ -96,24 +186,26 @@ function finishRow(
 }
 
 /** The gateways that keep the window open. */
-function holdersOf(group: GroupKey, windowEndUs: number, capture: AggregateCapture): string[] {
-  const isOpen = (gateway: string): boolean => (capture.watermarks.get(gateway) ?? -Infinity) < windowEndUs;
-  const active = group.gateway === null ? capture.activeGateways : capture.activeGateways.filter((gateway) => gateway === group.gateway);
-  return active.filter(isOpen);
+function holdersOf(group: GroupKey, windowEndUs: number, { gateways }: AggregateQuery, capture: AggregateCapture): string[] {
+  const isAsked =
+    group.gateway !== null ? (name: string) => name === group.gateway : gateways === null ? () => true : nameMatcher(gateways);
+  return capture.activeGateways.filter((gateway) => (capture.watermarks.get(gateway) ?? -Infinity) < windowEndUs && isAsked(gateway));
 }
 
 /**
  * What exceptions say is missing. Only an exception that names the row's own keys counts into `count`; one that names
- * less (a whole batch that was lost) makes the number an estimate, since how much of it is this group's is not known.
+ * less (a whole batch that was lost) makes the number an estimate, since how much of it is this group's is not known: null
+ * where nothing else is known either.
  */
 function lossOf(
   group: GroupKey,
   fromUs: number,
   toUs: number,
   exceptions: readonly PendingException[],
-): { count: number; isEstimate: boolean; overlaps: boolean } {
+): { count: number | null; isEstimate: boolean; overlaps: boolean } {
   let count = 0;
   let isEstimate = false;
+  let isUnknown = false;
   let overlaps = false;
   for (const exception of exceptions) {
     if (exception.fromUs >= toUs || exception.toUs <= fromUs || !mayConcern(group, exception)) continue;
@@ -121,13 +213,14 @@ function lossOf(
     const isNamed = (group.device === null || exception.device !== null) && exception.metric !== null;
     if (!isNamed || exception.readingCount === null) {
       isEstimate = true;
+      isUnknown = true;
       continue;
     }
     const share = (Math.min(toUs, exception.toUs) - Math.max(fromUs, exception.fromUs)) / (exception.toUs - exception.fromUs);
     if (share < 1) isEstimate = true;
     count += exception.readingCount * share;
   }
-  return { count: Math.round(count), isEstimate, overlaps };
+  return { count: isUnknown && count === 0 ? null : Math.round(count), isEstimate, overlaps };
 }
 
 function mayConcern(group: GroupKey, exception: PendingException): boolean {

@@ -7,7 +7,9 @@
 import { DuckDBInstance, type DuckDBConnection, type DuckDBValue } from '@duckdb/node-api';
 import { SluiceError, errorMessage } from '../../shared/errors.ts';
 import type { LakeFile } from '../engine-api.ts';
+import { isPattern, likeOf } from '../name-patterns.ts';
 import type { QuerySettings } from './query-api.ts';
+import type { TagFilter } from './tags.ts';
 
 export type SqlParameter = string | number;
 
@@ -145,10 +147,20 @@ export class Where {
     return `$${this.parameters.length}`;
   }
 
-  /** null: no condition. */
+  /** null: no condition. `*` in a name stands for any characters. */
   oneOf(column: string, names: readonly string[] | null): this {
     if (names === null) return this;
-    return this.and(names.length === 0 ? 'false' : `${column} IN (${names.map((name) => this.bind(name)).join(', ')})`);
+    const exact = names.filter((name) => !isPattern(name)).map((name) => this.bind(name));
+    const patterns = names.filter(isPattern).map((name) => `${column} LIKE ${this.bind(likeOf(name))} ESCAPE '\\'`);
+    const alternatives = [...(exact.length === 0 ? [] : [`${column} IN (${exact.join(', ')})`]), ...patterns];
+    return this.and(alternatives.length === 0 ? 'false' : `(${alternatives.join(' OR ')})`);
+  }
+
+  /** Of a column with canonical JSON. */
+  tags(column: string, filter: TagFilter | null | undefined): this {
+    for (const [key, values] of Object.entries(filter ?? {}))
+      this.oneOf(`json_extract_string(${column}, ${this.bind(`$.${JSON.stringify(key)}`)})`, values);
+    return this;
   }
 
   get sql(): string {

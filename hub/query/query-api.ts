@@ -1,6 +1,8 @@
 /** What the HTTP layer asks of the query service, and what the service asks of its worker. Plain data: it crosses threads. */
 import type { AggregateFunction } from '../../shared/window/partial.ts';
 import type { PromqlTask } from '../promql/promql-api.ts';
+import type { FillMode } from './fill.ts';
+import type { TagFilter } from './tags.ts';
 import type { AggregateCapture, AggregateFilter, TableCapture, UnreadableFile } from '../engine-api.ts';
 
 /** Where a page ends: the rows of the next one sort behind it. */
@@ -12,6 +14,15 @@ export interface AggregateCursor {
 
 export interface AggregateQuery extends AggregateFilter {
   readonly functions: readonly AggregateFunction[];
+  readonly tags?: TagFilter | null;
+  /** Of gateway, device, metric, tags, tag:<key>; null: all keys of the window. */
+  readonly groupBy?: readonly string[] | null;
+  /** Windows are merged into steps of so long, a multiple of their size; null: they stay as they are. */
+  readonly stepUs?: number | null;
+  /** null: windows without readings have no row. */
+  readonly fill?: FillMode | null;
+  /** By window start, then group; default asc. */
+  readonly order?: 'asc' | 'desc';
   readonly limit: number;
   readonly after: AggregateCursor | null;
 }
@@ -30,8 +41,8 @@ export interface AggregateRow {
   readonly status: WindowStatus;
   readonly revision: number;
   readonly late: number;
-  /** Readings that are known not to be in it: the counts of exceptions of this series (cut to the window's share of their range). */
-  readonly lost: number;
+  /** Readings that are known not to be in it: the counts of exceptions of this series (cut to the window's share of their range); null: not known. */
+  readonly lost: number | null;
   /** The number is an estimate: a range was cut, or an exception that overlaps the window names no series or no count. */
   readonly lostIsEstimate: boolean;
   /** Closed, and no exception overlaps it. */
@@ -55,6 +66,7 @@ export interface ReadingQuery {
   readonly gateways: readonly string[] | null;
   readonly devices: readonly string[] | null;
   readonly metrics: readonly string[] | null;
+  readonly tags?: TagFilter | null;
   readonly order: 'asc' | 'desc';
   readonly limit: number;
   /** Rows behind this one, in the order asked for. */

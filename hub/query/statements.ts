@@ -186,7 +186,8 @@ export async function lakeReadings(reader: LakeReader, files: readonly LakeFile[
     .and(`ts >= ${timestamp(query.fromUs)} AND ts < ${timestamp(query.toUs)}`)
     .oneOf('metric', query.metrics)
     .oneOf('device', query.devices)
-    .oneOf('gateway', query.gateways);
+    .oneOf('gateway', query.gateways)
+    .tags('tags', query.tags);
   const { after } = query;
   const direction = query.order === 'asc' ? 'ASC' : 'DESC';
   if (after !== null) {
