@@ -37,6 +37,7 @@ const BENCHES: readonly Bench[] = [
     load: async () => (await import('./batch-bytes.ts')).benchBatchBytes,
   },
   { name: 'journal', title: 'Journal', rounds: 5, isInProcess: true, load: async () => (await import('./journal.ts')).benchJournal },
+  { name: 'flash', title: 'Bytes per reading at the flash', rounds: 1, load: async () => (await import('./flash.ts')).benchFlash },
   { name: 'broker-ingest', title: 'Broker ingest', rounds: 3, load: async () => (await import('./broker-ingest.ts')).benchBrokerIngest },
   {
     name: 'store-forward',

@@ -44,10 +44,13 @@ export class Program {
     name: string,
     command: string,
     args: readonly string[],
-    options: { stdout?: 'pipe' | 'ignore' | 'inherit'; logFile?: string } = {},
+    options: { stdout?: 'pipe' | 'ignore' | 'inherit'; logFile?: string; env?: NodeJS.ProcessEnv } = {},
   ) {
     this.name = name;
-    const child = spawn(command, args, { stdio: ['pipe', options.stdout ?? 'ignore', options.logFile === undefined ? 'inherit' : 'pipe'] });
+    const child = spawn(command, args, {
+      stdio: ['pipe', options.stdout ?? 'ignore', options.logFile === undefined ? 'inherit' : 'pipe'],
+      env: { ...process.env, ...options.env },
+    });
     if (options.logFile !== undefined) child.stderr?.pipe(createWriteStream(options.logFile));
     running.add(child);
     this.#child = child;
@@ -154,40 +157,49 @@ export class Site {
     name: string,
     command: string,
     args: readonly string[],
-    options: { stdout?: 'pipe' | 'ignore' | 'inherit'; quiet?: boolean } = {},
+    options: { stdout?: 'pipe' | 'ignore' | 'inherit'; quiet?: boolean; env?: NodeJS.ProcessEnv } = {},
   ): Program {
     const log = options.quiet === true ? { logFile: path.join(this.directory, `${name}.err`) } : {};
-    const program = new Program(name, command, args, { ...(options.stdout === undefined ? {} : { stdout: options.stdout }), ...log });
+    const program = new Program(name, command, args, {
+      ...(options.stdout === undefined ? {} : { stdout: options.stdout }),
+      ...(options.env === undefined ? {} : { env: options.env }),
+      ...log,
+    });
     this.#programs.push(program);
     return program;
   }
 
   /** A program of ours from the build; under --profile it leaves CPU profiles of all its threads. */
-  startOurs(name: string, entry: string, args: readonly string[], options: { stdout?: 'pipe' } = {}): Program {
+  startOurs(name: string, entry: string, args: readonly string[], options: { stdout?: 'pipe'; env?: NodeJS.ProcessEnv } = {}): Program {
     const profiling = this.#profileDir === null ? [] : ['--cpu-prof', '--cpu-prof-dir', path.join(this.#profileDir, name)];
     return this.start(name, process.execPath, [...profiling, path.join(distDir, entry), ...args], options);
   }
 
   async gateway(
     name: string,
-    options: { uplink?: { url: string; token: string }; dataDir?: string; args?: readonly string[] } = {},
+    options: { uplink?: { url: string; token: string }; dataDir?: string; args?: readonly string[]; env?: NodeJS.ProcessEnv } = {},
   ): Promise<GatewayProgram> {
     const [mqttPort, httpPort] = [await freePort(), await freePort()];
     const uplink = options.uplink === undefined ? [] : ['--uplink-url', options.uplink.url, '--uplink-token', options.uplink.token];
-    const program = this.startOurs(name, 'gateway/main.js', [
-      ...[
-        'run',
-        '--data-dir',
-        options.dataDir ?? path.join(this.directory, name),
-        '--host-metrics-enabled',
-        'false',
-        '--log-level',
-        'error',
+    const program = this.startOurs(
+      name,
+      'gateway/main.js',
+      [
+        ...[
+          'run',
+          '--data-dir',
+          options.dataDir ?? path.join(this.directory, name),
+          '--host-metrics-enabled',
+          'false',
+          '--log-level',
+          'error',
+        ],
+        ...['--mqtt-port', String(mqttPort), '--mqtt-ws-port', 'null', '--http-port', String(httpPort)],
+        ...uplink,
+        ...(options.args ?? []),
       ],
-      ...['--mqtt-port', String(mqttPort), '--mqtt-ws-port', 'null', '--http-port', String(httpPort)],
-      ...uplink,
-      ...(options.args ?? []),
-    ]);
+      options.env === undefined ? {} : { env: options.env },
+    );
     const httpUrl = `http://127.0.0.1:${httpPort}`;
     await waitReady(`${httpUrl}/readyz`);
     return { program, mqttPort, httpUrl };
