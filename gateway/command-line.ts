@@ -5,6 +5,7 @@ import { createProgram, runCli, withConfig } from '../shared/cli.ts';
 import { createLogger } from '../shared/logging.ts';
 import { gatewayConfigSchema, type GatewayConfig } from './config.ts';
 import { addDevice, credentialsPath, listDevices, removeDevice } from './credentials.ts';
+import { enrollCommand } from './enroll/enroll-command.ts';
 import { startGateway } from './gateway.ts';
 import { boundHeap } from './heap-bounds.ts';
 import { tailCommands } from './tail/commands.ts';
@@ -121,6 +122,7 @@ const program = createProgram('sluice-gateway', 'Takes telemetry from devices, n
 const runCommand = program.command('run', { isDefault: true }).description('runs the gateway (the default)');
 const configOfRun = withConfig(runCommand, 'gateway', gatewayConfigSchema);
 runCommand.action(() => run(configOfRun(process.env)));
+enrollCommand(program);
 deviceCommands(program);
 configCommand(program);
 tailCommands(program);

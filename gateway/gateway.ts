@@ -12,6 +12,7 @@ import { machineClockSources, type ClockSources } from './clock-sources.ts';
 import type { GatewayConfig } from './config.ts';
 import { Credentials, credentialsPath } from './credentials.ts';
 import { Decoder } from './decode/decoder.ts';
+import { withIdentity } from './enroll/hub-identity.ts';
 import { Ingest } from './http/ingest.ts';
 import { Flash, type FlashOptions } from './flash.ts';
 import { startHttp, type HttpServer } from './http/server.ts';
@@ -49,7 +50,8 @@ export interface Gateway {
 
 /** @throws SluiceError ERR_LISTEN_*, ERR_JOURNAL_*, ERR_CREDENTIALS_FILE, ERR_UPLINK_URL, ERR_CONFIG_* */
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
-  const { config, random, logger, onFatal } = options;
+  const { random, logger, onFatal } = options;
+  const config = withIdentity(options.config);
   const clock = new GatewayClock({
     clock: options.clock,
     sources: options.clockSources ?? machineClockSources(),
@@ -173,7 +175,7 @@ function uplinkToken({ url, token, tokenFile }: GatewayConfig['uplink']): string
   if (tokenFile === null)
     throw new SluiceError(
       'ERR_CONFIG_INVALID',
-      'uplink.url is set, but neither uplink.tokenFile nor uplink.token; `sluice-hub token create --gateway NAME` makes one',
+      'uplink.url is set, but neither uplink.tokenFile nor uplink.token, and the gateway is not enrolled; `sluice-gateway enroll` or `sluice-hub token create --gateway NAME`',
     );
   try {
     return readFileSync(tokenFile, 'utf8').trim();

@@ -37,6 +37,8 @@ export function holdHeap(): void {
  * anybody is told, and then keeps it.
  */
 export function boundHeap(): void {
+  // Whoever starts node with a bound of his own (the package does, for a gateway of moderate load) knows better.
+  if (process.execArgv.some((option) => option.startsWith('--max-semi-space-size'))) return;
   growNewSpace();
   // What V8 gives back in quiet times grows again, as load comes.
   let growing = false;
