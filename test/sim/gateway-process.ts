@@ -105,7 +105,7 @@ export class SimGateway implements Broker {
     try {
       journal = await JournalClient.open({
         sealIntervalMs: 1_000,
-        freeBytesMin: 0,
+        freeSpaceReserveBytes: 0,
         compression: 'none',
         ...this.#parts.journal,
         directory: this.#directory(this.#lives),

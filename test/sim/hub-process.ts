@@ -12,6 +12,7 @@ import { lakePartials, mergedCapture, type LakePartial } from '../../hub/engine.
 import { GatewayRegistry } from '../../hub/ingest/gateways.ts';
 import { UplinkServer, type UplinkServerSettings } from '../../hub/ingest/uplink-server.ts';
 import { Lake } from '../../hub/lake/lake.ts';
+import { Maintenance } from '../../hub/maintenance.ts';
 import { inspectBatch } from '../../shared/batch/decode.ts';
 import { errorMessage, isSluiceError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/logging.ts';
@@ -115,6 +116,7 @@ export class SimHub {
   #engine: Engine | null = null;
   #server: UplinkServer | null = null;
   #lives = 0;
+  #maintenances = 0;
 
   constructor(name: string, parts: HubParts) {
     this.name = name;
@@ -194,9 +196,25 @@ export class SimHub {
     trace(`${this.name}: up at version ${engine.status().readingsVersion}`);
   }
 
-  /** Log clean-up and vacuum, as the product's cron does. */
+  /** A run of the maintenance, as the product's cron starts it: with a lake of its own, beside the engine. */
   maintain(): void {
-    this.#engine?.maintain().catch((error: unknown) => this.#parts.trace(`${this.name}: maintenance: ${errorMessage(error)}`));
+    const process = this.#process;
+    if (process === null) return;
+    this.#maintain(process).catch((error: unknown) => {
+      if (!isSluiceError(error)) this.#parts.fail(error);
+      this.#parts.trace(`${this.name}: maintenance: ${errorMessage(error)}`);
+    });
+  }
+
+  async #maintain(process: SimProcess): Promise<void> {
+    const { random, backing, logger } = this.#parts;
+    const life = random.stream(`${this.name}/maintenance/${this.#maintenances++}`);
+    const store = new SimStore(process, backing, life.stream('store'));
+    const lake = await Lake.open(store, LAKE_ROOT, { clock: process, hubId: `${this.name}-maintenance`, logger, uuid: () => life.uuid() });
+    const maintenance = new Maintenance(lake, { fanIn: 3 });
+    await maintenance.run();
+    const { filesMergedTotal: merged, conflictsTotal: conflicts } = await maintenance.status();
+    if (merged > 0) this.#parts.trace(`${this.name}: maintenance merged ${merged} files, gave way ${conflicts} times`);
   }
 
   /**

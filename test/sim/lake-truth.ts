@@ -21,7 +21,7 @@ export class LakeTruth {
     const positions = new Map(before?.positions);
     let rows = before?.rows ?? 0;
     for (const line of Buffer.from(bytes).toString('utf8').trim().split('\n')) {
-      const action = JSON.parse(line) as { txn?: { appId: string; version: number }; add?: { stats?: string } };
+      const action = JSON.parse(line) as { txn?: { appId: string; version: number }; add?: { stats?: string; dataChange?: boolean } };
       if (action.txn !== undefined) {
         const from = positions.get(action.txn.appId) ?? 0;
         if (action.txn.version <= from)
@@ -29,7 +29,9 @@ export class LakeTruth {
         positions.set(action.txn.appId, action.txn.version);
         this.#highest.set(action.txn.appId, Math.max(this.#highest.get(action.txn.appId) ?? 0, action.txn.version));
       }
-      if (action.add !== undefined) rows += (JSON.parse(action.add.stats ?? '{}') as { numRecords?: number }).numRecords ?? 0;
+      // Compaction writes rows again that are there already.
+      if (action.add !== undefined && action.add.dataChange !== false)
+        rows += (JSON.parse(action.add.stats ?? '{}') as { numRecords?: number }).numRecords ?? 0;
     }
     this.#versions.push({ rows, positions });
   }

@@ -229,7 +229,6 @@ export class Simulation {
         allowedLatenessMs: 0,
         gatewayIdleTimeoutMs: 30_000,
         windowBytesMax: 64_000_000,
-        maintenanceSchedule: '',
         definitions: DEFINITIONS,
         logLevel: 'silent',
       },

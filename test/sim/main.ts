@@ -1,0 +1,94 @@
+/**
+ * `npm run sim`: the simulation under many seeds, on all cores.
+ *
+ * `--seeds N` (default 1,000) from `--first S` (default 1), or as many as fit into `--minutes M`. A seed that fails prints its
+ * story and is kept in test/sim/seeds.json, which every `npm test` reruns; the command then exits with 1.
+ */
+import { spawn } from 'node:child_process';
+import { availableParallelism } from 'node:os';
+import path from 'node:path';
+import readline from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { addTotals, keepSeed, noTotals, SimRoom, story, totalsOf, type SimTotals } from './seeds.ts';
+
+const SEEDS_FILE = path.resolve('test/sim/seeds.json');
+const PROGRESS_MS = 5_000;
+
+/** What a process says of a seed that it ran, a line of JSON each. */
+interface Line {
+  readonly seed: number;
+  readonly totals: SimTotals;
+  /** null: no violation. */
+  readonly story: string | null;
+}
+
+function count(text: string | undefined, name: string): number | null {
+  if (text === undefined) return null;
+  const value = Number(text);
+  if (!Number.isFinite(value) || value <= 0) throw new RangeError(`--${name} ${text}: wanted a number above 0`);
+  return value;
+}
+
+const { values } = parseArgs({
+  options: {
+    seeds: { type: 'string' },
+    first: { type: 'string' },
+    minutes: { type: 'string' },
+    stride: { type: 'string' }, // how this program starts itself
+  },
+});
+const first = count(values.first, 'first') ?? 1;
+const minutes = count(values.minutes, 'minutes');
+const seeds = count(values.seeds, 'seeds') ?? (minutes === null ? 1_000 : Number.MAX_SAFE_INTEGER - first);
+const stride = count(values.stride, 'stride');
+
+if (stride === null) process.exitCode = (await runAll()) ? 0 : 1;
+else await runSome(stride);
+
+/** In a process of its own: every stride-th seed, a line each. */
+async function runSome(step: number): Promise<void> {
+  const room = new SimRoom();
+  process.once('SIGTERM', () => process.exit(0));
+  process.once('exit', () => room.close());
+  for (let seed = first; seed < first + seeds; seed += step) {
+    const report = await room.run(seed);
+    const line: Line = { seed, totals: totalsOf(report), story: report.error === null ? null : story(report) };
+    process.stdout.write(`${JSON.stringify(line)}\n`);
+  }
+  process.exit(0); // a library's idle handle must not keep it
+}
+
+async function runAll(): Promise<boolean> {
+  const cores = Math.min(availableParallelism(), seeds);
+  const totals = noTotals();
+  const failed: number[] = [];
+  const startMs = performance.now();
+  const progress = setInterval(
+    () => process.stdout.write(`  ${totals.seeds} seeds, ${totals.rows} readings, ${failed.length} failed\n`),
+    PROGRESS_MS,
+  );
+  const ends = Array.from({ length: cores }, async (_, core) => {
+    const own = Math.ceil((seeds - core) / cores) * cores;
+    const args = ['--first', String(first + core), '--seeds', String(own), '--stride', String(cores)];
+    const child = spawn(process.execPath, [fileURLToPath(import.meta.url), ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const timer = minutes === null ? null : setTimeout(() => child.kill('SIGTERM'), minutes * 60_000);
+    const exit = new Promise<number | null>((resolve) => child.once('exit', resolve));
+    for await (const text of readline.createInterface({ input: child.stdout })) {
+      const line = JSON.parse(text) as Line;
+      addTotals(totals, line.totals);
+      if (line.story === null) continue;
+      failed.push(line.seed);
+      keepSeed(SEEDS_FILE, line.seed);
+      process.stdout.write(`${line.story}\n`);
+    }
+    if (timer !== null) clearTimeout(timer);
+    return (await exit) === 0;
+  });
+  const areWhole = (await Promise.all(ends)).every((end) => end);
+  clearInterval(progress);
+  const seconds = (performance.now() - startMs) / 1000;
+  process.stdout.write(`${JSON.stringify(totals)} in ${seconds.toFixed(0)} s on ${cores} cores\n`);
+  process.stdout.write(failed.length === 0 ? 'no violation\n' : `violations at seeds ${failed.join(', ')}\n`);
+  return areWhole && failed.length === 0 && totals.rows > 0;
+}
