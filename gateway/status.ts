@@ -124,16 +124,19 @@ export async function statusDocument(sources: StatusSources): Promise<Record<str
 }
 
 function sourceDocument(source: SourceStatus): Record<string, unknown> {
+  const { kind, name, state, sinceUs, lastError } = source;
+  const common = { kind, name, state, since_us: sinceUs, last_error: lastError };
+  if (source.kind === 'mqtt') {
+    const { messages, retainedIgnored, inFlight, connections } = source;
+    return { ...common, messages, retained_ignored: retainedIgnored, in_flight: inFlight, connections };
+  }
+  const { file, filesWaiting, filesDone, filesFailed } = source;
   return {
-    kind: source.kind,
-    name: source.name,
-    state: source.state,
-    since_us: source.sinceUs,
-    last_error: source.lastError,
-    messages: source.messages,
-    retained_ignored: source.retainedIgnored,
-    in_flight: source.inFlight,
-    connections: source.connections,
+    ...common,
+    file: file === null ? null : { name: file.name, bytes: file.bytes, bytes_read: file.bytesRead, rows: file.rows },
+    files_waiting: filesWaiting,
+    files_done: filesDone,
+    files_failed: filesFailed,
   };
 }
 

@@ -117,6 +117,7 @@ export const ERRORS = {
     httpStatus: 502,
     summary: 'The broker of an MQTT source refuses the connection or a subscription.',
   },
+  ERR_SOURCE_FILE: { retryable: false, httpStatus: 422, summary: 'A file of a watched folder cannot be read as a whole.' },
   // gateway: broker, devices
   ERR_BROKER_PACKET_TOO_LARGE: { retryable: false, httpStatus: 413, summary: 'An MQTT packet is larger than allowed.' },
   ERR_BROKER_MALFORMED: { retryable: false, httpStatus: 400, summary: 'The bytes are not an MQTT packet.' },

@@ -12,6 +12,7 @@ import { isUtf8 } from 'node:buffer';
 import { SluiceError, errorMessage, isSluiceError } from '../../shared/errors.ts';
 import { EXCEPTION_PAYLOAD_BYTES_MAX, type ExceptionRecord } from '../../shared/exception.ts';
 import type { ReadingSink, SeriesRegistry } from '../journal/journal-api.ts';
+import { writeBareValue } from './bare-value.ts';
 import { EventTimeReader } from './event-time.ts';
 import { decodeShapes } from './json-shapes.ts';
 import { parseJson } from './json-text.ts';
@@ -82,10 +83,6 @@ export interface DecodeArguments {
 }
 
 const DOCUMENT_TIME_KEYS: readonly string[] = ['ts', 'timestamp', 'time'];
-// No digit can be matched in two ways: on hostile input the time must stay linear.
-const PLAIN_NUMBER = /^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$/;
-const PLAIN_INTEGER = /^[+-]?\d+$/;
-const NOT_FINITE = /^[+-]?(nan|inf(inity)?)$/i;
 
 export class Decoder {
   readonly unmatched = new UnmatchedTopicCounts();
@@ -171,6 +168,23 @@ export class Decoder {
     );
     this.#forgetPlans();
     return writer.finish(Buffer.from(lines.text.slice(from, from + EXCEPTION_PAYLOAD_BYTES_MAX)));
+  }
+
+  /**
+   * Reads anything by `write`, which gets what readings are written with. Faults as `decode`.
+   *
+   * @param payload stands in the exception of the first problem
+   */
+  decodeBy(
+    write: (writer: ReadingWriter, scopes: SeriesScopes) => void,
+    payload: Uint8Array,
+    sink: ReadingSink,
+    options: DecodeArguments,
+  ): DecodeResult {
+    this.#writer.begin(sink, options.arrivalUs, options.onlyDevice);
+    write(this.#writer, this.#scopes);
+    this.#forgetPlans();
+    return this.#writer.finish(payload);
   }
 
   /** Instead of a message of which nothing can be used. */
@@ -304,23 +318,9 @@ function looksLikeLine(payload: Buffer, from: number): boolean {
   return newline < 0 || newline > equals || payload[from] === 35; // 35: a comment line before it
 }
 
-/** @param asText true: text whatever it is; false: a number or nothing; null: what it looks like */
 function decodeBare(context: ShapeContext, payload: Buffer, asText: boolean | null): void {
   const { writer, scope, metric } = context;
   if (scope === null || metric === null)
     throw new SluiceError('ERR_DECODE_SHAPE', 'a bare value needs a topic that names device and metric');
-  const text = textOf(payload);
-  if (asText === true) return writer.text(scope, metric, NaN, text);
-  const token = text.trim();
-  if (PLAIN_INTEGER.test(token)) return writer.integer(scope, metric, NaN, token.replace(/^\+/, ''));
-  if (PLAIN_NUMBER.test(token)) return writer.value(scope, metric, NaN, Number(token), 0);
-  if (token === 'true' || token === 'false') return writer.value(scope, metric, NaN, token === 'true', 0);
-  if (NOT_FINITE.test(token)) return writer.problem('ERR_DECODE_VALUE', `${token} is not a finite number`, scope.device, metric.name, NaN);
-  if (asText === false) throw new SluiceError('ERR_DECODE_VALUE', `${JSON.stringify(token.slice(0, 40))} is not a number`);
-  if (token === 'null') return;
-  if (token.startsWith('"')) {
-    const value = parseJson(payload);
-    return writer.value(scope, metric, NaN, value, 0);
-  }
-  writer.text(scope, metric, NaN, text);
+  writeBareValue(writer, scope, metric, NaN, textOf(payload), asText);
 }

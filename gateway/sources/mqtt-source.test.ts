@@ -160,7 +160,7 @@ describe.skipIf(mosquittoMissing)('a source at a mosquitto', () => {
     expect(started.status().lastError).toContain('65536');
   });
 
-  test('kill -9 of the gateway, again and again, loses and doubles nothing', { timeout: 60_000 }, async () => {
+  test('kill -9 of the gateway under load loses and doubles nothing', { timeout: 60_000 }, async () => {
     const config = path.join(dataDir, 'gateway.yaml');
     writeFileSync(
       config,
@@ -198,15 +198,13 @@ describe.skipIf(mosquittoMissing)('a source at a mosquitto', () => {
         await new Promise((resolve) => setTimeout(resolve, 10));
       }
     })();
-    for (let round = 0; round < 2; round++) {
-      const before = (await status(port)).backlog.readings;
-      await until(async () => (await status(port)).backlog.readings > before + 100);
-      const victim = child as unknown as ChildProcess;
-      const gone = new Promise((resolve) => victim.once('exit', resolve));
-      victim.kill('SIGKILL');
-      await gone;
-      port = await run();
-    }
+    const before = (await status(port)).backlog.readings;
+    await until(async () => (await status(port)).backlog.readings > before + 100);
+    const victim = child as unknown as ChildProcess;
+    const gone = new Promise((resolve) => victim.once('exit', resolve));
+    victim.kill('SIGKILL');
+    await gone;
+    port = await run();
     sending = false;
     await sender;
     await until(async () => (await status(port)).backlog.readings >= sent);
