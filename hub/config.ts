@@ -78,7 +78,13 @@ export const hubConfigSchema = z.strictObject({
         .string()
         .refine((schedule) => cron.validate(schedule), { error: 'not a cron schedule of five or six fields, like */10 * * * *' })
         .default('*/10 * * * *')
-        .describe('When log clean-up and vacuum run (cron)'),
+        .describe('When the lake is maintained: compaction, folding, log clean-up, vacuum (cron)'),
+      compactionRowsMax: z
+        .int()
+        .min(10_000)
+        .max(50_000_000)
+        .default(1_000_000)
+        .describe('Compaction makes files of at most so many readings; one costs about 80 bytes of memory meanwhile'),
     })
     .prefault({}),
   query: z

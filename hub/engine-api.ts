@@ -165,6 +165,8 @@ export interface EngineStatus {
   readonly windowGroups: number;
   readonly windowBytes: number;
   readonly flushesTotal: number;
+  /** Files of the lake that queries could not read. */
+  readonly unreadableFiles: number;
   readonly lanes: readonly { gateway: string; epoch: string; lane: string; committed: number; received: number }[];
   readonly watermarks: ReadonlyMap<string, number>;
 }
@@ -201,8 +203,6 @@ export interface EngineSettings {
   readonly windowBytesMax: number;
   readonly allowedLatenessMs: number;
   readonly gatewayIdleTimeoutMs: number;
-  /** Cron expression. */
-  readonly maintenanceSchedule: string;
   readonly definitions: readonly WindowDefinition[];
   readonly logLevel: string;
 }

@@ -1,6 +1,5 @@
-/** The engine's thread: opens the lake, answers the main thread's messages, runs maintenance by the clock. */
+/** The engine's thread: opens the lake, answers the main thread's messages. */
 import { parentPort, workerData } from 'node:worker_threads';
-import cron from 'node-cron';
 import { systemClock } from '../shared/clock.ts';
 import { errorMessage, isSluiceError } from '../shared/errors.ts';
 import { createLogger } from '../shared/logging.ts';
@@ -58,14 +57,6 @@ try {
       });
     },
   });
-  const maintenance = cron.schedule(settings.maintenanceSchedule, async () => {
-    try {
-      await engine.maintain();
-    } catch (error) {
-      // Nothing depends on it being done now: the next turn of the clock tries again.
-      logger.error({ err: error }, 'maintenance of the lake failed');
-    }
-  });
   const methods: Record<EngineMethod, (args: readonly unknown[]) => unknown> = {
     openLane: ([lane, claim]) => engine.openLane(lane as LaneKey, claim as LaneClaim),
     captureAggregates: ([filter]) => engine.captureAggregates(filter as AggregateFilter),
@@ -73,10 +64,7 @@ try {
     captureSnapshot: ([request]) => engine.captureSnapshot(request as SnapshotRequest),
     reportUnreadable: ([paths]) => engine.reportUnreadable(paths as readonly string[]),
     status: () => engine.status(),
-    async stop() {
-      await maintenance.stop();
-      await engine.stop();
-    },
+    stop: () => engine.stop(),
   };
   port.on('message', (message: EngineRequest) => {
     if (message.kind === 'submit') {

@@ -31,7 +31,6 @@ export function engineSettings(lakeDir: string, changes: Partial<EngineSettings>
     windowBytesMax: 512_000_000,
     allowedLatenessMs: 0,
     gatewayIdleTimeoutMs: 600_000,
-    maintenanceSchedule: '0 0 1 1 *',
     definitions: DEFAULT_WINDOW_DEFINITIONS,
     logLevel: 'silent',
     ...changes,

@@ -2,7 +2,7 @@
  * The engine of a hub: received batches → pending → lake → windows, in one thread, one step after the other.
  *
  * Purpose: the order in which things happen to the lake and to the windows. Everything that waits for the store runs in
- * one serial loop (`#serially`): opening a lane, a commit, following other hubs, a flush, maintenance. Between awaits only
+ * one serial loop (`#serially`): opening a lane, a commit, following other hubs, a flush. Between awaits only
  * synchronous steps change state, so a capture at any moment sees lake, tail and overlay fit together.
  *
  * Constraints: never refuses one seq for ever (a batch that cannot be applied becomes an exception with its bytes); never
@@ -678,14 +678,10 @@ export class Engine {
       windowGroups: this.#overlay.slotCount,
       windowBytes: this.#overlay.bytes,
       flushesTotal: this.#totals.flushes,
+      unreadableFiles: this.#unreadable.size,
       lanes,
       watermarks: this.#watermarks.all(),
     };
-  }
-
-  /** Runs log clean-up and vacuum in the serial loop. */
-  maintain(): Promise<void> {
-    return this.#serially(() => this.#lake.maintain(Math.min(this.#tail.from, this.#lake.consumedVersion())));
   }
 
   /** Resolves when all that was asked for until now is done. */

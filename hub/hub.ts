@@ -21,6 +21,7 @@ import { Enrolments } from './ingest/enrolments.ts';
 import { TokenRegistry } from './ingest/tokens.ts';
 import { UplinkServer } from './ingest/uplink-server.ts';
 import { LocalStore } from './lake/local-store.ts';
+import { MaintenanceClient } from './maintenance-client.ts';
 import { createHubMetrics } from './metrics.ts';
 import { QueryService } from './query/query-service.ts';
 import { SqlService } from './query/sql-service.ts';
@@ -56,6 +57,8 @@ export async function startHub(config: HubConfig, clock: Clock, logger: Logger, 
     running.push(() => query.stop());
     const sql = new SqlService({ engine, ...config.query.sql });
     running.push(() => sql.stop());
+    const maintenance = new MaintenanceClient({ ...maintenanceSettings(config), hubInstance }, logger);
+    running.push(() => maintenance.stop());
     const gateways = new GatewayRegistry();
     const uplink = new UplinkServer({
       engine,
@@ -70,7 +73,7 @@ export async function startHub(config: HubConfig, clock: Clock, logger: Logger, 
       compressions: availableCompressions(),
       settings: { pendingBytesMax: config.pendingBytesMax },
     });
-    const metrics = createHubMetrics({ engine, uplink, gateways });
+    const metrics = createHubMetrics({ engine, uplink, gateways, maintenance, logger });
     let stopping = false;
     const app = createHubApp({
       engine,
@@ -80,6 +83,7 @@ export async function startHub(config: HubConfig, clock: Clock, logger: Logger, 
       uplink,
       tokens,
       enrolments: new Enrolments(store, clock),
+      maintenance,
       metrics,
       clock,
       logger,
@@ -122,7 +126,12 @@ export async function startHub(config: HubConfig, clock: Clock, logger: Logger, 
   }
 }
 
-function engineSettings(config: HubConfig) {
+function maintenanceSettings(config: HubConfig) {
+  const { schedule, compactionRowsMax } = config.maintenance;
+  return { lakeDir: config.lakeDir, schedule, compactionRowsMax, logLevel: config.logLevel };
+}
+
+export function engineSettings(config: HubConfig) {
   return {
     lakeDir: config.lakeDir,
     commitIntervalMsMin: config.commit.intervalMsMin,
@@ -133,7 +142,6 @@ function engineSettings(config: HubConfig) {
     windowBytesMax: config.windowBytesMax,
     allowedLatenessMs: config.allowedLatenessMs,
     gatewayIdleTimeoutMs: config.gatewayIdleTimeoutMs,
-    maintenanceSchedule: config.maintenance.schedule,
     definitions: config.windows,
     logLevel: config.logLevel,
   };

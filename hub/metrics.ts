@@ -7,12 +7,17 @@ import { systemClock } from '../shared/clock.ts';
 import { Counter, createMetrics, Gauge, Histogram } from '../shared/metrics.ts';
 import type { EngineStatus, QueryEngine } from './engine-api.ts';
 import type { GatewayInfo, GatewayRegistry } from './ingest/gateways.ts';
+import type { Logger } from '../shared/logging.ts';
+import type { MaintenanceClient } from './maintenance-client.ts';
+import type { MaintenanceStatus, TableReport } from './maintenance.ts';
 import type { UplinkServerState } from './ingest/uplink-server.ts';
 
 interface Figures {
   readonly engine: EngineStatus;
   readonly uplink: UplinkServerState;
   readonly gateways: readonly GatewayInfo[];
+  /** null: the maintenance does not answer. */
+  readonly maintenance: MaintenanceStatus | null;
   readonly nowUs: number;
 }
 
@@ -89,6 +94,48 @@ export const METRIC_TABLE: readonly MetricRow[] = [
     'Age of the oldest reading that a gateway holds and the lake does not have',
     ({ gateways }) => gateways.reduce((max, { lagUs }) => Math.max(max, lagUs), 0) / 1e6,
   ),
+  counter('maintenance_runs_total', 'Runs of the maintenance of the lake', ({ maintenance }) => maintenance?.runs ?? 0),
+  gauge('maintenance_failing', '1 while the maintenance of the lake fails or does not answer', ({ maintenance }) =>
+    maintenance === null || maintenance.failures > 0 ? 1 : 0,
+  ),
+  gauge(
+    'maintenance_last_run_timestamp_seconds',
+    'End of the last good run; 0: none since the start',
+    ({ maintenance }) => (maintenance?.lastRunUs ?? 0) / 1e6,
+  ),
+  gauge('maintenance_seconds_last', 'Duration of the last run', ({ maintenance }) => (maintenance?.lastRunMs ?? 0) / 1000),
+  counter('compaction_merged_files_total', 'Files that were merged into others', ({ maintenance }) => maintenance?.filesMergedTotal ?? 0),
+  counter('compaction_written_bytes_total', 'Bytes of merged files', ({ maintenance }) => maintenance?.bytesWrittenTotal ?? 0),
+  counter('compaction_conflicts_total', 'Rewrites that gave way to another writer', ({ maintenance }) => maintenance?.conflictsTotal ?? 0),
+  counter('vacuum_deleted_files_total', 'Data files that vacuum deleted', ({ maintenance }) => maintenance?.filesVacuumedTotal ?? 0),
+  counter('vacuum_deleted_bytes_total', 'Bytes of them', ({ maintenance }) => maintenance?.bytesVacuumedTotal ?? 0),
+  gauge('lake_unreadable_files', 'Data files that a query or the maintenance could not read', ({ engine, maintenance }) =>
+    Math.max(engine.unreadableFiles, maintenance?.unreadableFiles ?? 0),
+  ),
+];
+
+/** Of each table, by the label `table`. */
+export const TABLE_METRICS: readonly { readonly name: string; readonly help: string; readonly read: (table: TableReport) => number }[] = [
+  { name: 'files', help: 'Active data files', read: ({ files }) => files },
+  { name: 'small_files', help: 'Active data files that compaction would still merge', read: ({ smallFiles }) => smallFiles },
+  { name: 'rows', help: 'Rows, as far as statistics say', read: ({ rows }) => rows ?? 0 },
+  { name: 'bytes', help: 'Bytes of the active data files', read: ({ bytes }) => bytes },
+  { name: 'version', help: 'Newest version', read: ({ version }) => version },
+  {
+    name: 'checkpoint_lag_versions',
+    help: 'Versions since the newest checkpoint',
+    read: ({ version, newestCheckpoint }) => version - (newestCheckpoint ?? 0),
+  },
+  {
+    name: 'log_entries',
+    help: 'Entries of the log that are kept',
+    read: ({ version, oldestLogVersion }) => (oldestLogVersion === null ? 0 : version - oldestLogVersion + 1),
+  },
+  {
+    name: 'consumer_lag_versions',
+    help: 'Versions that the slowest registered consumer has not consumed',
+    read: ({ consumers }) => consumers.reduce((most, { lag }) => Math.max(most, lag), 0),
+  },
 ];
 
 /** Labels are series at Prometheus: beyond so many gateways only the sums above tell. */
@@ -113,9 +160,11 @@ export interface HubMetricsSources {
   readonly engine: Pick<QueryEngine, 'status'>;
   readonly uplink: { readonly state: UplinkServerState };
   readonly gateways: Pick<GatewayRegistry, 'list'>;
+  readonly maintenance: Pick<MaintenanceClient, 'status'>;
+  readonly logger: Pick<Logger, 'warn'>;
 }
 
-export function createHubMetrics({ engine, uplink, gateways }: HubMetricsSources): HubMetrics {
+export function createHubMetrics({ engine, uplink, gateways, maintenance, logger }: HubMetricsSources): HubMetrics {
   const registry = createMetrics();
   const registers = [registry];
   const instruments = METRIC_TABLE.map((row) => {
@@ -134,6 +183,19 @@ export function createHubMetrics({ engine, uplink, gateways }: HubMetricsSources
     help: 'When the gateway was last heard',
     ...labelled,
   });
+  const tables = TABLE_METRICS.map(({ name, help, read }) => ({
+    read,
+    gauge: new Gauge({ name: `sluice_hub_table_${name}`, help, labelNames: ['table'] as const, registers }),
+  }));
+  const maintenanceStatus = async (): Promise<MaintenanceStatus | null> => {
+    try {
+      return await maintenance.status();
+    } catch (error) {
+      // The scrape says so: maintenance_failing.
+      logger.warn({ err: error }, 'the maintenance of the lake does not answer');
+      return null;
+    }
+  };
   const requests = new Histogram({
     name: 'sluice_hub_http_request_seconds',
     help: 'Duration of HTTP requests until the answer starts',
@@ -152,7 +214,16 @@ export function createHubMetrics({ engine, uplink, gateways }: HubMetricsSources
   return {
     async scrape() {
       const nowUs = systemClock.nowUs();
-      const figures: Figures = { engine: await engine.status(), uplink: uplink.state, gateways: gateways.list(nowUs), nowUs };
+      const figures: Figures = {
+        engine: await engine.status(),
+        uplink: uplink.state,
+        gateways: gateways.list(nowUs),
+        maintenance: await maintenanceStatus(),
+        nowUs,
+      };
+      for (const { read, gauge: level } of tables) {
+        for (const table of figures.maintenance?.tables ?? []) level.set({ table: table.name }, read(table));
+      }
       for (const { row, counter: count, gauge: level } of instruments) {
         const value = row.read(figures);
         if (level !== null) level.set(value);

@@ -8,6 +8,7 @@ import type { ExceptionRecord } from '../../shared/exception.ts';
 import { createLogger } from '../../shared/logging.ts';
 import { laneAppId } from '../../shared/uplink.ts';
 import { batchOf, EPOCH, laneOf, startHub, temporaryLake, type TestHub } from '../engine.fixture.ts';
+import { Maintenance } from '../maintenance.ts';
 import type { QueryEngine } from '../engine-api.ts';
 import { GatewayRegistry } from '../ingest/gateways.ts';
 import { Enrolments } from '../ingest/enrolments.ts';
@@ -92,7 +93,8 @@ export class ApiFixture {
       answerBytesMax: 10_000_000,
     });
     const uplink = { state: UPLINK_STATE };
-    const metrics = createHubMetrics({ engine: queryEngine, uplink, gateways: this.gateways });
+    const maintenance = new Maintenance(this.#hub.lake);
+    const metrics = createHubMetrics({ engine: queryEngine, uplink, gateways: this.gateways, maintenance, logger });
     this.services = {
       engine: queryEngine,
       query: queries,
@@ -101,6 +103,7 @@ export class ApiFixture {
       uplink,
       tokens,
       enrolments: new Enrolments(this.tokenStore, this.clock),
+      maintenance,
       metrics,
       clock: this.clock,
       logger,

@@ -8,6 +8,7 @@ import type { GatewayRegistry } from '../ingest/gateways.ts';
 import type { Enrolments } from '../ingest/enrolments.ts';
 import type { TokenRegistry } from '../ingest/tokens.ts';
 import type { UplinkServerState } from '../ingest/uplink-server.ts';
+import type { MaintenanceClient } from '../maintenance-client.ts';
 import type { HubMetrics } from '../metrics.ts';
 import type { QueryService } from '../query/query-service.ts';
 import type { SqlService } from '../query/sql-service.ts';
@@ -20,6 +21,8 @@ export interface HubServices {
   readonly uplink: { readonly state: UplinkServerState };
   readonly tokens: Pick<TokenRegistry, 'list' | 'verify' | 'reload'>;
   readonly enrolments: Pick<Enrolments, 'enroll'>;
+  /** How the tables of the lake are, and the last runs of their maintenance. */
+  readonly maintenance: Pick<MaintenanceClient, 'status'>;
   readonly metrics: HubMetrics;
   readonly clock: Clock;
   readonly logger: Logger;

@@ -82,7 +82,7 @@ export async function compactTable(
   const bad = new Set<string>();
   for (;;) {
     await table.refresh();
-    const jobs = planOf(table, settings, bad);
+    const jobs = planOf(table, settings, bad, lake.clock.nowUs() / 1000);
     const job = jobs[0];
     if (job === undefined || lake.clock.monotonicUs() / 1000 >= untilMs) return result;
     const outcome = await runJob(
@@ -108,7 +108,7 @@ export async function compactTable(
   }
 }
 
-function planOf(table: DeltaTable, settings: CompactionSettings, bad: ReadonlySet<string>): PlanFile<AddFile>[][] {
+function planOf(table: DeltaTable, settings: CompactionSettings, bad: ReadonlySet<string>, nowMs: number): PlanFile<AddFile>[][] {
   const { snapshot } = table;
   const files: PlanFile<AddFile>[] = [];
   const newestMs = new Map<string, number>();
@@ -121,7 +121,6 @@ function planOf(table: DeltaTable, settings: CompactionSettings, bad: ReadonlySe
     files.push({ file, group, rows, bytes: file.size, createdMs: file.modificationTime });
     newestMs.set(group, Math.max(newestMs.get(group) ?? 0, file.modificationTime));
   }
-  const nowMs = snapshot.timestampMs;
   const isOver = (group: string): boolean => {
     const endMs = Date.parse(`${group}T00:00:00Z`) + DAY_MS;
     return endMs + QUIET_MS <= nowMs && (newestMs.get(group) ?? 0) + QUIET_MS <= nowMs;

@@ -6,7 +6,6 @@ import type { Clock } from '../../shared/clock.ts';
 import type { Logger } from '../../shared/logging.ts';
 import { isDamage } from './damage.ts';
 import type { ActionSet, AddFile } from './delta-actions.ts';
-import { cleanLog, vacuum } from './delta-maintenance.ts';
 import { DeltaTable } from './delta-table.ts';
 import { readParquetColumns, type ParquetColumns } from './parquet/read.ts';
 import type { ObjectStore } from './store.ts';
@@ -133,18 +132,6 @@ export class Lake {
   /** Checkpoints of all tables whose interval has passed. */
   async checkpointIfDue(): Promise<void> {
     for (const table of this.#tables()) await table.checkpointIfDue();
-  }
-
-  /**
-   * Log clean-up and vacuum of all tables.
-   *
-   * @param consumedVersion up to which version of `readings` the windows are in the lake: entries behind it stay
-   */
-  async maintain(consumedVersion: number): Promise<void> {
-    for (const table of this.#tables()) {
-      await cleanLog(table, table === this.readings ? consumedVersion : null);
-      await vacuum(table, table === this.readings ? consumedVersion : null);
-    }
   }
 
   #tables(): DeltaTable[] {

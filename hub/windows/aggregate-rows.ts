@@ -64,13 +64,13 @@ function histogramColumn(name: string, column: HistogramColumn, order: Uint32Arr
 }
 
 /**
- * @param source the versions (from, to] of `readings` that the partials stand for
+ * @param source the versions (from, to] of `readings` that the partials stand for; null: what each partial says
  */
 export function aggregateColumns(
-  definition: WindowDefinition,
+  definition: Pick<WindowDefinition, 'name'>,
   hash: string,
   partials: PartialColumns,
-  source: { readonly from: number; readonly to: number },
+  source: { readonly from: number; readonly to: number } | null,
 ): ParquetColumn[] {
   const order = fileOrder(partials);
   const rowCount = order.length;
@@ -109,8 +109,8 @@ export function aggregateColumns(
     { name: 'hist_zero', type: 'long', values: pick(partials.histZero) },
     { name: 'nan', type: 'long', values: pick(partials.nan) },
     { name: 'late', type: 'long', values: pick(partials.late) },
-    { name: 'revision', type: 'long', values: Float64Array.from(order, (row) => (partials.late[row] > 0 ? 1 : 0)) },
-    { name: 'src_from', type: 'long', values: new Float64Array(rowCount).fill(source.from) },
-    { name: 'src_to', type: 'long', values: new Float64Array(rowCount).fill(source.to) },
+    { name: 'revision', type: 'long', values: pick(partials.revision) },
+    { name: 'src_from', type: 'long', values: source === null ? pick(partials.srcFrom) : new Float64Array(rowCount).fill(source.from) },
+    { name: 'src_to', type: 'long', values: source === null ? pick(partials.srcTo) : new Float64Array(rowCount).fill(source.to) },
   ];
 }

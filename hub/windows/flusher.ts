@@ -15,6 +15,7 @@ import type { AddFile, RemoveFile } from '../lake/delta-actions.ts';
 import { positionOf } from '../lake/delta-snapshot.ts';
 import type { CommitOutcome, DeltaTable } from '../lake/delta-table.ts';
 import type { ParquetColumn } from '../lake/parquet/encode.ts';
+import { progressColumns } from '../lake/progress-fold.ts';
 import { stageFile } from '../lake/stage.ts';
 import { aggregateColumns } from './aggregate-rows.ts';
 
@@ -80,13 +81,7 @@ export class Flusher {
   /** Appends the watermarks that were accepted. Best effort: they are asserted again every second. */
   async writeProgress(rows: readonly ProgressRow[], epoch: string): Promise<void> {
     if (rows.length === 0) return;
-    const columns: ParquetColumn[] = [
-      { name: 'gateway', type: 'string', dictionary: rows.map((row) => row.gateway), indices: Uint32Array.from(rows, (_, index) => index) },
-      { name: 'watermark_ts', type: 'timestamp', values: Float64Array.from(rows, (row) => row.watermarkUs) },
-      { name: 'asserted_ts', type: 'timestamp', values: Float64Array.from(rows, (row) => row.assertedUs) },
-      { name: 'epoch', type: 'string', dictionary: [epoch], indices: new Uint32Array(rows.length) },
-    ];
-    const add = await this.#stage(this.#tables.progress, rows.length, columns);
+    const add = await this.#stage(this.#tables.progress, rows.length, progressColumns(rows, epoch));
     await this.#tables.progress.tryCommit({
       operation: 'STREAMING UPDATE',
       operationParameters: { outputMode: 'Append' },

@@ -20,7 +20,7 @@ import type { PartialColumns } from '../../shared/window/partial-columns.ts';
 import type { AppliedVersion } from '../lake/delta-table.ts';
 import type { Lake } from '../lake/lake.ts';
 import { ServedFiles } from '../lake/served-files.ts';
-import type { Flusher } from './flusher.ts';
+import { windowAppId, type Flusher } from './flusher.ts';
 import { isFull, type GatewayRuns, type Overlay } from './overlay.ts';
 import { readVersionRuns } from './readings-source.ts';
 import { alignWindows } from './rebuild.ts';
@@ -46,7 +46,10 @@ export class Tail {
   constructor(parts: TailParts) {
     this.#parts = parts;
     this.aggregates = new ServedFiles(parts.lake, parts.lake.aggregates);
-    parts.lake.aggregates.onVersion((version) => this.#unserved.push(version));
+    parts.lake.aggregates.onVersion((version) => {
+      this.#unserved.push(version);
+      this.#serveNeutral();
+    });
   }
 
   /** The tail holds the versions behind this one. */
@@ -71,7 +74,11 @@ export class Tail {
       this.#from = to;
       return false;
     }
-    if (this.#from === to) return false;
+    if (this.#from === to) {
+      // Folding goes on while nothing comes: its inputs are deleted after a while.
+      await this.#parts.lake.aggregates.refresh();
+      return false;
+    }
     const rowsOf = (definition: WindowDefinition): PartialColumns[] => [overlay.tailRows(definition)];
     const outcome = await flusher.flush(definitions, { from: this.#from, to }, rowsOf);
     if (outcome.status !== 'committed') {
@@ -146,6 +153,20 @@ export class Tail {
     } catch (error) {
       if (!isFull(error)) throw error;
       return error;
+    }
+  }
+
+  /**
+   * Versions that move no position of the served definitions (folding, flushes of others) change no answer: they are served
+   * as they come, so that answers do not depend on files that are about to be deleted.
+   */
+  #serveNeutral(): void {
+    const appIds = new Set(this.#parts.flusher.definitions.map(windowAppId));
+    for (;;) {
+      const version = this.#unserved[0];
+      if (version === undefined || version.actions.txns.some((txn) => appIds.has(txn.appId) && txn.version !== this.#from)) return;
+      this.aggregates.apply(version);
+      this.#unserved.shift();
     }
   }
 
