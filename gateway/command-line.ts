@@ -7,6 +7,7 @@ import { gatewayConfigSchema, type GatewayConfig } from './config.ts';
 import { addDevice, credentialsPath, listDevices, removeDevice } from './credentials.ts';
 import { enrollCommand } from './enroll/enroll-command.ts';
 import { startGateway } from './gateway.ts';
+import { ServiceManager } from './service-manager.ts';
 import { boundHeap } from './heap-bounds.ts';
 import { tailCommands } from './tail/commands.ts';
 
@@ -42,7 +43,18 @@ async function run(config: GatewayConfig): Promise<void> {
     },
     'gateway is ready',
   );
-  await stopOnSignal(config.shutdownDeadlineMs, logger, () => gateway.stop());
+  const manager = new ServiceManager({
+    env: process.env,
+    pid: process.pid,
+    clock: systemClock,
+    logger,
+    askJournal: () => gateway.journal.lanes(),
+  });
+  manager.ready(`MQTT on ${broker.address.port}, HTTP on ${http.address.port}`);
+  await stopOnSignal(config.shutdownDeadlineMs, logger, () => {
+    manager.stopping();
+    return gateway.stop();
+  });
 }
 
 /** Resolves when a signal has come and `stop` is done; leaves the process when that takes longer than the deadline. */

@@ -4,7 +4,7 @@
  * For the node of the service. `holdHeap` sets what can be set while it runs; this is for the threads, which take it over
  * when they start.
  */
-export const NODE_FLAGS: readonly string[] = [];
+export const NODE_FLAGS: readonly string[] = ['--v8-pool-size=1'];
 
 export const ENVIRONMENT: Readonly<Record<string, string>> = {
   NODE_ENV: 'production',
