@@ -5,6 +5,7 @@ import { createProgram, runCli, withConfig } from '../shared/cli.ts';
 import { createLogger } from '../shared/logging.ts';
 import { gatewayConfigSchema, type GatewayConfig } from './config.ts';
 import { addDevice, credentialsPath, listDevices, removeDevice } from './credentials.ts';
+import { doctorCommand } from './doctor/doctor-command.ts';
 import { enrollCommand } from './enroll/enroll-command.ts';
 import { startGateway } from './gateway.ts';
 import { ServiceManager } from './service-manager.ts';
@@ -135,6 +136,7 @@ const runCommand = program.command('run', { isDefault: true }).description('runs
 const configOfRun = withConfig(runCommand, 'gateway', gatewayConfigSchema);
 runCommand.action(() => run(configOfRun(process.env)));
 enrollCommand(program);
+doctorCommand(program);
 deviceCommands(program);
 configCommand(program);
 tailCommands(program);
