@@ -8,6 +8,7 @@ import { SluiceError } from '../shared/errors.ts';
 import { createLogger } from '../shared/logging.ts';
 import { hubConfigSchema } from './config.ts';
 import { startHub } from './hub.ts';
+import { importCommand } from './import/command.ts';
 import { createEnrolment, type Enrolment } from './ingest/enrolments.ts';
 import { createToken, listTokens, revokeToken, type TokenKind } from './ingest/tokens.ts';
 import { LocalStore } from './lake/local-store.ts';
@@ -125,6 +126,6 @@ revoke.action(async (id: string) => {
 });
 
 token.addCommand(create).addCommand(list).addCommand(revoke);
-program.addCommand(run, { isDefault: true }).addCommand(configuration).addCommand(token);
+program.addCommand(run, { isDefault: true }).addCommand(configuration).addCommand(token).addCommand(importCommand());
 
 await runCli(program, process.argv);

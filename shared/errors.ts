@@ -66,6 +66,14 @@ export const ERRORS = {
   ERR_SQL_INVALID: { retryable: false, httpStatus: 400, summary: "The SQL statement is wrong; the message has DuckDB's words." },
   ERR_SQL_REFUSED: { retryable: false, httpStatus: 400, summary: 'The SQL statement is not one SELECT or EXPLAIN over the views.' },
   ERR_QUERY_CANCELLED: { retryable: true, httpStatus: 503, summary: 'The query was cancelled because its caller went away.' },
+  // import
+  ERR_IMPORT_FILE: { retryable: false, httpStatus: 500, summary: 'A file to be imported cannot be read, or changed meanwhile.' },
+  ERR_IMPORT_MAPPING: { retryable: false, httpStatus: 400, summary: 'The flags of the import do not fit the file.' },
+  ERR_IMPORT_CONFLICT: {
+    retryable: true,
+    httpStatus: 409,
+    summary: 'The import of this file was begun in another way, or by somebody else.',
+  },
   // promql
   ERR_PROMQL_INVALID: {
     retryable: false,
