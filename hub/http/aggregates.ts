@@ -1,18 +1,24 @@
 /** GET /v1/aggregates. */
 import { createRoute, z } from '@hono/zod-openapi';
-import { usualDefinitions, type WindowDefinition } from '../../shared/window/definition.ts';
-import type { AggregateCursor } from '../query/query-api.ts';
+import { createHash } from 'node:crypto';
+import { slideUsOf, usualDefinitions, type WindowDefinition } from '../../shared/window/definition.ts';
+import { FILL_MODES } from '../query/fill.ts';
+import type { AggregateAnswer, AggregateCursor } from '../query/query-api.ts';
+import { answerFormat } from './answer-format.ts';
 import {
   choiceParameter,
   cursorParameter,
+  durationParameter,
   encodeCursor,
   formatParameter,
+  integerParameter,
   limitParameter,
+  listParameter,
   timeParameter,
   wrongParameter,
 } from './parameters.ts';
-import { PROBLEM_RESPONSES } from './problems.ts';
-import { answerFormat, nextCursorSchema, rowsResponse, timeSchema } from './rows-answer.ts';
+import { LIST_RESPONSES } from './problems.ts';
+import { nextCursorSchema, rowsContent, rowsResponse, timeSchema } from './rows-answer.ts';
 import type { HubApp, HubServices } from './service.ts';
 import { formatTime, resolveTime } from './times.ts';
 import {
@@ -32,14 +38,34 @@ const RANGE_DEFAULT_US = 3_600_000_000;
 /** The four keys of a group, each at most a name or a tag set of a few names. */
 const GROUP_CHARACTERS_MAX = 8_192;
 
-/** Window, end of the range, then the last row: all that must not move while the caller pages. */
-const cursorSchema = z.tuple([z.literal('w'), z.string().max(64), z.int().min(0), z.int().min(0), z.string().max(GROUP_CHARACTERS_MAX)]);
+/** A chart has no more pixels; the rows are merged in memory. */
+const POINTS_MAX = 10_000;
+
+/** Window, range, step, then the last row: all that must not move while the caller pages. */
+const cursorSchema = z.tuple([
+  z.literal('w'),
+  z.string().max(64),
+  z.int().min(0),
+  z.int().min(0),
+  z.int().min(0),
+  z.int().min(0),
+  z.string().max(GROUP_CHARACTERS_MAX),
+]);
+
+const GROUP_BY = ['gateway', 'device', 'metric', 'tags'];
+
+function checkGroupKey(key: string): string | null {
+  return GROUP_BY.includes(key) || /^tag:.+/s.test(key)
+    ? null
+    : `no key ${JSON.stringify(key.slice(0, 64))}, there are ${GROUP_BY.join(', ')} and tag:<key>`;
+}
 
 const answerSchema = z
   .object({
     window: z.string(),
     from: timeSchema,
     to: timeSchema,
+    step_seconds: z.number().nullable().openapi({ description: 'Length of a row where windows are merged; null: a window a row' }),
     aggregates_version: z.int().openapi({ description: 'Version of the lake table `aggregates` behind the answer' }),
     readings_version: z.int().openapi({
       description: 'Version of the lake table `readings` behind the answer; what is received and not yet committed is in it too',
@@ -66,28 +92,38 @@ function route(definitions: readonly WindowDefinition[]) {
         from: timeParameter('First window start'),
         to: timeParameter('Window starts before this; default now'),
         ...windowFilterParameters,
+        group_by: listParameter(
+          `Windows of several series as one: keys that are kept, of ${GROUP_BY.join(', ')}, tag:<key>`,
+          checkGroupKey,
+        ),
+        step: durationParameter('Windows merged into rows of so long, a multiple of the window'),
+        points: integerParameter(POINTS_MAX, 'About so many rows per series: chooses window and step'),
+        fill: choiceParameter(['none', ...FILL_MODES], 'What windows without a reading show; default none: no row'),
+        order: choiceParameter(['asc', 'desc'], 'By window start; default asc'),
         limit: limitParameter(LIMIT_DEFAULT, LIMIT_MAX),
         cursor: cursorParameter(cursorSchema),
         format: formatParameter,
       }),
     },
     responses: {
-      200: { description: 'A page of rows', content: { 'application/json': { schema: answerSchema }, 'text/csv': { schema: z.string() } } },
-      ...PROBLEM_RESPONSES,
+      200: { description: 'A page of rows', content: rowsContent(answerSchema) },
+      ...LIST_RESPONSES,
     },
   });
 }
 
 /** The coarsest window by series that gives enough points, the finest if none does. */
-export function windowForRange(definitions: readonly WindowDefinition[], rangeUs: number): WindowDefinition {
+export function windowForRange(definitions: readonly WindowDefinition[], rangeUs: number, points = POINTS): WindowDefinition {
   const candidates = [...usualDefinitions(definitions)].sort((a, b) => b.sizeMs - a.sizeMs);
-  return (candidates.find(({ sizeMs }) => sizeMs * 1000 * POINTS <= rangeUs) ?? candidates.at(-1)) as WindowDefinition;
+  return (candidates.find(({ sizeMs }) => sizeMs * 1000 * points <= rangeUs) ?? candidates.at(-1)) as WindowDefinition;
 }
 
 interface Range {
   readonly definition: WindowDefinition;
   readonly fromUs: number;
   readonly toUs: number;
+  /** null: the windows as they are. */
+  readonly stepUs: number | null;
   readonly after: AggregateCursor | null;
 }
 
@@ -96,25 +132,81 @@ type Query = z.output<ReturnType<typeof route>['request']['query']>;
 /** @throws ParameterError */
 function rangeOf(query: Query, definitions: readonly WindowDefinition[], nowUs: number): Range {
   const { cursor } = query;
-  if (cursor !== undefined && query.window !== undefined && query.window !== cursor[1]) {
-    throw wrongParameter('cursor', `it belongs to the window ${JSON.stringify(cursor[1])}, not to ${query.window}`);
+  if (cursor !== undefined) {
+    const [, name, fromUs, toUs, stepUs, windowStartUs, group] = cursor;
+    if (query.window !== undefined && query.window !== name)
+      throw wrongParameter('cursor', `it belongs to the window ${JSON.stringify(name)}, not to ${query.window}`);
+    return {
+      definition: definitionNamed(definitions, name),
+      fromUs,
+      toUs,
+      stepUs: stepUs === 0 ? null : stepUs,
+      after: { windowStartUs, group },
+    };
   }
-  const toUs = cursor?.[2] ?? (query.to === undefined ? nowUs : resolveTime(query.to, nowUs));
-  const name = query.window ?? cursor?.[1];
-  const named = name === undefined ? null : definitionNamed(definitions, name);
-  const defaultUs = query.window === undefined || named === null ? RANGE_DEFAULT_US : POINTS * named.sizeMs * 1000;
+  const toUs = query.to === undefined ? nowUs : resolveTime(query.to, nowUs);
+  const named = query.window === undefined ? null : definitionNamed(definitions, query.window);
+  const defaultUs = named === null ? RANGE_DEFAULT_US : POINTS * named.sizeMs * 1000;
   const fromUs = query.from === undefined ? Math.max(0, toUs - defaultUs) : resolveTime(query.from, nowUs);
   if (fromUs >= toUs) throw wrongParameter('from', `${formatTime(fromUs)} is not before to, ${formatTime(toUs)}`);
-  const definition = named ?? windowForRange(definitions, toUs - fromUs);
-  return { definition, fromUs, toUs, after: cursor === undefined ? null : { windowStartUs: cursor[3], group: cursor[4] } };
+  const definition = named ?? windowForStep(query, definitions, toUs - fromUs);
+  const stepUs = stepOf(query, definition, toUs - fromUs);
+  if (stepUs === null) return { definition, fromUs, toUs, stepUs, after: null };
+  // Every row is of a whole step.
+  return { definition, fromUs: Math.floor(fromUs / stepUs) * stepUs, toUs: Math.ceil(toUs / stepUs) * stepUs, stepUs, after: null };
+}
+
+/** The coarsest that the step is a multiple of, or that gives as many points. */
+function windowForStep({ step, points }: Query, definitions: readonly WindowDefinition[], rangeUs: number): WindowDefinition {
+  if (step === undefined) return windowForRange(definitions, rangeUs, points);
+  const fitting = usualDefinitions(definitions).filter(({ sizeMs }) => step % (sizeMs * 1000) === 0);
+  return [...fitting].sort((a, b) => b.sizeMs - a.sizeMs)[0] ?? windowForRange(definitions, 0);
+}
+
+/** @throws ParameterError where windows cannot be merged into the step */
+function stepOf({ step, points }: Query, definition: WindowDefinition, rangeUs: number): number | null {
+  if (step === undefined && points === undefined) return null;
+  if (step !== undefined && points !== undefined) throw wrongParameter('points', 'either step or points, not both');
+  const sizeUs = definition.sizeMs * 1000;
+  if (slideUsOf(definition) !== sizeUs)
+    throw wrongParameter(step === undefined ? 'points' : 'step', `windows of ${definition.name} overlap, and are not merged into steps`);
+  if (step !== undefined && step % sizeUs !== 0)
+    throw wrongParameter('step', `${step / 1e6} s is not a multiple of the window ${definition.name}, ${sizeUs / 1e6} s`);
+  const stepUs = step ?? Math.max(1, Math.ceil(rangeUs / (points as number) / sizeUs)) * sizeUs;
+  return stepUs === sizeUs ? null : stepUs;
+}
+
+/** Equal for pages with equal rows, whatever has been committed elsewhere in between. */
+function rowsVersion({ rows, waitingFor, next }: AggregateAnswer): string {
+  const hash = createHash('sha256');
+  for (const { gateway, device, metric, tags, status, complete } of rows)
+    hash.update(`${gateway}\0${device}\0${metric}\0${tags}\0${status}${complete}`);
+  hash.update(
+    Float64Array.from(
+      rows.flatMap((row) => [row.windowStartUs, row.revision, row.late, row.lost ?? -1, ...row.values.map((value) => value ?? NaN)]),
+    ),
+  );
+  return hash.update(JSON.stringify([waitingFor, next])).digest('base64url');
 }
 
 export function mountAggregates(app: HubApp, { query: service, engine, clock }: HubServices): void {
   app.openapi(route(engine.definitions), async (c) => {
     const query = c.req.valid('query');
-    const { definition, fromUs, toUs, after } = rangeOf(query, engine.definitions, clock.nowUs());
+    const { definition, fromUs, toUs, stepUs, after } = rangeOf(query, engine.definitions, clock.nowUs());
     const filter = windowFilter(query, definition);
-    const answer = await service.aggregates({ window: definition.name, fromUs, toUs, ...filter, limit: query.limit, after });
+    const answer = await service.aggregates({
+      window: definition.name,
+      fromUs,
+      toUs,
+      ...filter,
+      groupBy: query.group_by ?? null,
+      stepUs,
+      fill: query.fill === undefined || query.fill === 'none' ? null : query.fill,
+      order: query.order ?? 'asc',
+      limit: query.limit,
+      after,
+    });
+    const everyUs = slideUsOf(definition);
     return rowsResponse(
       {
         format: answerFormat(query.format, c.req.header('accept')),
@@ -122,6 +214,7 @@ export function mountAggregates(app: HubApp, { query: service, engine, clock }: 
           window: definition.name,
           from: formatTime(fromUs),
           to: formatTime(toUs),
+          step_seconds: stepUs === null ? null : stepUs / 1e6,
           aggregates_version: answer.aggregatesVersion,
           readings_version: answer.readingsVersion,
           overlay_complete: answer.overlayComplete,
@@ -130,9 +223,13 @@ export function mountAggregates(app: HubApp, { query: service, engine, clock }: 
         render: (row) => renderWindowRow(row, filter.functions),
         columns: windowRowColumns(filter.functions),
         tail: { waiting_for: answer.waitingFor },
-        nextCursor: answer.next === null ? null : encodeCursor(['w', definition.name, toUs, answer.next.windowStartUs, answer.next.group]),
+        nextCursor:
+          answer.next === null
+            ? null
+            : encodeCursor(['w', definition.name, fromUs, toUs, stepUs ?? 0, answer.next.windowStartUs, answer.next.group]),
+        version: [definition.name, Math.ceil(fromUs / everyUs), Math.ceil(toUs / everyUs), rowsVersion(answer)],
       },
-      c.req.url,
+      c.req,
     );
   });
 }

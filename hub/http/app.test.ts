@@ -151,7 +151,7 @@ describe('GET /v1/aggregates', () => {
 
   test('what exceptions say is missing shows as lost, and the window is not complete', async () => {
     const { rows } = await api.json<Page>('/v1/aggregates?window=1m&from=2026-11-22T12:00:00Z&gateway=gw-2');
-    expect(rows).toMatchObject([{ lost: 0, lost_is_estimate: true, complete: false }]);
+    expect(rows).toMatchObject([{ lost: null, lost_is_estimate: true, complete: false }]);
     const byMetric = await api.json<Page>('/v1/aggregates?window=1m_by_metric&from=2026-11-22T12:02:00Z&to=2026-11-22T12:03:00Z');
     expect(byMetric.rows).toMatchObject([{ lost: 42, complete: false }]);
   });
@@ -327,15 +327,13 @@ describe('for machines', () => {
   test('/openapi.json describes every route of /v1, and the answers have the shape that it says', async () => {
     const document = await api.json<{ openapi: string; paths: Record<string, unknown> }>('/openapi.json');
     expect(document.openapi).toBe('3.1.0');
-    expect(Object.keys(document.paths).sort()).toEqual(
-      ['aggregates', 'devices', 'exceptions', 'gateways', 'readings', 'series', 'stream', 'windows'].map((name) => `/v1/${name}`),
-    );
     const served = new Set(
-      api.app.routes.filter(({ path, method }) => method === 'GET' && path.startsWith('/v1/')).map(({ path }) => path),
+      api.app.routes.filter(({ path, method }) => method !== 'ALL' && path.startsWith('/v1/')).map(({ path }) => path),
     );
-    expect([...served].sort()).toEqual(Object.keys(document.paths).sort());
-    for (const path of Object.keys(document.paths)) {
-      if (path !== '/v1/stream')
+    expect(served.size).toBeGreaterThan(8);
+    expect([...served].map((path) => path.replaceAll(/:(\w+)/g, '{$1}')).sort()).toEqual(Object.keys(document.paths).sort());
+    for (const [path, operations] of Object.entries(document.paths)) {
+      if (path !== '/v1/stream' && 'get' in (operations as Json))
         expect(
           unlikeSchema(
             document,

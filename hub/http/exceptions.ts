@@ -1,6 +1,7 @@
 /** GET /v1/exceptions: what is not in `readings`, and why. */
 import { createRoute, z } from '@hono/zod-openapi';
-import type { ExceptionRow } from '../query/query-api.ts';
+import type { ExceptionCursor, ExceptionRow } from '../query/query-api.ts';
+import { answerFormat } from './answer-format.ts';
 import {
   cursorParameter,
   encodeCursor,
@@ -11,19 +12,23 @@ import {
   timeParameter,
   timeRange,
 } from './parameters.ts';
-import { PROBLEM_RESPONSES } from './problems.ts';
-import { answerFormat, nextCursorSchema, rowsResponse, timeSchema, unreadableFilesSchema } from './rows-answer.ts';
+import { LIST_RESPONSES } from './problems.ts';
+import { columnsOf, nextCursorSchema, rowsContent, rowsResponse, timeSchema, unreadableFilesSchema } from './rows-answer.ts';
 import type { HubApp, HubServices } from './service.ts';
 import { formatTime } from './times.ts';
 
 const LIMIT_DEFAULT = 100;
 const LIMIT_MAX = 1_000;
 const RANGE_DEFAULT_US = 30 * 86_400_000_000;
-/** DuckDB sorts what it skips. */
-const OFFSET_MAX = 1_000_000;
 const KINDS: readonly string[] = ['gap', 'dead_letter', 'quarantined'];
 
-const cursorSchema = z.tuple([z.literal('e'), z.int().min(0), z.int().min(0), z.int().min(0).max(OFFSET_MAX)]);
+const name = z.string().max(8_192);
+/** The table's version, the range, then the last row: when it was received, and its id. */
+const cursorSchema = z.tuple([z.literal('e'), z.int().min(0), z.int().min(0), z.int().min(0), z.int(), name, name, name, z.int(), z.int()]);
+
+function placeOf([, , , , ingestedUs, gateway, epoch, lane, seq, idx]: z.output<typeof cursorSchema>): ExceptionCursor {
+  return { ingestedUs, gateway, epoch, lane, seq, idx };
+}
 
 const rowSchema = z
   .object({
@@ -41,7 +46,7 @@ const rowSchema = z
   })
   .openapi('Exception');
 
-const COLUMNS = Object.keys(rowSchema.shape);
+const COLUMNS = columnsOf(rowSchema);
 
 const answerSchema = z
   .object({
@@ -75,8 +80,8 @@ const route = createRoute({
     }),
   },
   responses: {
-    200: { description: 'A page of rows', content: { 'application/json': { schema: answerSchema }, 'text/csv': { schema: z.string() } } },
-    ...PROBLEM_RESPONSES,
+    200: { description: 'A page of rows', content: rowsContent(answerSchema) },
+    ...LIST_RESPONSES,
   },
 });
 
@@ -101,8 +106,7 @@ export function mountExceptions(app: HubApp, { query: service, clock }: HubServi
     const query = c.req.valid('query');
     const { cursor, limit } = query;
     const { fromUs, toUs } =
-      cursor === undefined ? timeRange(query, clock.nowUs(), RANGE_DEFAULT_US) : { fromUs: cursor[1], toUs: cursor[2] };
-    const offset = cursor?.[3] ?? 0;
+      cursor === undefined ? timeRange(query, clock.nowUs(), RANGE_DEFAULT_US) : { fromUs: cursor[2], toUs: cursor[3] };
     const answer = await service.exceptions({
       fromUs,
       toUs,
@@ -111,9 +115,10 @@ export function mountExceptions(app: HubApp, { query: service, clock }: HubServi
       metrics: query.metric ?? null,
       kinds: query.kind ?? null,
       limit,
-      offset,
+      after: cursor === undefined ? null : placeOf(cursor),
+      version: cursor?.[1] ?? null,
     });
-    const nextOffset = offset + answer.rows.length;
+    const { next } = answer;
     return rowsResponse(
       {
         format: answerFormat(query.format, c.req.header('accept')),
@@ -126,9 +131,24 @@ export function mountExceptions(app: HubApp, { query: service, clock }: HubServi
         rows: answer.rows,
         render: renderException,
         columns: COLUMNS,
-        nextCursor: answer.hasMore && nextOffset <= OFFSET_MAX ? encodeCursor(['e', fromUs, toUs, nextOffset]) : null,
+        nextCursor:
+          next === null
+            ? null
+            : encodeCursor([
+                'e',
+                answer.exceptionsVersion,
+                fromUs,
+                toUs,
+                next.ingestedUs,
+                next.gateway,
+                next.epoch,
+                next.lane,
+                next.seq,
+                next.idx,
+              ]),
+        version: [answer.exceptionsVersion, fromUs, toUs],
       },
-      c.req.url,
+      c.req,
     );
   });
 }

@@ -2,6 +2,8 @@
 import { z } from '@hono/zod-openapi';
 import { SluiceError, type ErrorCode } from '../../shared/errors.ts';
 import { EVENT_TIME_AHEAD_MAX_US, NAME_BYTES_MAX } from '../../shared/reading.ts';
+import { parseDurationMs } from '../../shared/window/definition.ts';
+import { ANSWER_FORMATS } from '../query/sql-api.ts';
 import { formatTime, parseTime, resolveTime, TIME_HELP, type TimeExpression } from './times.ts';
 
 /** A longer list does not fit into a URL anyway (16 KB of headers). */
@@ -109,15 +111,7 @@ function checkName(name: string): string | null {
 }
 
 export function limitParameter(initial: number, max: number) {
-  return z
-    .string({ error: repeated })
-    .transform((text, context): number => {
-      const value = /^[0-9]{1,9}$/.test(text) ? Number(text) : NaN;
-      if (value >= 1 && value <= max) return value;
-      context.addIssue({ code: 'custom', message: `${shown(text)}, a whole number from 1 to ${max} is allowed` });
-      return z.NEVER;
-    })
-    .optional()
+  return integerParameter(max, 'Rows per page')
     .transform((value) => value ?? initial)
     .openapi({ type: 'integer', minimum: 1, maximum: max, default: initial, description: 'Rows per page' });
 }
@@ -131,7 +125,50 @@ export function choiceParameter<const T extends readonly [string, ...string[]]>(
     .openapi({ type: 'string', enum: [...choices], description });
 }
 
-export const formatParameter = choiceParameter(['json', 'csv'], 'Form of the answer; without it the Accept header decides');
+export const formatParameter = choiceParameter(ANSWER_FORMATS, 'Form of the answer; without it the Accept header decides');
+
+/** Keys and values as names: `site:berlin,site:bonn,line:*`. */
+export const tagParameter = listParameter('Only series with these tags, key:value; several values of one key are alternatives', (text) =>
+  /^[^:]+:./s.test(text) ? checkName(text) : `${shown(text)} is not key:value`,
+);
+
+/** @returns by key the values asked for */
+export function tagFilter(given: readonly string[] | undefined): Readonly<Record<string, readonly string[]>> | null {
+  if (given === undefined) return null;
+  const filter = new Map<string, string[]>();
+  for (const text of given) {
+    const key = text.slice(0, text.indexOf(':'));
+    filter.set(key, [...(filter.get(key) ?? []), text.slice(key.length + 1)]);
+  }
+  return Object.fromEntries(filter);
+}
+
+/** `30s`, `5m`, `1h`. */
+export function durationParameter(description: string) {
+  return z
+    .string({ error: repeated })
+    .transform((text, context): number => {
+      const ms = parseDurationMs(text);
+      if (ms !== null) return ms * 1000;
+      context.addIssue({ code: 'custom', message: `${shown(text)} is not a duration like 30s, 5m, 1h or 1d` });
+      return z.NEVER;
+    })
+    .optional()
+    .openapi({ type: 'string', description, example: '5m' });
+}
+
+export function integerParameter(max: number, description: string) {
+  return z
+    .string({ error: repeated })
+    .transform((text, context): number => {
+      const value = /^[0-9]{1,9}$/.test(text) ? Number(text) : NaN;
+      if (value >= 1 && value <= max) return value;
+      context.addIssue({ code: 'custom', message: `${shown(text)}, a whole number from 1 to ${max} is allowed` });
+      return z.NEVER;
+    })
+    .optional()
+    .openapi({ type: 'integer', minimum: 1, maximum: max, description });
+}
 
 /** An opaque text that the page before gave. @param schema of the array inside */
 export function cursorParameter<S extends z.ZodType>(schema: S) {

@@ -31,3 +31,9 @@ export const PROBLEM_RESPONSES = {
   503: { description: 'Overloaded, starting or stopping: try again', ...problemContent },
   504: { description: 'The query took too long and was cancelled', ...problemContent },
 } as const;
+
+/** And every list. */
+export const LIST_RESPONSES = {
+  304: { description: 'Nothing has changed since the answer with the tag of If-None-Match' },
+  ...PROBLEM_RESPONSES,
+} as const;

@@ -1,6 +1,7 @@
 /** GET /v1/readings: raw readings, as they are in the lake. */
 import { createRoute, z } from '@hono/zod-openapi';
-import type { ReadingCursor, ReadingRow } from '../query/query-api.ts';
+import type { ReadingAnswer, ReadingCursor, ReadingQuery, ReadingRow } from '../query/query-api.ts';
+import { answerFormat } from './answer-format.ts';
 import {
   choiceParameter,
   cursorParameter,
@@ -8,22 +9,41 @@ import {
   formatParameter,
   limitParameter,
   listParameter,
+  tagFilter,
+  tagParameter,
   timeParameter,
   timeRange,
+  wrongParameter,
 } from './parameters.ts';
-import { PROBLEM_RESPONSES } from './problems.ts';
-import { answerFormat, nextCursorSchema, rowsResponse, tagsOf, tagsSchema, timeSchema, unreadableFilesSchema } from './rows-answer.ts';
+import { LIST_RESPONSES } from './problems.ts';
+import {
+  columnsOf,
+  entityTag,
+  isKnown,
+  nextCursorSchema,
+  notModified,
+  rowsContent,
+  rowsResponse,
+  tagsOf,
+  tagsSchema,
+  timeSchema,
+  unreadableFilesSchema,
+} from './rows-answer.ts';
 import type { HubApp, HubServices } from './service.ts';
 import { formatTime } from './times.ts';
 
 const LIMIT_DEFAULT = 1_000;
+/** Rows of a page. */
 const LIMIT_MAX = 10_000;
+/** Rows of a stream of lines, read page by page from one version. */
+const STREAM_LIMIT_MAX = 1_000_000;
 const RANGE_DEFAULT_US = 3_600_000_000;
 
 const name = z.string().max(8_192);
-/** The range, then the last row's place in the total order. */
+/** The table's version, the range, then the last row's place in the total order. */
 const cursorSchema = z.tuple([
   z.literal('r'),
+  z.int().min(0),
   z.int().min(0),
   z.int().min(0),
   z.int(),
@@ -53,7 +73,7 @@ const rowSchema = z
   })
   .openapi('Reading');
 
-const COLUMNS = Object.keys(rowSchema.shape);
+const COLUMNS = columnsOf(rowSchema);
 
 const answerSchema = z
   .object({
@@ -71,7 +91,7 @@ const route = createRoute({
   path: '/v1/readings',
   summary: 'Raw readings',
   description:
-    'What is committed: a received reading is here one commit interval later (aggregates do not wait for it). Without `from`: the last hour.',
+    'What is committed: a received reading is here one commit interval later (aggregates do not wait for it). Without `from`: the last hour. Pages are of one version of the table, as long as the hub that began them has it. JSON, Arrow and Parquet have at most 10,000 rows; NDJSON and CSV are streamed, up to 1,000,000.',
   request: {
     query: z.strictObject({
       from: timeParameter('First event time'),
@@ -79,21 +99,23 @@ const route = createRoute({
       gateway: listParameter('Only these gateways'),
       device: listParameter('Only these devices'),
       metric: listParameter('Only these metrics'),
+      tag: tagParameter,
       order: choiceParameter(['asc', 'desc'], 'By event time; default asc'),
-      limit: limitParameter(LIMIT_DEFAULT, LIMIT_MAX),
+      limit: limitParameter(LIMIT_DEFAULT, STREAM_LIMIT_MAX),
       cursor: cursorParameter(cursorSchema),
       format: formatParameter,
     }),
   },
   responses: {
-    200: { description: 'A page of rows', content: { 'application/json': { schema: answerSchema }, 'text/csv': { schema: z.string() } } },
-    ...PROBLEM_RESPONSES,
+    200: { description: 'A page of rows', content: rowsContent(answerSchema) },
+    ...LIST_RESPONSES,
   },
 });
 
-function cursorOf(fromUs: number, toUs: number, next: ReadingCursor): string {
+function cursorOf(version: number, fromUs: number, toUs: number, next: ReadingCursor): string {
   return encodeCursor([
     'r',
+    version,
     fromUs,
     toUs,
     next.tsUs,
@@ -109,7 +131,7 @@ function cursorOf(fromUs: number, toUs: number, next: ReadingCursor): string {
 }
 
 function placeOf(cursor: z.output<typeof cursorSchema>): ReadingCursor {
-  const [, , , tsUs, gateway, device, metric, tags, epoch, lane, seq, skip] = cursor;
+  const [, , , , tsUs, gateway, device, metric, tags, epoch, lane, seq, skip] = cursor;
   return { tsUs, gateway, device, metric, tags, epoch, lane, seq, skip };
 }
 
@@ -129,25 +151,41 @@ function renderReading(row: ReadingRow): Record<string, unknown> {
   };
 }
 
-export function mountReadings(app: HubApp, { query: service, clock }: HubServices): void {
+export function mountReadings(app: HubApp, { query: service, engine, clock }: HubServices): void {
   app.openapi(route, async (c) => {
     const query = c.req.valid('query');
-    const { cursor } = query;
+    const { cursor, limit } = query;
     const { fromUs, toUs } =
-      cursor === undefined ? timeRange(query, clock.nowUs(), RANGE_DEFAULT_US) : { fromUs: cursor[1], toUs: cursor[2] };
-    const answer = await service.readings({
+      cursor === undefined ? timeRange(query, clock.nowUs(), RANGE_DEFAULT_US) : { fromUs: cursor[2], toUs: cursor[3] };
+    const format = answerFormat(query.format, c.req.header('accept'));
+    const isStream = format === 'ndjson' || format === 'csv';
+    if (limit > LIMIT_MAX && !isStream)
+      throw wrongParameter(
+        'limit',
+        `${limit}, in ${format} at most ${LIMIT_MAX} are allowed; ndjson and csv have up to ${STREAM_LIMIT_MAX}`,
+      );
+    const known = c.req.header('if-none-match');
+    if (known !== undefined) {
+      const tag = entityTag([(await engine.status()).readingsVersion, fromUs, toUs], format, c.req.url);
+      if (isKnown(tag, known)) return notModified(tag);
+    }
+    const asked: ReadingQuery = {
       fromUs,
       toUs,
       gateways: query.gateway ?? null,
       devices: query.device ?? null,
       metrics: query.metric ?? null,
+      tags: tagFilter(query.tag),
       order: query.order ?? 'asc',
-      limit: query.limit,
+      limit: Math.min(limit, LIMIT_MAX),
       after: cursor === undefined ? null : placeOf(cursor),
-    });
+      version: cursor?.[1] ?? null,
+    };
+    const answer = await service.readings(asked);
+    const isWhole = limit <= LIMIT_MAX || answer.next === null;
     return rowsResponse(
       {
-        format: answerFormat(query.format, c.req.header('accept')),
+        format,
         head: {
           from: formatTime(fromUs),
           to: formatTime(toUs),
@@ -157,9 +195,29 @@ export function mountReadings(app: HubApp, { query: service, clock }: HubService
         rows: answer.rows,
         render: renderReading,
         columns: COLUMNS,
-        nextCursor: answer.next === null ? null : cursorOf(fromUs, toUs, answer.next),
+        nextCursor: answer.next === null || !isWhole ? null : cursorOf(answer.readingsVersion, fromUs, toUs, answer.next),
+        ...(isWhole ? {} : { more: pagesBehind(answer, asked, limit, service) }),
+        version: [answer.readingsVersion, fromUs, toUs],
       },
-      c.req.url,
+      c.req,
     );
   });
+}
+
+/** The pages of a stream behind its first, of the same version. */
+function pagesBehind(
+  first: ReadingAnswer,
+  query: ReadingQuery,
+  limit: number,
+  service: HubServices['query'],
+): () => Promise<readonly ReadingRow[] | null> {
+  let { next } = first;
+  let left = limit - first.rows.length;
+  return async () => {
+    if (next === null || left <= 0) return null;
+    const page = await service.readings({ ...query, after: next, limit: Math.min(left, LIMIT_MAX), version: first.readingsVersion });
+    next = page.next;
+    left -= page.rows.length;
+    return page.rows;
+  };
 }

@@ -1,10 +1,24 @@
 /** GET /v1/series and /v1/devices: what there is to ask for. */
+import { randomUUID } from 'node:crypto';
 import { createRoute, z } from '@hono/zod-openapi';
 import type { Clock } from '../../shared/clock.ts';
 import type { SeriesRow } from '../query/query-api.ts';
-import { cursorParameter, encodeCursor, formatParameter, limitParameter, listParameter } from './parameters.ts';
-import { PROBLEM_RESPONSES } from './problems.ts';
-import { answerFormat, nextCursorSchema, rowsResponse, tagsOf, tagsSchema, timeSchema, type RowsAnswer } from './rows-answer.ts';
+import { nameMatcher } from '../name-patterns.ts';
+import { tagMatcher } from '../query/tags.ts';
+import { answerFormat } from './answer-format.ts';
+import { cursorParameter, encodeCursor, formatParameter, limitParameter, listParameter, tagFilter, tagParameter } from './parameters.ts';
+import { LIST_RESPONSES } from './problems.ts';
+import {
+  columnsOf,
+  nextCursorSchema,
+  rowsContent,
+  rowsResponse,
+  tagsOf,
+  tagsSchema,
+  timeSchema,
+  type RowsAnswer,
+  type RowsRequest,
+} from './rows-answer.ts';
 import type { HubApp, HubServices } from './service.ts';
 import { formatTimeOrNull } from './times.ts';
 
@@ -19,6 +33,7 @@ const filterParameters = {
   gateway: listParameter('Only these gateways'),
   device: listParameter('Only these devices'),
   metric: listParameter('Only these metrics'),
+  tag: tagParameter,
 };
 const querySchema = z.strictObject({
   ...filterParameters,
@@ -37,10 +52,11 @@ const seriesSchema = z
     device: z.string(),
     metric: z.string(),
     tags: tagsSchema,
-    count: z.int().openapi({ description: 'Numeric readings in the lake and in memory' }),
+    count: z.int().openapi({ description: 'Readings: numbers in the lake and in memory, texts in the lake' }),
     first_ts: timeOrNull,
     last_ts: timeOrNull,
     last_value: z.number().nullable(),
+    last_text: z.string().nullable().openapi({ description: 'Where the newest reading is a text: its first 256 characters' }),
   })
   .openapi('Series');
 
@@ -61,17 +77,14 @@ function routeOf(path: '/v1/series' | '/v1/devices', summary: string, row: z.Zod
     method: 'get',
     path,
     summary,
-    description: 'Everything that ever had a number, by name.',
+    description: 'Everything that ever had a reading, by name.',
     request: { query: querySchema },
     responses: {
       200: {
         description: 'A page of rows',
-        content: {
-          'application/json': { schema: z.object({ truncated: truncatedSchema, rows: z.array(row), next_cursor: nextCursorSchema }) },
-          'text/csv': { schema: z.string() },
-        },
+        content: rowsContent(z.object({ truncated: truncatedSchema, rows: z.array(row), next_cursor: nextCursorSchema })),
       },
-      ...PROBLEM_RESPONSES,
+      ...LIST_RESPONSES,
     },
   });
 }
@@ -98,6 +111,8 @@ interface DeviceRow {
 interface SeriesList {
   readonly rows: readonly Keyed<SeriesRow>[];
   readonly truncated: boolean;
+  /** When it was read, on this hub's own clock. */
+  readonly readUs: string;
 }
 
 /** One reading of the list at a time, kept for a moment. */
@@ -106,6 +121,8 @@ class SeriesCache {
   readonly #clock: Clock;
   #list: Promise<SeriesList> | null = null;
   #readUs = 0;
+  /** The clock of another start begins anew. */
+  readonly #instance = randomUUID();
 
   constructor(query: HubServices['query'], clock: Clock) {
     this.#query = query;
@@ -132,7 +149,7 @@ class SeriesCache {
       key: `${row.gateway}\u0000${row.device}\u0000${row.metric}\u0000${row.tags ?? ''}`,
       row,
     }));
-    return { rows: sortByKey(keyed), truncated };
+    return { rows: sortByKey(keyed), truncated, readUs: `${this.#instance} ${this.#readUs}` };
   }
 }
 
@@ -141,11 +158,12 @@ function sortByKey<T>(rows: Keyed<T>[]): Keyed<T>[] {
 }
 
 function selected(list: SeriesList, query: Query): Keyed<SeriesRow>[] {
-  const sets = [query.gateway, query.device, query.metric].map((names) => (names === undefined ? null : new Set(names)));
-  const [gateways, devices, metrics] = sets;
-  return list.rows.filter(
-    ({ row }) => (gateways?.has(row.gateway) ?? true) && (devices?.has(row.device) ?? true) && (metrics?.has(row.metric) ?? true),
+  const [gateway, device, metric] = [query.gateway, query.device, query.metric].map((names) =>
+    names === undefined ? () => true : nameMatcher(names),
   );
+  const filter = tagFilter(query.tag);
+  const tags = filter === null ? () => true : tagMatcher(filter);
+  return list.rows.filter(({ row }) => gateway(row.gateway) && device(row.device) && metric(row.metric) && tags(row.tags));
 }
 
 /** By gateway and device. */
@@ -188,6 +206,7 @@ function renderSeries(row: SeriesRow): Record<string, unknown> {
     first_ts: formatTimeOrNull(row.firstTsUs),
     last_ts: formatTimeOrNull(row.lastTsUs),
     last_value: row.lastValue,
+    last_text: row.lastText ?? null,
   };
 }
 
@@ -209,36 +228,27 @@ export function mountSeries(app: HubApp, { query: service, clock }: HubServices)
     list: SeriesList,
     keyed: readonly Keyed<T>[],
     query: Query,
-    accept: string | undefined,
     parts: Pick<RowsAnswer<T>, 'render' | 'columns'>,
-    url: string,
+    request: RowsRequest,
   ): Response =>
     rowsResponse(
-      { format: answerFormat(query.format, accept), head: { truncated: list.truncated }, ...pageOf(keyed, query), ...parts },
-      url,
+      {
+        version: list.readUs,
+        format: answerFormat(query.format, request.header('accept')),
+        head: { truncated: list.truncated },
+        ...pageOf(keyed, query),
+        ...parts,
+      },
+      request,
     );
   app.openapi(seriesRoute, async (c) => {
     const query = c.req.valid('query');
     const list = await cache.get();
-    return answer(
-      list,
-      selected(list, query),
-      query,
-      c.req.header('accept'),
-      { render: renderSeries, columns: Object.keys(seriesSchema.shape) },
-      c.req.url,
-    );
+    return answer(list, selected(list, query), query, { render: renderSeries, columns: columnsOf(seriesSchema) }, c.req);
   });
   app.openapi(devicesRoute, async (c) => {
     const query = c.req.valid('query');
     const list = await cache.get();
-    return answer(
-      list,
-      devicesOf(selected(list, query)),
-      query,
-      c.req.header('accept'),
-      { render: renderDevice, columns: Object.keys(deviceSchema.shape) },
-      c.req.url,
-    );
+    return answer(list, devicesOf(selected(list, query)), query, { render: renderDevice, columns: columnsOf(deviceSchema) }, c.req);
   });
 }

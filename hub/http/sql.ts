@@ -3,9 +3,10 @@ import { createRoute, z } from '@hono/zod-openapi';
 import { SluiceError } from '../../shared/errors.ts';
 import { ANSWER_FORMATS, type AnswerFormat } from '../query/sql-api.ts';
 import { FORMAT_TYPES } from '../query/result-formats.ts';
-import { acceptedFormat } from './answer-format.ts';
+import { answerFormat } from './answer-format.ts';
 import { parameterError, shown } from './parameters.ts';
 import { PROBLEM_RESPONSES, problemContent } from './problems.ts';
+import { rowsContent } from './rows-answer.ts';
 import type { HubApp, HubServices } from './service.ts';
 
 const SQL_CHARACTERS_MAX = 65_536;
@@ -49,8 +50,6 @@ const answerSchema = z
   })
   .openapi('SqlAnswer');
 
-const binary = z.string().openapi({ format: 'binary' });
-
 const route = createRoute({
   method: 'post',
   path: '/v1/sql',
@@ -64,13 +63,7 @@ const route = createRoute({
   responses: {
     200: {
       description: 'The rows',
-      content: {
-        'application/json': { schema: answerSchema },
-        'application/x-ndjson': { schema: z.string() },
-        'text/csv': { schema: z.string() },
-        'application/vnd.apache.arrow.stream': { schema: binary },
-        'application/vnd.apache.parquet': { schema: binary },
-      },
+      content: rowsContent(answerSchema),
     },
     ...PROBLEM_RESPONSES,
     413: { description: 'The body is too large', ...problemContent },
@@ -110,7 +103,7 @@ export function mountSql(app: HubApp, { sql }: HubServices): void {
   app.openAPIRegistry.registerPath(route);
   app.post(route.path, async (c) => {
     const { format: asked, limit, parameters = [], sql: statement } = await readBody(c.req.raw);
-    const format: AnswerFormat = asked ?? acceptedFormat(c.req.header('accept'));
+    const format: AnswerFormat = answerFormat(asked, c.req.header('accept'));
     // Aborted when the caller hangs up.
     const answer = await sql.query({ sql: statement, parameters, format, rowsMax: limit ?? LIMIT_DEFAULT }, c.req.raw.signal);
     return c.body(new Uint8Array(answer.body), 200, {

@@ -4,8 +4,8 @@ import type { WindowDefinition } from '../../shared/window/definition.ts';
 import { DEFAULT_FUNCTIONS, NAMED_FUNCTIONS, parseFunction, type AggregateFunction } from '../../shared/window/partial.ts';
 import { errorMessage } from '../../shared/errors.ts';
 import type { AggregateRow } from '../query/query-api.ts';
-import { listParameter, wrongParameter } from './parameters.ts';
-import { tagsOf, tagsSchema, timeSchema } from './rows-answer.ts';
+import { listParameter, tagFilter, tagParameter, wrongParameter } from './parameters.ts';
+import { columnsOf, tagsOf, tagsSchema, timeSchema, type RowColumn } from './rows-answer.ts';
 import { formatTime } from './times.ts';
 
 /** Each costs a pass over the histogram of every row. */
@@ -28,7 +28,10 @@ export const windowRowSchema = z
       .openapi({ description: 'closed and nothing late; closed and something late; not closed' }),
     revision: z.int().openapi({ description: 'How often something late was merged in' }),
     late: z.int().openapi({ description: 'Readings that arrived after the window was closed; they are in the values' }),
-    lost: z.int().openapi({ description: 'Readings of the window that exceptions say are missing' }),
+    lost: z
+      .int()
+      .nullable()
+      .openapi({ description: 'Readings of the window that exceptions say are missing; null: some are, and nobody knows how many' }),
     lost_is_estimate: z.boolean(),
     complete: z.boolean().openapi({ description: 'Closed, and no exception overlaps it' }),
   })
@@ -49,6 +52,7 @@ export const windowFilterParameters = {
   gateway: listParameter('Only these gateways'),
   device: listParameter('Only these devices'),
   metric: listParameter('Only these metrics'),
+  tag: tagParameter,
   functions: listParameter(
     `Of ${NAMED_FUNCTIONS.join(', ')}, p0 … p100; default ${DEFAULT_FUNCTIONS.join(',')}; count is always there`,
     checkFunction,
@@ -59,6 +63,7 @@ export interface WindowFilter {
   readonly gateways: readonly string[] | null;
   readonly devices: readonly string[] | null;
   readonly metrics: readonly string[] | null;
+  readonly tags: Readonly<Record<string, readonly string[]>> | null;
   readonly functions: readonly AggregateFunction[];
 }
 
@@ -68,11 +73,12 @@ export function windowFilter(
     readonly gateway?: readonly string[];
     readonly device?: readonly string[];
     readonly metric?: readonly string[];
+    readonly tag?: readonly string[];
     readonly functions?: readonly string[];
   },
   definition: WindowDefinition,
 ): WindowFilter {
-  for (const key of ['gateway', 'device'] as const) {
+  for (const key of ['gateway', 'device', 'tag'] as const) {
     if (definition.by === 'metric' && query[key] !== undefined) {
       throw wrongParameter(
         key,
@@ -83,7 +89,13 @@ export function windowFilter(
   const functions = [...new Set<AggregateFunction>(['count', ...(query.functions?.map(parseFunction) ?? DEFAULT_FUNCTIONS)])];
   if (functions.length > FUNCTIONS_MAX)
     throw wrongParameter('functions', `${functions.length} functions, at most ${FUNCTIONS_MAX} are allowed`);
-  return { gateways: query.gateway ?? null, devices: query.device ?? null, metrics: query.metric ?? null, functions };
+  return {
+    gateways: query.gateway ?? null,
+    devices: query.device ?? null,
+    metrics: query.metric ?? null,
+    tags: tagFilter(query.tag),
+    functions,
+  };
 }
 
 /** @throws ParameterError when there is no window of the name */
@@ -97,22 +109,13 @@ export function definitionNamed(definitions: readonly WindowDefinition[], name: 
   return definition;
 }
 
-export function windowRowColumns(functions: readonly AggregateFunction[]): string[] {
-  return [
-    'window_start',
-    'window_end',
-    'gateway',
-    'device',
-    'metric',
-    'tags',
-    ...functions,
-    'status',
-    'revision',
-    'late',
-    'lost',
-    'lost_is_estimate',
-    'complete',
-  ];
+export function windowRowColumns(functions: readonly AggregateFunction[]): RowColumn[] {
+  const own = columnsOf(windowRowSchema);
+  const places = ['window_start', 'window_end', 'gateway', 'device', 'metric', 'tags'];
+  const trust = ['status', 'revision', 'late', 'lost', 'lost_is_estimate', 'complete'];
+  const named = (name: string): RowColumn => ({ name, type: own.find((column) => column.name === name)?.type ?? 'text' });
+  const values = functions.map((name): RowColumn => ({ name, type: name === 'count' ? 'long' : 'double' }));
+  return [...places.map(named), ...values, ...trust.map(named)];
 }
 
 export function renderWindowRow(row: AggregateRow, functions: readonly AggregateFunction[]): Record<string, unknown> {

@@ -120,8 +120,9 @@ export function quote(text: string): string {
 }
 
 /** The rows of Parquet files; columns that an older file lacks are null. */
-export function readParquet(files: readonly LakeFile[]): string {
-  return `read_parquet([${files.map((file) => quote(file.path)).join(', ')}], union_by_name = true, hive_partitioning = false)`;
+export function readParquet(files: readonly LakeFile[], withFilename = false): string {
+  const paths = files.map((file) => quote(file.path)).join(', ');
+  return `read_parquet([${paths}], union_by_name = true, hive_partitioning = false${withFilename ? ', filename = true' : ''})`;
 }
 
 /** A TIMESTAMPTZ literal, exact to the µs. */

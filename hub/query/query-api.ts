@@ -71,6 +71,8 @@ export interface ReadingQuery {
   readonly limit: number;
   /** Rows behind this one, in the order asked for. */
   readonly after: ReadingCursor | null;
+  /** Of the page before: the same files are read if this hub still knows them. null: the newest. */
+  readonly version?: number | null;
 }
 
 /** A total order of readings: time, then the place where the reading came from. */
@@ -117,7 +119,20 @@ export interface ExceptionQuery {
   readonly metrics: readonly string[] | null;
   readonly kinds: readonly string[] | null;
   readonly limit: number;
-  readonly offset: number;
+  /** Rows behind this one. */
+  readonly after: ExceptionCursor | null;
+  /** As in ReadingQuery. */
+  readonly version?: number | null;
+}
+
+/** Newest first: when it was received, then its id. */
+export interface ExceptionCursor {
+  readonly ingestedUs: number;
+  readonly gateway: string;
+  readonly epoch: string;
+  readonly lane: string;
+  readonly seq: number;
+  readonly idx: number;
 }
 
 export interface ExceptionRow {
@@ -142,7 +157,7 @@ export interface ExceptionAnswer {
   /** Files of the range that cannot be read: their rows are missing. */
   readonly unreadable: readonly UnreadableFile[];
   readonly rows: readonly ExceptionRow[];
-  readonly hasMore: boolean;
+  readonly next: ExceptionCursor | null;
 }
 
 /** Series with what the windows know about them, newest first. */
@@ -155,6 +170,8 @@ export interface SeriesRow {
   readonly firstTsUs: number | null;
   readonly lastTsUs: number | null;
   readonly lastValue: number | null;
+  /** Of a newest reading that is a text. */
+  readonly lastText?: string | null;
 }
 
 /** Main thread → query worker. */
@@ -162,7 +179,7 @@ export type QueryTask =
   | { readonly kind: 'aggregates'; readonly query: AggregateQuery; readonly capture: AggregateCapture }
   | { readonly kind: 'readings'; readonly query: ReadingQuery; readonly capture: TableCapture }
   | { readonly kind: 'exceptions'; readonly query: ExceptionQuery; readonly capture: TableCapture }
-  | { readonly kind: 'series'; readonly capture: AggregateCapture; readonly rowsMax: number }
+  | { readonly kind: 'series'; readonly capture: AggregateCapture; readonly readings: TableCapture; readonly rowsMax: number }
   | PromqlTask;
 
 export interface QuerySettings {

@@ -134,7 +134,7 @@ test('an exception shows as lost in the windows that it overlaps, pending or com
         metrics: null,
         kinds: null,
         limit: 10,
-        offset: 0,
+        after: null,
       })
     ).rows,
   ).toMatchObject([{ gateway: 'gw-1', kind: 'gap', device: 'pump-1', readingCount: 60, reason: 'buffer_full', seq: 1, idx: 0 }]);

@@ -10,7 +10,7 @@ import path from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { SluiceError, isSluiceError } from '../../shared/errors.ts';
 import { workerUrl } from '../../shared/worker-url.ts';
-import type { QueryEngine } from '../engine-api.ts';
+import type { QueryEngine, TableCapture, TableRange } from '../engine-api.ts';
 import type { PromqlAnswer, PromqlRequest } from '../promql/promql-api.ts';
 import { answerPromql } from '../promql/service.ts';
 import type {
@@ -32,6 +32,9 @@ const QUERIES_MAX = 64;
 const SERIES_ROWS_MAX = 100_000;
 /** A query is asked again without the files that it could not read; more of them than this come to light by the next ones. */
 const ATTEMPTS_MAX = 4;
+/** Captures that later pages may go on from; the oldest is forgotten, and its next page is of the newest version. */
+const PINS_MAX = 64;
+const PIN_FILES_MAX = 10_000;
 /** All of time, as TIMESTAMP has it (years 1 to 9999). */
 const ALL_TIME = { fromUs: -62_135_596_800_000_000, toUs: 253_402_300_799_000_000 };
 
@@ -56,6 +59,7 @@ export class QueryService {
   /** The queries before this one are done. */
   #turn: Promise<unknown> = Promise.resolve();
   #pending = 0;
+  readonly #pins = new Map<string, TableCapture>();
   #waiters = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
   #nextId = 1;
   /** Files that an error was about. */
@@ -110,16 +114,39 @@ export class QueryService {
   }
 
   readings(query: ReadingQuery): Promise<ReadingAnswer> {
-    return this.#withCapture(async () => ({ kind: 'readings', query, capture: await this.#engine.captureTable('readings', query) }));
+    return this.#pages('readings', query, query, (capture) => ({ kind: 'readings', query, capture }));
   }
 
   exceptions(query: ExceptionQuery): Promise<ExceptionAnswer> {
     // The table's statistics are about all rows of a file; names may be null in it, so only time prunes.
     const range = { ...query, devices: null, metrics: null };
-    return this.#withCapture(async () => ({ kind: 'exceptions', query, capture: await this.#engine.captureTable('exceptions', range) }));
+    return this.#pages('exceptions', query, range, (capture) => ({ kind: 'exceptions', query, capture }));
   }
 
-  /** All series that ever had a number, newest first. `truncated`: there are more than are listed. */
+  /** A page that is not the first is read from the files of the first, if they are still known. */
+  #pages<T>(
+    table: 'readings' | 'exceptions',
+    { version = null }: { readonly version?: number | null },
+    range: TableRange,
+    makeTask: (capture: TableCapture) => QueryTask,
+  ): Promise<T> {
+    const keyOf = (pinned: number): string => JSON.stringify([table, pinned, range.fromUs, range.toUs, range.devices, range.metrics]);
+    let isFirstTry = true;
+    return this.#withCapture<T>(async () => {
+      const pinned = version !== null && isFirstTry ? this.#pins.get(keyOf(version)) : undefined;
+      isFirstTry = false;
+      const capture = pinned ?? (await this.#engine.captureTable(table, range));
+      if (capture.files.length <= PIN_FILES_MAX) {
+        const key = keyOf(capture.version);
+        this.#pins.delete(key);
+        this.#pins.set(key, capture);
+        if (this.#pins.size > PINS_MAX) this.#pins.delete(this.#pins.keys().next().value as string);
+      }
+      return makeTask(capture);
+    });
+  }
+
+  /** All series, newest first; those that have texts only from committed readings. `truncated`: there are more than are listed. */
   async series(): Promise<{ rows: SeriesRow[]; truncated: boolean }> {
     const bySeries = this.#engine.definitions.filter((definition) => definition.by === 'series' && definition.persisted);
     // The coarsest has the fewest rows.
@@ -129,6 +156,7 @@ export class QueryService {
     return this.#withCapture(async () => ({
       kind: 'series',
       capture: await this.#engine.captureAggregates(filter),
+      readings: await this.#engine.captureTable('readings', { ...ALL_TIME, devices: null, metrics: null }),
       rowsMax: SERIES_ROWS_MAX,
     }));
   }

@@ -16,6 +16,7 @@ import type {
   ReadingRow,
   SeriesRow,
 } from './query-api.ts';
+import { TextSeries, withTexts } from './text-series.ts';
 import { computedPartials, lakeExceptionRows, lakeExceptions, isReadable, lakePartials, lakeReadings, lakeSeries } from './statements.ts';
 
 /** Partials that one answer may be merged from: about 1 GB of objects at most. */
@@ -48,6 +49,7 @@ export type QueryReply =
 const port = parentPort;
 if (port === null) throw new Error('query-worker runs as a worker thread');
 const reader = await LakeReader.open(workerData as QuerySettings);
+const textSeries = new TextSeries(reader);
 const promql = new PromqlRunner({
   reader,
   timeoutMs: (workerData as QuerySettings).timeoutMs,
@@ -85,11 +87,16 @@ async function run(task: QueryTask): Promise<unknown> {
       exceptionsVersion: task.capture.version,
       unreadable: task.capture.unreadable,
       rows: rows.slice(0, task.query.limit),
-      hasMore: rows.length > task.query.limit,
+      next: rows.length > task.query.limit ? (rows[task.query.limit - 1] ?? null) : null,
     };
     return answer;
   }
-  if (task.kind === 'series') return seriesOf(task.capture, await lakeSeries(reader, task.capture, task.rowsMax), task.rowsMax);
+  if (task.kind === 'series') {
+    const numeric = seriesOf(task.capture, await lakeSeries(reader, task.capture, task.rowsMax), task.rowsMax);
+    const texts = await textSeries.list(task.readings.files);
+    const rows = withTexts(numeric.rows, texts.rows, groupKeyText);
+    return { rows: rows.slice(0, task.rowsMax), truncated: numeric.truncated || !texts.complete || rows.length > task.rowsMax };
+  }
   return promql.run(task);
 }
 
@@ -157,6 +164,7 @@ function filesOf(task: QueryTask): readonly LakeFile[] {
   if (task.kind === 'aggregates') return [...task.capture.files, ...task.capture.exceptionFiles];
   if (task.kind === 'promql_evaluate') return task.source.capture.files;
   if (task.kind === 'promql_select' || task.kind === 'promql_list') return task.catalogue?.files ?? [];
+  if (task.kind === 'series') return [...task.capture.files, ...task.readings.files];
   return task.capture.files;
 }
 

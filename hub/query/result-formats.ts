@@ -16,6 +16,7 @@ import {
   vectorFromArray,
   type Vector,
 } from 'apache-arrow';
+import { availableCompressions } from '../../shared/batch/compression.ts';
 import { encodeParquet, type ParquetColumn } from '../lake/parquet/encode.ts';
 import type { AnswerFormat } from './sql-api.ts';
 
@@ -71,8 +72,14 @@ function arrowVector({ type, values }: ResultColumn): Vector {
   return makeVector({ type: new TimestampMicrosecond('UTC'), data: integers, ...common });
 }
 
-export function toArrow({ columns }: ResultTable): Uint8Array {
-  return tableToIPC(new Table(Object.fromEntries(columns.map((column) => [column.name, arrowVector(column)]))), 'stream');
+/** A column a step, then the whole. */
+export function* arrowSteps({ columns }: ResultTable): Generator<void, Uint8Array> {
+  const vectors: Record<string, Vector> = {};
+  for (const column of columns) {
+    vectors[column.name] = arrowVector(column);
+    yield;
+  }
+  return tableToIPC(new Table(vectors), 'stream');
 }
 
 function parquetColumn({ name, type, values }: ResultColumn): ParquetColumn {
@@ -97,10 +104,24 @@ function parquetColumn({ name, type, values }: ResultColumn): ParquetColumn {
   return { name, type, values: data, valid };
 }
 
-export function toParquet({ rowCount, columns }: ResultTable): Uint8Array {
-  const steps = encodeParquet({ rowCount, columns: columns.map(parquetColumn), compression: 'zstd' });
-  for (;;) {
-    const step = steps.next();
-    if (step.done === true) return step.value.bytes;
+/** In the encoder's slices. */
+export function* parquetSteps({ rowCount, columns }: ResultTable): Generator<void, Uint8Array> {
+  const encoded: ParquetColumn[] = [];
+  for (const column of columns) {
+    encoded.push(parquetColumn(column));
+    yield;
   }
+  const { bytes } = yield* encodeParquet({
+    rowCount,
+    columns: encoded,
+    compression: availableCompressions().includes('zstd') ? 'zstd' : 'uncompressed',
+  });
+  return bytes;
+}
+
+/** Without a thread to share. */
+export function runSteps(steps: Generator<void, Uint8Array>): Uint8Array {
+  let step = steps.next();
+  while (step.done !== true) step = steps.next();
+  return step.value;
 }

@@ -13,7 +13,7 @@ import {
 } from '@duckdb/node-api';
 import { SluiceError } from '../../shared/errors.ts';
 import { formatTime } from '../http/times.ts';
-import { toArrow, toParquet, type ColumnType } from './result-formats.ts';
+import { arrowSteps, parquetSteps, runSteps, type ColumnType } from './result-formats.ts';
 import { csvField } from './csv.ts';
 import type { SqlQuery } from './sql-api.ts';
 
@@ -149,7 +149,7 @@ class ColumnsWriter implements RowsWriter {
       const isText = type === 'long' && values.some((value) => typeof value === 'string');
       return { name, type: isText ? ('text' as const) : type, values };
     });
-    return this.#format === 'arrow' ? toArrow({ rowCount, columns }) : toParquet({ rowCount, columns });
+    return runSteps(this.#format === 'arrow' ? arrowSteps({ rowCount, columns }) : parquetSteps({ rowCount, columns }));
   }
 }
 

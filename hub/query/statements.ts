@@ -226,11 +226,16 @@ export async function lakeExceptionRows(reader: LakeReader, files: readonly Lake
     .oneOf('device', query.devices)
     .oneOf('metric', query.metrics)
     .oneOf('kind', query.kinds);
+  const { after } = query;
+  if (after !== null) {
+    const place = [after.gateway, after.epoch, after.lane, after.seq, -after.idx].map((part) => where.bind(part));
+    where.and(`(ingested_at, coalesce(gateway, ''), epoch, lane, seq, -idx) < (${timestamp(after.ingestedUs)}, ${place.join(', ')})`);
+  }
   const sql = `
     SELECT gateway, epoch, lane, seq::DOUBLE AS seq, idx, kind, device, metric, epoch_us(from_ts)::DOUBLE AS from_us, epoch_us(to_ts)::DOUBLE AS to_us,
       reading_count::DOUBLE AS reading_count, reason, payload, epoch_us(ingested_at)::DOUBLE AS ingested_us
     FROM ${readParquet(files)} WHERE ${where.sql}
-    ORDER BY ingested_at DESC, gateway, epoch, lane, seq DESC, idx LIMIT ${query.limit + 1} OFFSET ${query.offset}`;
+    ORDER BY ingested_at DESC, coalesce(gateway, '') DESC, epoch DESC, lane DESC, seq DESC, idx LIMIT ${query.limit + 1}`;
   const columns = await reader.query(sql, where.parameters);
   return Array.from({ length: rowCountOf(columns) }, (_, row) => ({
     gateway: column<string>(columns, 'gateway')[row] ?? '',
