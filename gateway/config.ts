@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { tlsFilesSchema } from '../shared/listen.ts';
 import { LOG_LEVELS } from '../shared/logging.ts';
 import { CLOCK_POLICIES } from './clock-judgement.ts';
+import { BUFFER_POLICIES } from './journal/buffer-policy.ts';
 import { DEFAULT_TOPIC_RULES, topicRuleSchema } from './decode/topic-rules.ts';
 import { sourcesSchema } from './sources/sources.ts';
 import { uplinkSettingsSchema } from './uplink/settings.ts';
@@ -57,6 +58,12 @@ export const httpConfigSchema = z.strictObject({
     .default(8 * 1024 * 1024)
     .describe('Largest body of a request, after decompression'),
   requestsMax: z.int().min(1).max(100_000).default(256).describe('Write requests at a time; more are answered 503'),
+  remoteWriteDeviceLabels: z
+    .array(z.string().min(1).max(256))
+    .min(1)
+    .max(8)
+    .default(['instance', 'host', 'device', 'job'])
+    .describe('Prometheus remote write: the first of these labels that a series has names its device, the others stay tags'),
 });
 export type HttpConfig = z.infer<typeof httpConfigSchema>;
 
@@ -115,14 +122,14 @@ export const gatewayConfigSchema = z.strictObject({
         .min(16 * 1024 * 1024)
         .max(2 ** 46)
         .default(1024 ** 3)
-        .describe('Largest journal on disk, WAL included'),
+        .describe('Largest journal on disk: database, WAL and ballast'),
       bufferPolicy: z
-        .enum(['drop-oldest', 'reject'])
-        .default('drop-oldest')
+        .enum(BUFFER_POLICIES)
+        .default('thin')
         .describe(
-          'At that size: drop-oldest records the oldest unsent readings as a gap; reject takes nothing more, so that devices keep their data',
+          'At that size: thin keeps first, last, smallest and largest of each series and minute of the oldest unsent readings; drop-oldest drops them; both record what went as gaps. reject takes nothing more, so that devices keep their data',
         ),
-      freeBytesMin: z
+      freeSpaceReserveBytes: z
         .int()
         .min(0)
         .max(2 ** 46)

@@ -13,8 +13,20 @@ export interface IngestCounters {
   /** Messages that were not taken because the journal could not store them; their senders were told. */
   refused: number;
   payloadBytes: number;
+  /** Remote write: samples that say that a series has ended. */
+  staleMarkers: number;
 }
 
 export function createIngestCounters(): IngestCounters {
-  return { messages: 0, readings: 0, deadLetters: 0, problems: 0, unmatched: 0, redeliveries: 0, refused: 0, payloadBytes: 0 };
+  return {
+    messages: 0,
+    readings: 0,
+    deadLetters: 0,
+    problems: 0,
+    unmatched: 0,
+    redeliveries: 0,
+    refused: 0,
+    payloadBytes: 0,
+    staleMarkers: 0,
+  };
 }

@@ -40,6 +40,11 @@ export const METRIC_TABLE: readonly MetricRow[] = [
     'Messages that the journal could not take; their senders were told or a gap was recorded',
     ({ journal }, counters) => counters.refused + journal.writer.refusedMessages,
   ),
+  counter(
+    'remote_write_stale_markers_total',
+    'Samples of remote write that say that a series has ended, and are no readings',
+    (_, counters) => counters.staleMarkers,
+  ),
   gauge('mqtt_connections', 'Open MQTT connections', ({ broker }) => broker.connections),
   counter('mqtt_connections_refused_total', 'Connections beyond the limit', ({ broker }) => broker.connectionsRefused),
   counter('mqtt_authentications_failed_total', 'Clients refused for their credentials', ({ broker }) => broker.authenticationsFailed),

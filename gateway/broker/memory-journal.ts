@@ -54,7 +54,7 @@ export class MemoryJournal implements JournalWriter {
       if (error === null) {
         this.readings.push(...message.readings);
         this.exceptions.push(...message.exceptions);
-      }
+      } else if (message.options.redelivery !== null) this.#keys.delete(keyOf(message.options.redelivery));
       const { position } = message.options;
       if (error === null && position !== undefined) this.#positions.set(position.source, position.at);
       message.options.done?.(error);

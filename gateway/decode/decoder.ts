@@ -21,6 +21,7 @@ import { parseMsgpack } from './msgpack.ts';
 import { checkedTags } from './names.ts';
 import { PRESETS, decodePreset, type Preset } from './presets.ts';
 import { ReadingWriter, cutPayload, reasonOf, type DecodeResult } from './reading-writer.ts';
+import { decodeRemoteWrite, type LabelledSeries, type RemoteWriteCursor } from './remote-write.ts';
 import { decodeSenml } from './senml.ts';
 import { SeriesScopes, type MetricNode, type SeriesScope } from './series-scope.ts';
 import type { ShapeContext } from './shape-context.ts';
@@ -33,6 +34,8 @@ const CACHED_TOPIC_CHARS_MAX = 1_024;
 /** Line prefixes known per topic; requests without a device share one larger cache. */
 const TOPIC_LINES_MAX = 64;
 const REQUEST_LINES_MAX = 20_000;
+/** Label sets of remote write: those of some thirty node exporters. */
+const LABELLED_MAX = 50_000;
 
 /** What is known of a topic's messages. */
 export interface TopicPlan {
@@ -48,6 +51,8 @@ export interface TopicPlan {
   readonly device: string | null;
   readonly context: ShapeContext;
   readonly deviceTags: readonly string[];
+  /** Of its series in a full buffer. */
+  readonly priority: number;
   lines: TwoGenerationCache<string, LineSeries> | null;
   /** Why no message of this topic can be taken: its levels are not usable as names. */
   readonly fault: SluiceError | null;
@@ -76,6 +81,18 @@ export function lineDocument(body: Buffer, device: string | null, precision: Lin
   return { text: textOf(body), device, precision, cursor: { at: 0, line: 0 }, more: true, known: null };
 }
 
+/** A request of Prometheus' remote write, uncompressed, read slice by slice. */
+export interface RemoteWriteRequest {
+  readonly body: Buffer;
+  readonly deviceLabels: readonly string[];
+  readonly cursor: RemoteWriteCursor;
+  more: boolean;
+}
+
+export function remoteWriteRequest(body: Buffer, deviceLabels: readonly string[]): RemoteWriteRequest {
+  return { body, deviceLabels, cursor: { at: 0, series: 0, staleMarkers: 0 }, more: true };
+}
+
 export interface DecodeArguments {
   readonly arrivalUs: number;
   /** The one device that the sender may write as; null: any. */
@@ -91,6 +108,7 @@ export class Decoder {
   readonly #writer: ReadingWriter;
   readonly #plans = new TwoGenerationCache<string, TopicPlan>(PLANS_MAX);
   readonly #requestLines = new TwoGenerationCache<string, LineSeries>(REQUEST_LINES_MAX);
+  readonly #labelled = new TwoGenerationCache<string, LabelledSeries>(LABELLED_MAX);
   #generation = 0;
 
   constructor(rules: readonly TopicRule[], series: SeriesRegistry) {
@@ -116,7 +134,7 @@ export class Decoder {
   decode(plan: TopicPlan, payload: Buffer, sink: ReadingSink, options: DecodeArguments): DecodeResult {
     if (plan.fault !== null) throw plan.fault;
     const writer = this.#writer;
-    writer.begin(sink, options.arrivalUs, options.onlyDevice);
+    writer.begin(sink, options.arrivalUs, options.onlyDevice, plan.priority);
     if (plan.device !== null) writer.permit(plan.device);
     // An empty payload clears a retained message [MQTT-3.3.1-10]; it carries no reading.
     if (payload.length > 0 && plan.ignored === null) this.#decodeTopic(plan, payload);
@@ -168,6 +186,25 @@ export class Decoder {
     );
     this.#forgetPlans();
     return writer.finish(Buffer.from(lines.text.slice(from, from + EXCEPTION_PAYLOAD_BYTES_MAX)));
+  }
+
+  /** Reads some series of a remote write request; the caller calls again while `request.more` says so. Faults as `decode`. */
+  decodeRemoteWriteSlice(request: RemoteWriteRequest, samplesMax: number, sink: ReadingSink, options: DecodeArguments): DecodeResult {
+    const { deviceLabels, cursor, body } = request;
+    const before = { ...cursor };
+    try {
+      return this.decodeBy(
+        (writer, scopes) => {
+          request.more = decodeRemoteWrite({ writer, scopes, deviceLabels, known: this.#labelled }, body, cursor, samplesMax);
+        },
+        Buffer.from(`remote write, series from ${before.series} on`),
+        sink,
+        options,
+      );
+    } catch (error) {
+      Object.assign(cursor, before);
+      throw error;
+    }
   }
 
   /**
@@ -227,6 +264,7 @@ export class Decoder {
       ignored: 'ignored' in about ? about.ignored : null,
       device,
       deviceTags: rule.deviceTags,
+      priority: rule.priority,
       lines: null,
     };
     try {
@@ -283,6 +321,7 @@ export class Decoder {
     this.#generation = this.#scopes.generation;
     this.#plans.clear();
     this.#requestLines.clear();
+    this.#labelled.clear();
   }
 }
 

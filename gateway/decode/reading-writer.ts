@@ -59,6 +59,7 @@ export class ReadingWriter {
   #fieldCount = 0;
   #problems: DecodeProblem[] | null = null;
   #problemCount = 0;
+  #priority = 0;
   /** Entries are counted by whoever walks them, for the problems' sake. */
   entry = 0;
 
@@ -75,8 +76,12 @@ export class ReadingWriter {
     return this.#readingCount;
   }
 
-  /** @param onlyDevice the one device that the sender may write as; null: any */
-  begin(sink: ReadingSink, arrivalUs: number, onlyDevice: string | null): void {
+  /**
+   * @param onlyDevice the one device that the sender may write as; null: any
+   * @param priority of series that are new
+   */
+  begin(sink: ReadingSink, arrivalUs: number, onlyDevice: string | null, priority = 0): void {
+    this.#priority = priority;
     this.#sink = sink;
     this.#arrivalUs = arrivalUs;
     this.#onlyDevice = onlyDevice;
@@ -172,7 +177,7 @@ export class ReadingWriter {
   #add(scope: SeriesScope, node: MetricNode, timeUs: number, value: number, text: string | null): void {
     if (node.seriesId < 0) {
       try {
-        node.seriesId = this.#series.idOf(scope.device, node.name, scope.tags);
+        node.seriesId = this.#series.idOf(scope.device, node.name, scope.tags, this.#priority);
       } catch (error) {
         if (!isSluiceError(error, 'ERR_SERIES_LIMIT')) throw error;
         return this.problem(error.code, errorMessage(error), scope.device, node.name, timeUs);

@@ -53,6 +53,12 @@ const ruleFields = z.strictObject({
     .default(['ts', 'timestamp', 'time'])
     .describe('Keys that hold the event time, the first present one counts'),
   deviceKey: z.string().min(1).max(256).default('device').describe('Key that names the device where the topic does not'),
+  priority: z
+    .int()
+    .min(0)
+    .max(9)
+    .default(0)
+    .describe('What a full buffer thins and drops last: series of the highest number; the first rule that brings a series counts'),
   deviceTags: z
     .array(z.string().min(1).max(256))
     .max(8)

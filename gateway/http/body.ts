@@ -6,6 +6,7 @@ import type { IncomingMessage } from 'node:http';
 import { promisify } from 'node:util';
 import { brotliDecompress, gunzip, inflate } from 'node:zlib';
 import { SluiceError, errorMessage } from '../../shared/errors.ts';
+import { unsnappy } from './snappy.ts';
 
 const DECOMPRESS = {
   gzip: promisify(gunzip),
@@ -92,11 +93,16 @@ async function receive(incoming: IncomingMessage, bytesMax: number, grown: (tota
 async function decode(received: Buffer, encoding: string, bytesMax: number, take: (bytes: number) => void): Promise<Buffer> {
   const name = encoding.trim().toLowerCase();
   if (name === '' || name === 'identity') return received;
+  if (name === 'snappy') {
+    const body = unsnappy(received, bytesMax);
+    take(body.length);
+    return body;
+  }
   const decompress = Object.hasOwn(DECOMPRESS, name) ? DECOMPRESS[name as keyof typeof DECOMPRESS] : undefined;
   if (decompress === undefined)
     throw new SluiceError(
       'ERR_HTTP_UNSUPPORTED_MEDIA',
-      `content encoding ${JSON.stringify(encoding.slice(0, 40))}; gzip, deflate and br are understood`,
+      `content encoding ${JSON.stringify(encoding.slice(0, 40))}; gzip, deflate, br and snappy are understood`,
     );
   try {
     const body = await decompress(received, { maxOutputLength: bytesMax });

@@ -1,5 +1,5 @@
 /**
- * `POST /v1/readings` and the Influx write API into the journal: answered after the group commit.
+ * `POST /v1/readings`, the Influx write API and Prometheus' remote write into the journal: answered after the group commit.
  *
  * A request of which nothing can be used is refused as a whole and leaves nothing behind: its sender was told. Where some
  * of it can, that is kept, what cannot is an exception, and both are told.
@@ -7,15 +7,18 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Clock } from '../../shared/clock.ts';
 import { SluiceError } from '../../shared/errors.ts';
-import { lineDocument, type Decoder, type DocumentOptions } from '../decode/decoder.ts';
+import { lineDocument, remoteWriteRequest, type Decoder, type DocumentOptions } from '../decode/decoder.ts';
 import type { LinePrecision } from '../decode/line-protocol.ts';
 import type { DecodeProblem, DecodeResult } from '../decode/reading-writer.ts';
 import type { IngestCounters } from '../ingest-counters.ts';
-import type { JournalWriter, ReadingSink } from '../journal/journal-api.ts';
+import type { JournalWriter, ReadingSink, RedeliveryKey } from '../journal/journal-api.ts';
+import { messageHash } from '../journal/message-hash.ts';
 import type { MessageTap, Watch } from '../tail/message-tap.ts';
 
 /** About 2 ms of decoding: the thread that owns the sockets does nothing longer. */
 const LINES_PER_SLICE = 1_000;
+const SAMPLES_PER_SLICE = 2_000;
+const DISCARD: ReadingSink = { add: () => undefined, exception: () => undefined };
 const IDEMPOTENCY_KEY_CHARS_MAX = 255;
 
 export interface IngestAnswer {
@@ -55,6 +58,7 @@ export interface IngestRequest {
   readonly onlyDevice: string | null;
   /** Whose credential; null: anonymous. */
   readonly sender: string | null;
+  readonly remoteAddress: string;
 }
 
 export class Ingest {
@@ -89,30 +93,75 @@ export class Ingest {
 
   /** Line protocol, slice by slice: what a slice brought stays even if a later one fails, as with InfluxDB. */
   async lines(request: IngestRequest, device: string | null, precision: LinePrecision): Promise<IngestAnswer> {
-    const { decoder, clock, counters } = this.#options;
+    const { decoder, clock } = this.#options;
     const lines = lineDocument(request.body, device, precision);
+    return this.#slices(
+      request,
+      'influx',
+      lines,
+      () => lines.cursor.at,
+      (watch) => {
+        const options = { arrivalUs: clock.nowUs(), onlyDevice: request.onlyDevice };
+        return this.#store((sink) => decoder.decodeLineSlice(lines, LINES_PER_SLICE, sink, options), null, watch);
+      },
+    );
+  }
+
+  /**
+   * Prometheus' remote write, slice by slice. Every sample has its own time, and a Prometheus that got no answer sends the same
+   * bytes again: slices that are durable already are known by them and not stored again.
+   *
+   * @param deviceLabels the first of these labels that a series has names its device
+   */
+  async remoteWrite(request: IngestRequest, deviceLabels: readonly string[]): Promise<IngestAnswer> {
+    const { decoder, clock, counters } = this.#options;
+    const series = remoteWriteRequest(request.body, deviceLabels);
+    const hash = messageHash(request.path, request.body);
+    const clientId = `remote-write/${request.sender ?? request.remoteAddress}`;
+    const answer = await this.#slices(
+      request,
+      'remote write',
+      series,
+      () => series.cursor.at,
+      (watch) => {
+        const sliceHash = (hash + series.cursor.at) % Number.MAX_SAFE_INTEGER;
+        const key: RedeliveryKey = { clientId, messageId: sliceHash & 0xffff, hash: sliceHash, qos: 1 };
+        const options = { arrivalUs: clock.nowUs(), onlyDevice: request.onlyDevice };
+        const decode = (sink: ReadingSink): DecodeResult => decoder.decodeRemoteWriteSlice(series, SAMPLES_PER_SLICE, sink, options);
+        return this.#redelivered(key, decode, watch) ?? this.#store(decode, null, watch, key);
+      },
+    );
+    counters.staleMarkers += series.cursor.staleMarkers;
+    return answer;
+  }
+
+  /** Decodes and stores slice by slice, other work between. @param store takes the next slice; it moves what `at` gives */
+  async #slices(
+    request: IngestRequest,
+    rule: string,
+    document: { readonly more: boolean },
+    at: () => number,
+    store: (watch: Watch | null) => Promise<DecodeResult>,
+  ): Promise<IngestAnswer> {
+    const { counters } = this.#options;
     counters.messages++;
     counters.payloadBytes += request.body.length;
     const stored: Promise<DecodeResult>[] = [];
     const rejected: DecodeProblem[] = [];
     let rejectedCount = 0;
     try {
-      while (lines.more) {
-        const from = lines.cursor.at;
-        const options = { arrivalUs: clock.nowUs(), onlyDevice: request.onlyDevice };
-        const watch = this.#watch(request, 'influx', from === 0 ? request.body : null);
-        const slice = this.#store((sink) => decoder.decodeLineSlice(lines, LINES_PER_SLICE, sink, options), null, watch).catch(
-          (error: unknown) => {
-            if (!(error instanceof RejectedError)) throw error;
-            rejected.push(...error.problems);
-            rejectedCount += error.problemCount;
-            return { readingCount: 0, problemCount: 0, problems: [] };
-          },
-        );
+      while (document.more) {
+        const from = at();
+        const slice = store(this.#watch(request, rule, from === 0 && rule === 'influx' ? request.body : null)).catch((error: unknown) => {
+          if (!(error instanceof RejectedError)) throw error;
+          rejected.push(...error.problems);
+          rejectedCount += error.problemCount;
+          return { readingCount: 0, problemCount: 0, problems: [] };
+        });
         slice.catch(() => undefined); // awaited below; an earlier failure must not leave this one unhandled
         stored.push(slice);
         // A journal that takes nothing has not even decoded: its refusal comes with the answer.
-        if (lines.more) await (lines.cursor.at === from ? slice : nextTurn());
+        if (document.more) await (at() === from ? slice : nextTurn());
       }
     } catch (error) {
       await Promise.allSettled(stored);
@@ -145,7 +194,26 @@ export class Ingest {
     });
   }
 
-  #store(decode: (sink: ReadingSink) => DecodeResult, idempotencyKey: string | null, watch: Watch | null): Promise<DecodeResult> {
+  /** null: it is not one. Otherwise resolves once what came before is durable. */
+  #redelivered(key: RedeliveryKey, decode: (sink: ReadingSink) => DecodeResult, watch: Watch | null): Promise<DecodeResult> | null {
+    const { journal, counters } = this.#options;
+    let settle: (error: Error | null) => void = () => undefined;
+    const durable = new Promise<void>((resolve, reject) => {
+      settle = (error) => (error === null ? resolve() : reject(error));
+    });
+    if (!journal.isRedelivery(key, (error) => settle(error))) return null;
+    counters.redeliveries++;
+    const result = decode(DISCARD); // to know where the next slice begins, and what to answer
+    watch?.done('redelivery');
+    return durable.then(() => result);
+  }
+
+  #store(
+    decode: (sink: ReadingSink) => DecodeResult,
+    idempotencyKey: string | null,
+    watch: Watch | null,
+    redelivery: RedeliveryKey | null = null,
+  ): Promise<DecodeResult> {
     const { journal, counters } = this.#options;
     return new Promise((resolve, reject) => {
       let result: DecodeResult | null = null;
@@ -164,7 +232,7 @@ export class Ingest {
         resolve(result);
       };
       try {
-        journal.message(take, { redelivery: null, idempotencyKey, done });
+        journal.message(take, { redelivery, idempotencyKey, done });
         watch?.done(result === null ? 'held' : null);
       } catch (error) {
         // A RejectedError's problems were seen one by one.

@@ -22,6 +22,7 @@ import { BodyBudget, withBody } from './body.ts';
 import { INFLUX_HEADERS, influxAnswer, influxError, linePrecision } from './influx.ts';
 import { MessageStreams } from './messages.ts';
 import { RejectedError, type Ingest, type IngestAnswer, type IngestRequest } from './ingest.ts';
+import { remoteWriteAnswer, remoteWriteError, requireRemoteWrite } from './remote-write.ts';
 import { STATUS_PAGE } from './status-page.ts';
 
 export interface HttpOptions {
@@ -115,6 +116,7 @@ class GatewayHttp {
     for (const path of ['/api/v2/write', '/write']) {
       app.post(path, (c) => this.#write(c, (body, grant) => this.#lines(c, body, grant), influxError));
     }
+    app.post('/api/v1/write', (c) => this.#write(c, (body, grant) => this.#remoteWrite(c, body, grant), remoteWriteError));
     app.on(['GET', 'HEAD'], '/ping', () => new Response(null, { status: 204, headers: INFLUX_HEADERS }));
     // Telegraf's InfluxDB 1 output asks for its database at the start; here there is nothing to create.
     app.post('/query', () => Response.json({ results: [{ statement_id: 0 }] }, { headers: INFLUX_HEADERS }));
@@ -201,10 +203,17 @@ class GatewayHttp {
     const precision = linePrecision(c.req.query('precision'));
     return influxAnswer(await this.#options.ingest.lines(requestOf(c, body, grant), c.req.query('device') ?? null, precision));
   }
+
+  async #remoteWrite(c: GatewayContext, body: Buffer, grant: Grant): Promise<Response> {
+    requireRemoteWrite(c.env.incoming.headers['content-type']);
+    const { ingest, config } = this.#options;
+    return remoteWriteAnswer(await ingest.remoteWrite(requestOf(c, body, grant), config.remoteWriteDeviceLabels));
+  }
 }
 
 function requestOf(c: GatewayContext, body: Buffer, grant: Grant): IngestRequest {
-  return { path: c.req.path, body, onlyDevice: grant.onlyDevice, sender: grant.name };
+  const remoteAddress = c.env.incoming.socket.remoteAddress ?? '';
+  return { path: c.req.path, body, onlyDevice: grant.onlyDevice, sender: grant.name, remoteAddress };
 }
 
 function answerDocument(answer: IngestAnswer): Record<string, unknown> {
