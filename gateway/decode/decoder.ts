@@ -11,6 +11,7 @@
 import { isUtf8 } from 'node:buffer';
 import { SluiceError, errorMessage, isSluiceError } from '../../shared/errors.ts';
 import { EXCEPTION_PAYLOAD_BYTES_MAX, type ExceptionRecord } from '../../shared/exception.ts';
+import { RecentProblems } from '../devices/recent-problems.ts';
 import type { ReadingSink, SeriesRegistry } from '../journal/journal-api.ts';
 import { writeBareValue } from './bare-value.ts';
 import { EventTimeReader } from './event-time.ts';
@@ -103,6 +104,8 @@ const DOCUMENT_TIME_KEYS: readonly string[] = ['ts', 'timestamp', 'time'];
 
 export class Decoder {
   readonly unmatched = new UnmatchedTopicCounts();
+  /** Of topics, for people to see. */
+  readonly problems = new RecentProblems();
   readonly #rules: TopicRules;
   readonly #scopes = new SeriesScopes();
   readonly #writer: ReadingWriter;
@@ -139,7 +142,12 @@ export class Decoder {
     // An empty payload clears a retained message [MQTT-3.3.1-10]; it carries no reading.
     if (payload.length > 0 && plan.ignored === null) this.#decodeTopic(plan, payload);
     this.#forgetPlans();
-    return writer.finish(payload);
+    const result = writer.finish(payload);
+    if (result.problemCount > 0) {
+      const [{ code, message }] = result.problems;
+      this.problems.note(plan.topic, code, message, result.problemCount, options.arrivalUs);
+    }
+    return result;
   }
 
   /** Reads the body of an HTTP request. Faults as `decode`. */
@@ -226,7 +234,9 @@ export class Decoder {
 
   /** Instead of a message of which nothing can be used. */
   deadLetter(plan: TopicPlan, payload: Uint8Array, error: unknown, arrivalUs: number): ExceptionRecord {
-    const reason = isSluiceError(error) ? reasonOf(error.code, error.message) : reasonOf('ERR_DECODE_SYNTAX', errorMessage(error));
+    const code = isSluiceError(error) ? error.code : 'ERR_DECODE_SYNTAX';
+    const reason = reasonOf(code, errorMessage(error));
+    this.problems.note(plan.topic, code, errorMessage(error), 1, arrivalUs);
     return {
       kind: 'dead_letter',
       device: plan.fault === null ? plan.device : null,

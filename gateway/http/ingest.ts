@@ -6,7 +6,7 @@
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Clock } from '../../shared/clock.ts';
-import { SluiceError } from '../../shared/errors.ts';
+import { SluiceError, isSluiceError } from '../../shared/errors.ts';
 import { lineDocument, remoteWriteRequest, type Decoder, type DocumentOptions } from '../decode/decoder.ts';
 import type { LinePrecision } from '../decode/line-protocol.ts';
 import type { DecodeProblem, DecodeResult } from '../decode/reading-writer.ts';
@@ -87,7 +87,14 @@ export class Ingest {
     counters.payloadBytes += request.body.length;
     const options = { arrivalUs: clock.nowUs(), onlyDevice: request.onlyDevice };
     const watch = this.#watch(request, document.format, request.body);
-    const result = await this.#store((sink) => decoder.decodeDocument(request.body, document, sink, options), idempotencyKey, watch);
+    let result: DecodeResult;
+    try {
+      result = await this.#store((sink) => decoder.decodeDocument(request.body, document, sink, options), idempotencyKey, watch);
+    } catch (error) {
+      if (isSluiceError(error)) this.#note(request, error, 1);
+      throw error;
+    }
+    if (result.problemCount > 0) this.#note(request, result.problems[0], result.problemCount);
     return { accepted: result.readingCount, rejectedCount: result.problemCount, rejected: result.problems, replayed: false };
   }
 
@@ -165,6 +172,7 @@ export class Ingest {
       }
     } catch (error) {
       await Promise.allSettled(stored);
+      if (isSluiceError(error)) this.#note(request, error, 1);
       throw error;
     }
     const results = await Promise.all(stored);
@@ -175,7 +183,13 @@ export class Ingest {
       rejected.push(...result.problems);
     }
     rejected.sort((a, b) => a.entry - b.entry);
+    if (rejectedCount > 0) this.#note(request, rejected[0], rejectedCount);
     return { accepted, rejectedCount, rejected, replayed: false };
+  }
+
+  #note({ path }: IngestRequest, error: { readonly code: string; readonly message: string }, count: number): void {
+    const { decoder, clock } = this.#options;
+    decoder.problems.note(path, error.code, error.message, count, clock.nowUs());
   }
 
   /** @param payload null: a later part of the request, whose start was shown */

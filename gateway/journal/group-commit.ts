@@ -59,6 +59,8 @@ export interface GroupCommitOptions {
   readonly quietDelayMsMax: number;
   /** How long the oldest message that waits for an ack may wait before its commit starts, for the sake of the flash; 0: not at all. */
   readonly commitDelayMs: () => number;
+  /** Sees each group on its way to the journal; what it is given is valid during the call. */
+  readonly onGroup?: (columns: Pick<GroupArrays, 'series' | 'value'>, readings: number) => void;
   /** Runs a callback at the end of this turn of the event loop. */
   readonly defer: (callback: () => void) => void;
 }
@@ -360,6 +362,7 @@ export class GroupCommit implements JournalWriter {
     this.#number++;
     this.#counters.groups++;
     this.#counters.groupMessagesMax = Math.max(this.#counters.groupMessagesMax, group.messages);
+    this.#options.onGroup?.(group.arrays, group.readings);
     this.#port.commit(group, (outcome) => this.#answered(outcome));
   }
 
