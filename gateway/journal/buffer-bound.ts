@@ -1,28 +1,49 @@
 /**
- * The bound on what the journal takes on disk: database pages in use plus the WAL, and a reserve of free space.
+ * The bound on what the journal takes on disk, and what happens there.
  *
- * Policy `drop-oldest`: the oldest sealed batches without a seq go first; what went is a gap with its count and range,
- * merged with its neighbours while no batch has taken it yet. Batches with a seq stay: the hub may have them already.
+ * `bufferBytesMax` covers everything that lies in the journal's directory while it runs: the database, the WAL at the most that
+ * it grows to, and the ballast. What the first two leave is what the database may have in pages; a free-space reserve of the disk
+ * makes that less. Files of a quarantine (salvage.ts) are not in it; at most two are kept.
+ *
+ * Policy `thin`: from THIN_RATIO of the bound on, the oldest sealed batches without a place are thinned, those of the lowest
+ * priority first (thinning.ts). Where that is not enough, and with policy `drop-oldest` at once: they go, lowest priority first,
+ * oldest first, and a gap with count and range stays, merged with its neighbours while no batch has taken it yet. Batches
+ * with a seq stay: the hub may have them already.
  * Policy `reject`, or nothing left to evict: the journal accepts nothing until there is room again.
  */
 import { statSync, statfsSync } from 'node:fs';
 import { decodeBatch } from '../../shared/batch/decode.ts';
 import type { ExceptionRecord } from '../../shared/exception.ts';
+import { ballastBytes } from './ballast.ts';
 import { deleteBatch } from './batch-store.ts';
+import { PAGE_BYTES, walPagesUsual } from './database.ts';
 import type { JournalStore } from './journal-store.ts';
 import { addException } from './pending-exceptions.ts';
 import type { BatchRow } from './statements.ts';
 
-/** Room is made, or counts as there again, down to this share of the bound, so that neither happens for every batch. */
-const RELIEF_RATIO = 0.95;
+/** Room is made from this share of the bound on, before a group finds none. */
+const FULL_RATIO = 0.97;
+/** Down to this share, or counts as there again, so that neither happens for every batch. */
+const RELIEF_RATIO = 0.92;
+/** Thinning begins below the bound: it takes a while, and dropping is worse. */
+const THIN_RATIO = 0.88;
 /** In one transaction; a longer one would hold up the acks. */
 const EVICTIONS_PER_STEP_MAX = 64;
+/** Of a buffer too small for WAL and ballast beside it, so much is for the database. */
+const DATABASE_SHARE_MIN = 0.5;
 
 export interface DiskUse {
-  /** Pages in use, and the WAL up to its usual size. */
+  /** Pages of the database in use. */
   readonly usedBytes: number;
-  /** What may be used at most, less if the disk has less. */
+  /** What may be used of them at most, less if the disk has less. */
   readonly allowedBytes: number;
+}
+
+/** Pages that the database may have: the rest of the bound is for the WAL, which may be twice its usual size, and the ballast. */
+export function databasePagesMax(bufferBytesMax: number): number {
+  const pages = Math.floor(bufferBytesMax / PAGE_BYTES);
+  const others = 2 * walPagesUsual(pages) + Math.ceil(ballastBytes(bufferBytesMax) / PAGE_BYTES);
+  return Math.max(Math.floor(pages * DATABASE_SHARE_MIN), pages - others);
 }
 
 /** Size of the WAL; 0 when there is none. */
@@ -37,24 +58,22 @@ export function freeBytes(directory: string): number {
 }
 
 /**
- * @param fileBytes size of the database file: pages of it that are free are room that no other program can take
- * @param freeBytes free space of the file system
- * @param freeBytesMin reserve that the journal leaves to others
+ * @param used bytes of pages in use, and of the file: pages of it that are free are room that no other program can take
+ * @param free space of the file system beyond what is left to others; may be negative
  */
-export function diskUse(
-  used: { database: number; wal: number; file: number },
-  free: number,
-  bufferBytesMax: number,
-  freeBytesMin: number,
-): DiskUse {
-  const usedBytes = used.database + used.wal;
+export function diskUse(used: { database: number; file: number }, free: number, databaseBytesMax: number): DiskUse {
   const spareInFile = Math.max(0, used.file - used.database);
-  return { usedBytes, allowedBytes: Math.min(bufferBytesMax, usedBytes + spareInFile + Math.max(0, free - freeBytesMin)) };
+  return { usedBytes: used.database, allowedBytes: Math.min(databaseBytesMax, used.database + spareInFile + Math.max(0, free)) };
 }
 
-/** How many bytes must go; 0: none. */
+/** How many bytes must go so that the next groups have room; 0: none. */
 export function excessBytes(use: DiskUse): number {
-  return use.usedBytes <= use.allowedBytes ? 0 : Math.ceil(use.usedBytes - use.allowedBytes * RELIEF_RATIO);
+  return use.usedBytes <= use.allowedBytes * FULL_RATIO ? 0 : Math.ceil(use.usedBytes - use.allowedBytes * RELIEF_RATIO);
+}
+
+/** Is it time to thin? */
+export function wantsThinning(use: DiskUse): boolean {
+  return use.usedBytes > use.allowedBytes * THIN_RATIO;
 }
 
 /** After the journal was full: is there room again? */
@@ -85,7 +104,8 @@ export function evictedRecords(row: BatchRow): { record: ExceptionRecord; merge:
 }
 
 /**
- * Evicts the oldest batches without a seq, `excess` bytes or EVICTIONS_PER_STEP_MAX of them, in one transaction.
+ * Evicts batches without a seq, lowest priority first, oldest first: `excess` bytes or EVICTIONS_PER_STEP_MAX of them, in one
+ * transaction.
  *
  * @returns false when there is nothing to evict
  * @throws SluiceError ERR_JOURNAL_UNAVAILABLE
@@ -95,7 +115,8 @@ export function evict(store: JournalStore, excess: number, arrivalUs: number): b
   const gone = { batches: 0, readings: 0, exceptions: 0, bytes: 0, rows: 0 };
   store.writeFromReserve(() => {
     const { sql } = store;
-    let row = sql.unassignedAfter.get(0);
+    const priority = sql.lowestPriority.get()?.priority ?? 0;
+    let row = sql.evictableAfter.get(priority, 0);
     while (row !== undefined && gone.bytes < excess && gone.batches < EVICTIONS_PER_STEP_MAX) {
       for (const { record, merge } of evictedRecords(row)) gone.rows += addException(sql, next, store.opening, record, arrivalUs, merge);
       deleteBatch(sql, row.id);
@@ -103,7 +124,7 @@ export function evict(store: JournalStore, excess: number, arrivalUs: number): b
       gone.readings += row.readings;
       gone.exceptions += row.exceptions;
       gone.bytes += row.bytes;
-      row = sql.unassignedAfter.get(row.id);
+      row = sql.evictableAfter.get(priority, row.id);
     }
     if (gone.batches > 0) sql.addLoss.run('buffer_full', gone.readings, gone.batches);
   });

@@ -39,6 +39,11 @@ export function failureKind(error: unknown): FailureKind {
   return /^SQLITE_(BUSY|LOCKED)/.test(error.code) ? 'locked' : 'other';
 }
 
+/** SQLite found the disk, or the bound of its pages, full. */
+export function isDiskFull(error: unknown): boolean {
+  return error instanceof Database.SqliteError && /^SQLITE_(FULL|IOERR_WRITE)/.test(error.code);
+}
+
 /** The typed error for a failure of SQLite; a SluiceError stays itself. */
 export function asSluiceError(error: unknown): SluiceError {
   if (error instanceof SluiceError) return error;

@@ -6,8 +6,7 @@
  * buffer: each buffer that is transferred costs both threads some microseconds.
  */
 import type { ExceptionRecord } from '../../shared/exception.ts';
-import type { Series } from '../../shared/reading.ts';
-import type { ReadingSink } from './journal-api.ts';
+import type { ReadingSink, RegisteredSeries } from './journal-api.ts';
 
 /** What a key entry says; stored as one byte. */
 export const KEY_QOS1 = 1;
@@ -49,7 +48,7 @@ export interface Group {
   readonly clients: readonly string[];
   /** Series that the journal has not seen, with consecutive ids from `newSeriesFrom`. */
   readonly newSeriesFrom: number;
-  readonly newSeries: readonly Series[];
+  readonly newSeries: readonly RegisteredSeries[];
 }
 
 const READINGS_CAPACITY = 4096;
@@ -207,7 +206,7 @@ export class OpenGroup implements ReadingSink {
   }
 
   /** Hands the group over; this object must not be used again until `reopen`. */
-  take(newSeriesFrom: number, newSeries: readonly Series[]): Group {
+  take(newSeriesFrom: number, newSeries: readonly RegisteredSeries[]): Group {
     return {
       arrays: this.#arrays,
       readings: this.#readings,

@@ -21,10 +21,18 @@ export interface ReadingSink {
   exception(record: ExceptionRecord): void;
 }
 
+/** A series with the priority of the topic rule that first brought it: the highest is thinned and dropped last. */
+export interface RegisteredSeries extends Series {
+  readonly priority: number;
+}
+
 /** Series of this process, bounded by `seriesMax`; ids are dense from 0 and valid until the process ends. */
 export interface SeriesRegistry {
-  /** @throws SluiceError for a new series: ERR_SERIES_LIMIT when the registry is full, ERR_SERIES_NAME when a name cannot stand in a batch. */
-  idOf(device: string, metric: string, tags: string): number;
+  /**
+   * @param priority of a new series; a known one keeps its own. Default 0
+   * @throws SluiceError for a new series: ERR_SERIES_LIMIT when the registry is full, ERR_SERIES_NAME when a name cannot stand in a batch.
+   */
+  idOf(device: string, metric: string, tags: string, priority?: number): number;
   readonly size: number;
   seriesOf(id: number): Series;
 }

@@ -13,7 +13,7 @@ afterEach(async () => {
 });
 
 async function openClient(options: Partial<JournalClientOptions> & { readonly directory: string }): Promise<JournalClient> {
-  const client = await JournalClient.open({ clock: systemClock, thread: 'inline', freeBytesMin: 0, ...options });
+  const client = await JournalClient.open({ clock: systemClock, thread: 'inline', freeSpaceReserveBytes: 0, ...options });
   open.push(client);
   return client;
 }

@@ -270,7 +270,7 @@ function storageOptions(options: JournalClientOptions): StorageOptions {
     bufferBytesMax: options.bufferBytesMax ?? JOURNAL_DEFAULTS.bufferBytesMax,
     bufferPolicy: options.bufferPolicy ?? JOURNAL_DEFAULTS.bufferPolicy,
     backfillAfterMs: options.backfillAfterMs ?? JOURNAL_DEFAULTS.backfillAfterMs,
-    freeBytesMin: options.freeBytesMin ?? JOURNAL_DEFAULTS.freeBytesMin,
+    freeSpaceReserveBytes: options.freeSpaceReserveBytes ?? JOURNAL_DEFAULTS.freeSpaceReserveBytes,
     batchBytesMax: options.batchBytesMax ?? JOURNAL_DEFAULTS.batchBytesMax,
     batchReadingsMax: options.batchReadingsMax ?? JOURNAL_DEFAULTS.batchReadingsMax,
     compression: options.compression ?? JOURNAL_DEFAULTS.compression,

@@ -8,6 +8,7 @@ import { decodeBatch } from '../../shared/batch/decode.ts';
 import { ManualClock } from '../../shared/clock.ts';
 import type { ExceptionRecord } from '../../shared/exception.ts';
 import { OpenGroup, type Group } from './group.ts';
+import type { RegisteredSeries } from './journal-api.ts';
 import { Journal, JOURNAL_DEFAULTS, type JournalOptions } from './journal.ts';
 
 export const START_US = Date.UTC(2026, 0, 15, 12) * 1000;
@@ -42,7 +43,7 @@ export function openJournal(directory: string, options: Partial<JournalOptions> 
   const clock = options.clock ?? new ManualClock(START_US);
   const journal = new Journal({
     ...JOURNAL_DEFAULTS,
-    freeBytesMin: 0,
+    freeSpaceReserveBytes: 0,
     // One lane, unless a test is about two.
     backfillAfterMs: 1e12,
     compression: 'none',
@@ -73,8 +74,8 @@ export function groupOf(messages: readonly (readonly TestReading[])[], arrivalUs
   return open.take(0, seriesOfTest(seriesCount));
 }
 
-export function seriesOfTest(count: number): { device: string; metric: string; tags: string }[] {
-  return Array.from({ length: count }, (_, id) => ({ device: `d${id}`, metric: 'm', tags: '' }));
+export function seriesOfTest(count: number): RegisteredSeries[] {
+  return Array.from({ length: count }, (_, id) => ({ device: `d${id}`, metric: 'm', tags: '', priority: 0 }));
 }
 
 export function groupOfExceptions(records: readonly ExceptionRecord[], arrivalUs = 0): Group {

@@ -33,10 +33,26 @@ export interface JournalStats {
   readonly batchBytes: number;
   readonly batchesByLane: readonly { readonly epoch: string | null; readonly lane: LaneName | null; readonly batches: number }[];
   readonly keyLogBytes: number;
-  /** Database pages in use plus WAL; what they may be at most now. */
+  /** Database pages in use, WAL and ballast; what they may be at most now. */
   readonly usedBytes: number;
   readonly allowedBytes: number;
+  /** On disk: the database file with pages that are free in it, WAL, ballast. */
+  readonly fileBytes: number;
   readonly walBytes: number;
+  readonly ballastBytes: number;
+  /** Of the database alone, by which the policies go. */
+  readonly databaseUsedBytes: number;
+  readonly databaseAllowedBytes: number;
+  /** Sealed and without a place: what a policy may touch. */
+  readonly backfill: {
+    readonly batches: number;
+    readonly readings: number;
+    readonly bytes: number;
+    /** Of them, thinned. */
+    readonly thinnedBatches: number;
+    /** Arrival of the oldest, µs; null: none. */
+    readonly oldestUs: number | null;
+  };
   readonly full: boolean;
   /** Since the process started. */
   readonly commits: number;
@@ -46,6 +62,10 @@ export interface JournalStats {
   readonly readings: number;
   readonly sealed: number;
   readonly sealUs: number;
+  /** Steps of thinning, and times that the file was made shorter. */
+  readonly thinned: number;
+  readonly thinUs: number;
+  readonly shrunk: number;
   /** Groups that had to be halved, connections opened anew, databases moved aside, groups refused because the buffer is full. */
   readonly bisected: number;
   readonly reopened: number;

@@ -14,10 +14,12 @@ import { BATCH_BYTES_MAX } from '../../shared/batch/limits.ts';
 import type { ClockMemory, JournalClock } from '../clock.ts';
 import { CLOCK_PLAUSIBLE_US } from '../clock-judgement.ts';
 import { SluiceError } from '../../shared/errors.ts';
-import { EVENT_TIME_MIN_US, type Series } from '../../shared/reading.ts';
-import { diskUse, freeBytes, walBytes, type DiskUse } from './buffer-bound.ts';
-import { asSluiceError, connect, failureKind, PAGE_BYTES, usedBytes, walPagesUsual, type Connection } from './database.ts';
+import { EVENT_TIME_MIN_US } from '../../shared/reading.ts';
+import { Ballast, ballastBytes } from './ballast.ts';
+import { databasePagesMax, diskUse, freeBytes, walBytes, type DiskUse } from './buffer-bound.ts';
+import { asSluiceError, connect, failureKind, isDiskFull, PAGE_BYTES, usedBytes, walPagesUsual, type Connection } from './database.ts';
 import { EventBounds } from './event-bounds.ts';
+import type { RegisteredSeries } from './journal-api.ts';
 import { insertException } from './pending-exceptions.ts';
 import { DATABASE_NAME } from './salvage.ts';
 import { prepareStatements, type OpeningRow, type Statements } from './statements.ts';
@@ -35,11 +37,15 @@ export interface JournalStoreOptions {
   readonly directory: string;
   readonly clock: JournalClock;
   readonly randomHex: (bytes: number) => string;
-  /** Bound on database and WAL. */
+  /** Bound on database, WAL and ballast. */
   readonly bufferBytesMax: number;
   /** Free space of the disk that is left to others. */
-  readonly freeBytesMin: number;
+  readonly freeSpaceReserveBytes: number;
 }
+
+/** Shrinking copies what is in use, while no group commits: about 50 ms on a 2-core x86. */
+const SHRINK_USED_BYTES_MAX = 8 * 1024 * 1024;
+const SHRINK_SPARE_BYTES_MIN = 16 * 1024 * 1024;
 
 /** The next id of each table whose rows are counted here. */
 export interface Ids {
@@ -81,9 +87,9 @@ export class JournalStore {
   #epoch = '';
   #lakeId: string | null = null;
   /** Series of older openings that still have journal rows. */
-  readonly #olderSeries = new Map<number, Map<number, Series>>();
+  readonly #olderSeries = new Map<number, Map<number, RegisteredSeries>>();
   /** Series of this opening by id. */
-  readonly series: Series[] = [];
+  readonly series: RegisteredSeries[] = [];
   seriesStored = 0;
   /** Batches up to this id are not live any more, or have their place. */
   liveAfter = 0;
@@ -92,6 +98,7 @@ export class JournalStore {
   totals!: Totals;
   readonly counters = { reopened: 0, quarantined: 0, walsMended: 0 };
   readonly bounds: EventBounds;
+  readonly #ballast: Ballast;
 
   /**
    * @param onReopened called when a connection was given up and another one is there
@@ -103,6 +110,7 @@ export class JournalStore {
     this.#path = path.join(options.directory, DATABASE_NAME);
     mkdirSync(options.directory, { recursive: true });
     const isNew = statSync(this.#path, { throwIfNoEntry: false }) === undefined;
+    this.#ballast = new Ballast(options.directory, ballastBytes(options.bufferBytesMax));
     this.bounds = new EventBounds(options.directory, options.clock.nowUs(), isNew);
     this.#open(false);
   }
@@ -172,7 +180,7 @@ export class JournalStore {
     const bytesMax = this.#pagesMax * PAGE_BYTES;
     if (journalBytes + batchBytes + keyLogBytes + keySnapshotBytes + bytes < bytesMax / 2) return true;
     // A tenth more: pages are not filled to the last byte.
-    return usedBytes(this.ready()) + bytes * 1.1 <= bytesMax;
+    return usedBytes(this.ready()) + bytes * 1.1 <= this.diskUse().allowedBytes;
   }
 
   read<T>(run: () => T): T {
@@ -243,11 +251,11 @@ export class JournalStore {
     return { fromUs, toUs: Math.max(toUs, fromUs + 1) };
   }
 
-  seriesLookup(opening: number): (id: number) => Series | undefined {
+  seriesLookup(opening: number): (id: number) => RegisteredSeries | undefined {
     if (opening === this.opening) return (id) => this.series[id];
     let older = this.#olderSeries.get(opening);
     if (older === undefined) {
-      older = new Map(this.sql.seriesOf.all(opening).map(({ id, device, metric, tags }) => [id, { device, metric, tags }]));
+      older = new Map(this.sql.seriesOf.all(opening).map(({ id, ...series }) => [id, series]));
       this.#olderSeries.set(opening, older);
     }
     return (id) => older.get(id);
@@ -257,14 +265,47 @@ export class JournalStore {
     this.#olderSeries.clear();
   }
 
-  /**
-   * The WAL counts up to its usual size. Offering rewrites the rows of batches, megabytes at once; what that adds is in the
-   * database as well and is cut off by the next commits: no reading is to be evicted for it.
-   */
+  /** What the database uses and may use; asks the file system. */
   diskUse(): DiskUse {
-    const wal = Math.min(this.walBytes(), walPagesUsual(this.#pagesMax) * PAGE_BYTES);
-    const used = { database: usedBytes(this.ready()), wal, file: statSync(this.#path).size };
-    return diskUse(used, freeBytes(this.#options.directory), this.#options.bufferBytesMax, this.#options.freeBytesMin);
+    const { directory, freeSpaceReserveBytes } = this.#options;
+    const free = freeBytes(directory) - freeSpaceReserveBytes;
+    this.#ballast.renew(free);
+    // What the WAL has not yet grown to is spoken for.
+    const walGrowth = Math.max(0, 2 * walPagesUsual(this.#pagesMax) * PAGE_BYTES - this.walBytes());
+    const used = { database: usedBytes(this.ready()), file: statSync(this.#path).size };
+    return diskUse(used, free - walGrowth, this.#pagesMax * PAGE_BYTES);
+  }
+
+  /** What the journal takes of the disk, and what it may take of it at most now. */
+  fileSizes(): { usedBytes: number; allowedBytes: number; fileBytes: number; walBytes: number; ballastBytes: number } {
+    const { usedBytes: database, allowedBytes } = this.diskUse();
+    const others = { walBytes: this.walBytes(), ballastBytes: this.#ballast.bytes };
+    const beside = others.walBytes + others.ballastBytes;
+    return {
+      usedBytes: database + beside,
+      allowedBytes: Math.max(Math.min(this.#options.bufferBytesMax, allowedBytes + beside), database + beside),
+      fileBytes: statSync(this.#path).size,
+      ...others,
+    };
+  }
+
+  /**
+   * Gives pages that a drained buffer has left back to the file system, in one step that copies what is still in use: little, or it
+   * waits. Not by SQLite's incremental vacuum, whose page map would cost a further page in every other commit.
+   *
+   * @returns whether the file has become shorter
+   */
+  shrink(): boolean {
+    const db = this.ready();
+    const used = usedBytes(db);
+    const file = (db.pragma('page_count', { simple: true }) as number) * PAGE_BYTES;
+    if (used > SHRINK_USED_BYTES_MAX || file < 4 * used + SHRINK_SPARE_BYTES_MIN) return false;
+    this.read(() => {
+      db.pragma('temp_store = MEMORY');
+      db.exec('VACUUM');
+      db.pragma('wal_checkpoint(TRUNCATE)');
+    });
+    return true;
   }
 
   walBytes(): number {
@@ -277,10 +318,8 @@ export class JournalStore {
    * @param wantedBytes what the next commit is going to write
    */
   pageShortage(wantedBytes: number): number {
-    const db = this.ready();
-    const pages = db.pragma('page_count', { simple: true }) as number;
-    const free = db.pragma('freelist_count', { simple: true }) as number;
-    const roomPages = this.#pagesMax - (pages - free);
+    const { usedBytes: used, allowedBytes } = this.diskUse();
+    const roomPages = Math.floor((allowedBytes - used) / PAGE_BYTES);
     const wantedPages = Math.max(this.#pagesMax * 0.02, (wantedBytes * 1.1) / PAGE_BYTES);
     return roomPages >= wantedPages ? 0 : Math.ceil((wantedPages - roomPages + this.#pagesMax * 0.03) * PAGE_BYTES);
   }
@@ -305,7 +344,7 @@ export class JournalStore {
   }
 
   get #pagesMax(): number {
-    return Math.ceil(this.#options.bufferBytesMax / PAGE_BYTES);
+    return databasePagesMax(this.#options.bufferBytesMax);
   }
 
   #loadOpenings(): void {
@@ -316,6 +355,7 @@ export class JournalStore {
     const kind = failureKind(error);
     if (kind === 'other' || error instanceof SluiceError) throw error;
     this.#discard();
+    if (isDiskFull(error)) this.#ballast.release();
     if (kind === 'damaged') {
       this.#open(true);
       this.#onReopened();

@@ -220,11 +220,17 @@ describe('lanes', () => {
 describe('the bound', () => {
   test('of drop-oldest evicts unsent batches and says so in one gap with its count and range', () => {
     const clock = new ManualClock(START_US);
-    const journal = openJournal(temporaryDirectory(), { clock, bufferBytesMax: 400 * 1024 });
+    const journal = openJournal(temporaryDirectory(), { clock, bufferPolicy: 'drop-oldest', bufferBytesMax: 400 * 1024 });
     let written = 0;
-    for (let group = 0; group < 60; group++) {
+    for (let second = 0; second < 60; second++) {
       clock.advance(SECOND_US);
-      journal.commit(groupOf([Array.from({ length: 1000 }, () => ({ series: 0, value: 1 / (written++ + 3) }))], clock.monotonicUs()));
+      const group = groupOf([Array.from({ length: 1000 }, () => ({ series: 0, value: 1 / (written++ + 3) }))], clock.monotonicUs());
+      // As the journal's server does: what finds no room is tried again when room was made.
+      try {
+        journal.commit(group);
+      } catch {
+        journal.commit(group);
+      }
       journal.tick();
       expect(journal.stats().usedBytes).toBeLessThanOrEqual(400 * 1024);
       expect(journal.state().accepting).toBe(true);
@@ -235,13 +241,18 @@ describe('the bound', () => {
     expect(lost).toBeGreaterThan(0);
     expect(readings.length + lost).toBe(60_000);
     expect(new Set(exceptions.map(({ kind, reason }) => `${kind}/${reason}`))).toEqual(new Set(['gap/buffer_full']));
-    expect(exceptions[0]?.fromUs).toBe(START_US + SECOND_US);
+    expect(Math.min(...exceptions.map(({ fromUs }) => fromUs))).toBe(START_US + SECOND_US);
     expect(journal.stats().losses).toMatchObject([{ reason: 'buffer_full', readings: lost }]);
   });
 
   test('makes room for a group that is larger than what it leaves free', () => {
     const clock = new ManualClock(START_US);
-    const journal = openJournal(temporaryDirectory(), { clock, bufferBytesMax: 1024 * 1024, batchReadingsMax: 2_000 });
+    const journal = openJournal(temporaryDirectory(), {
+      clock,
+      bufferPolicy: 'drop-oldest',
+      bufferBytesMax: 1024 * 1024,
+      batchReadingsMax: 2_000,
+    });
     let written = 0;
     let refusals = 0;
     // As the journal's server and the uplink do: what fails for want of room is tried again.
@@ -294,9 +305,9 @@ describe('the bound', () => {
 
   test('is not reached by offering what is there: what the WAL holds twice is no reason to evict', () => {
     const clock = new ManualClock(START_US);
-    const journal = openJournal(temporaryDirectory(), { clock, bufferBytesMax: 1024 * 1024 });
+    const journal = openJournal(temporaryDirectory(), { clock, bufferPolicy: 'drop-oldest', bufferBytesMax: 1024 * 1024 });
     let written = 0;
-    while (journal.stats().usedBytes < 0.9 * 1024 * 1024) {
+    while (journal.stats().usedBytes < 0.8 * 1024 * 1024) {
       clock.advance(SECOND_US);
       journal.commit(groupOf([Array.from({ length: 1000 }, () => ({ series: 0, value: 1 / (written++ + 3) }))], clock.monotonicUs()));
       journal.tick();

@@ -22,7 +22,8 @@
 import { SluiceError, errorMessage } from '../../shared/errors.ts';
 import type { LaneClaim, LaneName } from '../../shared/uplink.ts';
 import { laneClaims } from './batch-store.ts';
-import { evict, excessBytes, hasRelief } from './buffer-bound.ts';
+import { evict, excessBytes, hasRelief, wantsThinning } from './buffer-bound.ts';
+import type { BufferPolicy } from './buffer-policy.ts';
 import { ByteWriter } from './bytes.ts';
 import type { Group } from './group.ts';
 import type { OfferedBatch } from './journal-api.ts';
@@ -34,24 +35,28 @@ import { addException, ExceptionBudget, FLOOD } from './pending-exceptions.ts';
 import { encodeKeys } from './redelivery.ts';
 import { encodeRow } from './row-codec.ts';
 import { isSealDue, sealOnce, type SealingOptions } from './sealing.ts';
+import { thinOnce } from './thinning.ts';
 
 export interface JournalOptions extends JournalStoreOptions, SealingOptions {
-  readonly bufferPolicy: 'drop-oldest' | 'reject';
+  readonly bufferPolicy: BufferPolicy;
   /** Sealed batches that are older and have no place are backfill. */
   readonly backfillAfterMs: number;
 }
 
 export const JOURNAL_DEFAULTS = {
   bufferBytesMax: 1024 ** 3,
-  bufferPolicy: 'drop-oldest',
+  bufferPolicy: 'thin',
   // Longer than a hub needs for a commit, so that only an outage or a slow link makes backfill.
   backfillAfterMs: 30_000,
-  freeBytesMin: 64 * 1024 ** 2,
+  freeSpaceReserveBytes: 64 * 1024 ** 2,
   batchBytesMax: 256 * 1024,
   // About 30 ms of sorting, encoding and compressing on a 2-core x86, during which no group commits.
   batchReadingsMax: 32_768,
   compression: 'br',
 } as const;
+
+/** A device waits for the room: then dropping is the better choice. */
+const THIN_STEPS_FOR_COMMIT = 4;
 
 /** Room is looked at again after so many bytes of groups. */
 const BOUND_CHECK_BYTES = 1024 * 1024;
@@ -86,6 +91,9 @@ export class Journal {
     readings: 0,
     sealed: 0,
     sealUs: 0,
+    thinned: 0,
+    thinUs: 0,
+    shrunk: 0,
     bisected: 0,
     rejected: 0,
   };
@@ -175,8 +183,8 @@ export class Journal {
     this.#store.bounds.cover(group.arrays.eventTimeUs, group.readings, this.#options.clock.nowUs());
     this.#store.write(() => {
       for (let id = this.#store.seriesStored; id < this.#store.series.length; id++) {
-        const { device, metric, tags } = this.#store.series[id];
-        this.#store.sql.insertSeries.run(this.#store.opening, id, device, metric, tags, 0);
+        const { device, metric, tags, priority } = this.#store.series[id];
+        this.#store.sql.insertSeries.run(this.#store.opening, id, device, metric, tags, priority);
       }
       const row = encodeRow(this.#writer, group, from, to, this.#store.series.length);
       if (row !== null) {
@@ -222,7 +230,7 @@ export class Journal {
    * Housekeeping that time brings: learns the clock, seals what is there, keeps the bound. Call it every `sealIntervalMs`.
    *
    * @param batchesMax seal at most so many and leave the rest, because no group commits meanwhile
-   * @returns whether there may be more to seal
+   * @returns whether there may be more to seal or to thin
    */
   tick(batchesMax = Infinity): boolean {
     const { clock } = this.#options;
@@ -235,9 +243,10 @@ export class Journal {
       this.#counters.sealed += sealed ?? 0;
     }
     this.#counters.sealUs += clock.monotonicUs() - startedUs;
-    this.#enforceBound();
+    const more = this.#enforceBound();
+    if (!more && this.#store.shrink()) this.#counters.shrunk++;
     if (this.#store.clockKnown) this.#store.bounds.advance(this.state().backlog.oldestUs ?? clock.nowUs());
-    return sealed !== null;
+    return sealed !== null || more;
   }
 
   /** Is there enough for a batch before its time? */
@@ -321,9 +330,10 @@ export class Journal {
         ...this.#store.totals,
         ...this.#counters,
         ...this.#store.counters,
-        usedBytes: use.usedBytes,
-        allowedBytes: use.allowedBytes,
-        walBytes: this.#store.walBytes(),
+        ...this.#store.fileSizes(),
+        databaseUsedBytes: use.usedBytes,
+        databaseAllowedBytes: use.allowedBytes,
+        backfill: this.#store.sql.unassignedTotals.get() as JournalStats['backfill'],
         full: this.#full,
         batchesByLane: this.#store.sql.batchesByLane.all().map(({ epoch, lane, batches }) => ({ epoch, lane, batches })),
         losses: this.#store.sql.losses.all(),
@@ -339,17 +349,33 @@ export class Journal {
     return { nowUs: this.#options.clock.nowUs(), backfillAfterUs: this.#options.backfillAfterMs * 1000 };
   }
 
-  /** Evicts until the bound holds, or notes that the journal is full. */
-  #enforceBound(): void {
+  /** Thins and evicts until the bound holds, or notes that the journal is full. @returns whether there is more to thin */
+  #enforceBound(): boolean {
     this.#uncheckedBytes = 0;
+    const { bufferPolicy, clock } = this.#options;
     let use = this.#store.read(() => this.#store.diskUse());
-    if (this.#options.bufferPolicy === 'drop-oldest') {
+    let more = false;
+    if (bufferPolicy === 'thin' && wantsThinning(use)) {
+      more = this.#thin() !== null;
+      use = this.#store.read(() => this.#store.diskUse());
+    }
+    if (bufferPolicy !== 'reject') {
       for (let excess = excessBytes(use); excess > 0; excess = excessBytes(use)) {
-        if (!evict(this.#store, excess, this.#options.clock.monotonicUs())) break;
+        if (!evict(this.#store, excess, clock.monotonicUs())) break;
         use = this.#store.read(() => this.#store.diskUse());
       }
     }
     this.#full = this.#full ? !hasRelief(use) : excessBytes(use) > 0;
+    return more && wantsThinning(use);
+  }
+
+  /** One step. @returns bytes that it gave back; null: nothing is left to thin */
+  #thin(): number | null {
+    const startedUs = this.#options.clock.monotonicUs();
+    const freed = thinOnce(this.#store, this.#options.compression);
+    this.#counters.thinUs += this.#options.clock.monotonicUs() - startedUs;
+    if (freed !== null) this.#counters.thinned++;
+    return freed;
   }
 
   #noRoom(bytes: number): SluiceError {
@@ -369,8 +395,18 @@ export class Journal {
 
   /** Makes the room that a failed commit wanted; it will be tried again. */
   #evictForCommit(): void {
-    if (this.#options.bufferPolicy !== 'drop-oldest') return;
+    if (this.#options.bufferPolicy === 'reject') return;
     const shortage = this.#store.pageShortage(this.#wantedBytes);
-    if (shortage > 0) evict(this.#store, shortage, this.#options.clock.monotonicUs());
+    if (shortage <= 0) return;
+    if (this.#options.bufferPolicy === 'thin') {
+      let freed = 0;
+      for (let step = 0; step < THIN_STEPS_FOR_COMMIT && freed < shortage; step++) {
+        const bytes = this.#thin();
+        if (bytes === null) break;
+        freed += bytes;
+      }
+      if (freed >= shortage) return;
+    }
+    evict(this.#store, shortage, this.#options.clock.monotonicUs());
   }
 }

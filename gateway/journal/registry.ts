@@ -2,14 +2,14 @@
 import { isValidName } from '../../shared/batch/string-table.ts';
 import { SluiceError } from '../../shared/errors.ts';
 import { NAME_BYTES_MAX, type Series } from '../../shared/reading.ts';
-import type { SeriesRegistry } from './journal-api.ts';
+import type { RegisteredSeries, SeriesRegistry } from './journal-api.ts';
 
 /** Default of `seriesMax`: invariant 7. */
 export const SERIES_MAX = 100_000;
 
 export class BoundedSeriesRegistry implements SeriesRegistry {
   readonly #seriesMax: number;
-  readonly #series: Series[] = [];
+  readonly #series: RegisteredSeries[] = [];
   /** Two levels, so that the common case (no tags) looks up two strings that exist and builds none. */
   readonly #byDevice = new Map<string, Map<string, number>>();
 
@@ -21,7 +21,7 @@ export class BoundedSeriesRegistry implements SeriesRegistry {
     return this.#series.length;
   }
 
-  idOf(device: string, metric: string, tags: string): number {
+  idOf(device: string, metric: string, tags: string, priority = 0): number {
     const key = tags === '' ? metric : `${metric}\u0000${tags}`;
     const known = this.#byDevice.get(device)?.get(key);
     if (known !== undefined) return known;
@@ -47,7 +47,7 @@ export class BoundedSeriesRegistry implements SeriesRegistry {
       this.#byDevice.set(device, ofDevice);
     }
     ofDevice.set(key, id);
-    this.#series.push({ device, metric, tags });
+    this.#series.push({ device, metric, tags, priority });
     return id;
   }
 
@@ -58,7 +58,7 @@ export class BoundedSeriesRegistry implements SeriesRegistry {
   }
 
   /** Series from id `from` on: what the journal does not know yet. */
-  since(from: number): Series[] {
+  since(from: number): RegisteredSeries[] {
     return this.#series.slice(from);
   }
 }

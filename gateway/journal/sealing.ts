@@ -73,7 +73,7 @@ export function sealOnce(store: JournalStore, options: SealingOptions): number |
     // Deleting first: on a full disk the batch takes the pages that its rows give back.
     store.sql.deleteJournalTo.run(taken.lastRow);
     store.sql.deleteExceptionsTo.run(taken.lastException);
-    for (const { content, eventFromUs, eventToUs } of sealed) {
+    for (const { content, eventFromUs, eventToUs, priority } of sealed) {
       const { body, readings, exceptions } = encodeOrGap(content, { eventFromUs, eventToUs }, options.compression);
       const times = {
         arrival_from_us: content.arrivalFromUs,
@@ -84,7 +84,7 @@ export function sealOnce(store: JournalStore, options: SealingOptions): number |
       insertBatch(
         store.sql,
         next.batch++,
-        { epoch: null, lane: null, seq: null, readings, exceptions, ...times, priority: 0, thinned: 0 },
+        { epoch: null, lane: null, seq: null, readings, exceptions, ...times, priority, thinned: 0 },
         body,
       );
       added.batches++;

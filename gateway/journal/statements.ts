@@ -143,6 +143,18 @@ export function prepareStatements(db: Connection) {
     freshAfter: prepare<[number, number], BatchRow>(
       `${BATCH_WITH_BODY} WHERE ${UNASSIGNED} AND batch.id > ? AND arrival_to_us >= ? ORDER BY batch.id LIMIT 1`,
     ),
+    lowestPriority: prepare<[], { priority: number | null }>(`SELECT min(priority) AS priority FROM batch WHERE ${UNASSIGNED}`),
+    evictableAfter: prepare<[number, number], BatchRow>(
+      `${BATCH_WITH_BODY} WHERE ${UNASSIGNED} AND priority = ? AND batch.id > ? ORDER BY batch.id LIMIT 1`,
+    ),
+    /** Priorities of which something has not been thinned, the lowest first. */
+    thinnable: prepare<[], { priority: number }>(
+      `SELECT DISTINCT priority FROM batch WHERE ${UNASSIGNED} AND thinned = 0 ORDER BY priority`,
+    ),
+    thinnableAfter: prepare<[number, number], BatchRow>(
+      `${BATCH_WITH_BODY} WHERE ${UNASSIGNED} AND thinned = 0 AND priority = ? AND batch.id > ? ORDER BY batch.id LIMIT 1`,
+    ),
+    setThinned: prepare<[number]>('UPDATE batch SET thinned = 1 WHERE id = ?'),
     unassignedOldest: prepare<[], BatchHead>(`SELECT ${BATCH_HEAD} FROM batch WHERE ${UNASSIGNED} ORDER BY id LIMIT 1`),
     assign: prepare<[string, string, number, number, number]>('UPDATE batch SET epoch = ?, lane = ?, seq = ?, checksum = ? WHERE id = ?'),
     replaceHead: prepare<[number, number, number, number, number]>(
@@ -166,6 +178,10 @@ export function prepareStatements(db: Connection) {
     freeLane: prepare<[string, string, number]>('DELETE FROM batch WHERE epoch = ? AND lane = ? AND seq <= ?'),
     batchTotals: prepare<[], { batches: number; readings: number; exceptions: number; bytes: number }>(
       'SELECT count(*) AS batches, coalesce(sum(readings), 0) AS readings, coalesce(sum(exceptions), 0) AS exceptions, coalesce(sum(bytes), 0) AS bytes FROM batch',
+    ),
+    unassignedTotals: prepare<[], object>(
+      `SELECT count(*) AS batches, coalesce(sum(readings), 0) AS readings, coalesce(sum(bytes), 0) AS bytes,
+        coalesce(sum(thinned), 0) AS thinnedBatches, min(arrival_from_us) AS oldestUs FROM batch WHERE ${UNASSIGNED}`,
     ),
     batchesByLane: prepare<[], { epoch: string | null; lane: LaneName | null; batches: number }>(
       'SELECT epoch, lane, count(*) AS batches FROM batch GROUP BY epoch, lane',

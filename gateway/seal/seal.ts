@@ -19,6 +19,9 @@ import { QuarantineNotes } from './quarantine-notes.ts';
 export const DAYS_PER_BATCH_MAX = 8;
 const DAY_US = 86_400_000_000;
 
+/** `priority`: of the topic rule; default 0. Each has batches of its own, because a batch is what is thinned or dropped. */
+export type PrioritySeries = Series & { readonly priority?: number };
+
 /** The readings of one journal row with what is needed to resolve them. */
 export interface SealRow {
   readonly readings: number;
@@ -36,7 +39,7 @@ export interface SealRow {
   /** Opening that wrote the row: series ids are its own. */
   readonly opening: number;
   /** undefined: damage lost the series. */
-  readonly seriesOf: (id: number) => Series | undefined;
+  readonly seriesOf: (id: number) => PrioritySeries | undefined;
   /** What is known of the arrival where the clock was not: half-open, from the openings around it. */
   readonly bounds: { readonly fromUs: number; readonly toUs: number };
 }
@@ -57,10 +60,11 @@ export interface SealedContent {
   readonly content: BatchContent;
   readonly eventFromUs: number;
   readonly eventToUs: number;
+  readonly priority: number;
 }
 
-/** The accepted readings of all rows, series as indexes into `table`. */
-class Gathered {
+/** Readings on their way into batches, series as indexes into `table`. */
+export class Gathered {
   readonly table: Series[] = [];
   readonly texts: string[] = [];
   readonly series: Uint32Array;
@@ -87,7 +91,8 @@ class Gathered {
     const known = this.#byKey.get(key);
     if (known !== undefined) return known;
     this.#byKey.set(key, this.table.length);
-    return this.table.push(series) - 1;
+    const { device, metric, tags } = series;
+    return this.table.push({ device, metric, tags }) - 1;
   }
 
   add(series: number, eventTimeUs: number, value: number, arrivalUs: number, text: string | null): void {
@@ -103,12 +108,22 @@ class Gathered {
   }
 }
 
+function gatheredOf(byPriority: Map<number, Gathered>, priority: number, capacity: number): Gathered {
+  let gathered = byPriority.get(priority);
+  if (gathered === undefined) {
+    gathered = new Gathered(capacity);
+    byPriority.set(priority, gathered);
+  }
+  return gathered;
+}
+
 /** Cost: about 100 ns a reading, most of it the sort. */
 export function seal(input: SealInput): SealedContent[] {
-  const gathered = new Gathered(input.rows.reduce((sum, row) => sum + row.readings, 0));
+  const capacity = input.rows.reduce((sum, row) => sum + row.readings, 0);
+  const byPriority = new Map<number, Gathered>();
   const notes = new QuarantineNotes();
-  /** opening → its series id → index in the table, or -1: unknown */
-  const indexes = new Map<number, Map<number, number>>();
+  /** opening → its series id → where its readings go; null: unknown */
+  const indexes = new Map<number, Map<number, { readonly gathered: Gathered; readonly index: number } | null>>();
   let arrivalFromUs = Infinity;
   let arrivalToUs = -Infinity;
   for (const row of input.rows) {
@@ -119,24 +134,25 @@ export function seal(input: SealInput): SealedContent[] {
     }
     for (let at = 0; at < row.readings; at++) {
       const id = row.series[at];
-      let series = indexOf.get(id);
-      if (series === undefined) {
+      let place = indexOf.get(id);
+      if (place === undefined) {
         const named = row.seriesOf(id);
-        series = named === undefined ? -1 : gathered.indexOf(named);
-        indexOf.set(id, series);
+        const gathered = named === undefined ? null : gatheredOf(byPriority, named.priority ?? 0, capacity);
+        place = named === undefined || gathered === null ? null : { gathered, index: gathered.indexOf(named) };
+        indexOf.set(id, place);
       }
       const sent = row.eventTimeUs[at];
       const value = row.value[at];
       const textIndex = row.text === null ? 0 : row.text[at];
       const text = textIndex === 0 ? null : row.texts[textIndex - 1];
       const arrivalUs = row.offsetUs === null ? NaN : Math.round(row.arrivalUs[at] + row.offsetUs);
-      if (series < 0) {
+      if (place === null) {
         const timeUs = Number.isNaN(sent) || sent < EVENT_TIME_MIN_US ? arrivalUs : Math.round(sent);
         notes.lost(row.offsetUs === null ? row.bounds : { fromUs: timeUs, toUs: timeUs + 1 });
         continue;
       }
       if (row.offsetUs === null) {
-        notes.add('clock_unknown', gathered.table[series], sent, value, text, row.bounds.fromUs, row.bounds.toUs);
+        notes.add('clock_unknown', place.gathered.table[place.index], sent, value, text, row.bounds.fromUs, row.bounds.toUs);
         continue;
       }
       if (arrivalUs < arrivalFromUs) arrivalFromUs = arrivalUs;
@@ -148,8 +164,8 @@ export function seal(input: SealInput): SealedContent[] {
           : eventTimeUs < EVENT_TIME_MIN_US
             ? 'event_time_before_2015'
             : null;
-      if (doubt !== null) notes.add(doubt, gathered.table[series], sent, value, text, arrivalUs, arrivalUs + 1);
-      else gathered.add(series, eventTimeUs, value, arrivalUs, text);
+      if (doubt !== null) notes.add(doubt, place.gathered.table[place.index], sent, value, text, arrivalUs, arrivalUs + 1);
+      else place.gathered.add(place.index, eventTimeUs, value, arrivalUs, text);
     }
   }
   const exceptions = [...input.exceptions.map(({ record }) => record), ...notes.records()];
@@ -158,7 +174,13 @@ export function seal(input: SealInput): SealedContent[] {
     arrivalToUs = Math.max(arrivalToUs, arrivalUs);
   }
   if (arrivalFromUs > arrivalToUs) arrivalFromUs = arrivalToUs = input.sealedUs;
-  return assemble(gathered, exceptions, { sealedUs: input.sealedUs, arrivalFromUs, arrivalToUs });
+  const stamps = { sealedUs: input.sealedUs, arrivalFromUs, arrivalToUs };
+  // Exceptions ride with what is dropped last.
+  const priorities = [...byPriority.keys()].sort((a, b) => b - a);
+  if (priorities.length === 0) return assemble(new Gathered(0), exceptions, stamps, 0);
+  return priorities.flatMap((priority, index) =>
+    assemble(byPriority.get(priority) as Gathered, index === 0 ? exceptions : [], stamps, priority),
+  );
 }
 
 /**
@@ -192,7 +214,7 @@ export function sealOrGap(input: SealInput): SealedContent[] {
 type Stamps = Pick<BatchContent, 'sealedUs' | 'arrivalFromUs' | 'arrivalToUs'>;
 
 /** Splits by days where there are too many; exceptions ride in the first batch. */
-function assemble(gathered: Gathered, exceptions: ExceptionRecord[], stamps: Stamps): SealedContent[] {
+export function assemble(gathered: Gathered, exceptions: readonly ExceptionRecord[], stamps: Stamps, priority: number): SealedContent[] {
   if (gathered.count === 0 && exceptions.length === 0) return [];
   let eventFromUs = Infinity;
   let eventToUs = -Infinity;
@@ -202,7 +224,7 @@ function assemble(gathered: Gathered, exceptions: ExceptionRecord[], stamps: Sta
     if (time > eventToUs) eventToUs = time;
   }
   if (gathered.count === 0 || Math.floor(eventToUs / DAY_US) - Math.floor(eventFromUs / DAY_US) < DAYS_PER_BATCH_MAX) {
-    return [toContent(gathered, null, exceptions, stamps)];
+    return [toContent(gathered, null, exceptions, stamps, priority)];
   }
   const days = [...new Set(Array.from(gathered.eventTimeUs.subarray(0, gathered.count), (time) => Math.floor(time / DAY_US)))].sort(
     (a, b) => a - b,
@@ -213,7 +235,7 @@ function assemble(gathered: Gathered, exceptions: ExceptionRecord[], stamps: Sta
     const part = partOfDay.get(Math.floor(gathered.eventTimeUs[at] / DAY_US)) as number;
     parts[part].push(at);
   }
-  return parts.map((rows, index) => toContent(gathered, rows, index === 0 ? exceptions : [], stamps));
+  return parts.map((rows, index) => toContent(gathered, rows, index === 0 ? exceptions : [], stamps, priority));
 }
 
 /** @param rows indexes into the gathered readings, or null: all of them */
@@ -222,6 +244,7 @@ function toContent(
   rows: readonly number[] | null,
   exceptions: readonly ExceptionRecord[],
   stamps: Stamps,
+  priority: number,
 ): SealedContent {
   const columns: ReadingColumns =
     rows === null
@@ -241,6 +264,6 @@ function toContent(
     eventLastUs = Math.max(eventLastUs, columns.eventTimeUs[at]);
   }
   const content = { ...stamps, runs: sortIntoRuns(columns, gathered.table), exceptions };
-  if (columns.count > 0) return { content, eventFromUs, eventToUs: eventLastUs + 1 };
-  return { content, eventFromUs: stamps.arrivalFromUs, eventToUs: stamps.arrivalFromUs };
+  if (columns.count > 0) return { content, eventFromUs, eventToUs: eventLastUs + 1, priority };
+  return { content, eventFromUs: stamps.arrivalFromUs, eventToUs: stamps.arrivalFromUs, priority };
 }

@@ -35,7 +35,7 @@ const COPY = "a copy of the journal's file, fsynced";
 async function fillJournal(directory: string, hours: number): Promise<number> {
   const seconds = Math.round(hours * 3600);
   const clock = new ManualClock((Date.now() - seconds * 1000) * 1000);
-  const journal = await JournalClient.open({ directory, clock, freeBytesMin: 0 });
+  const journal = await JournalClient.open({ directory, clock, freeSpaceReserveBytes: 0 });
   const { writer } = journal;
   const random = mulberry32(1);
   const walks = Float64Array.from({ length: READINGS_PER_SECOND }, () => 1000 + Math.floor(random() * 8000));

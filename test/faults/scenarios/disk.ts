@@ -30,7 +30,7 @@ export const disk: Scenario = {
     for (const each of Object.values(disks)) trial.onClose(() => each.close());
     // Devices keep what the gateway does not take: with drop-oldest a full disk would be an announced loss instead.
     const gatewayArgs = [
-      '--journal-free-bytes-min',
+      '--journal-free-space-reserve-bytes',
       '0',
       '--journal-buffer-policy',
       'reject',
