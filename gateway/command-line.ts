@@ -3,12 +3,12 @@ import { systemClock } from '../shared/clock.ts';
 import type { Command } from '../shared/cli.ts';
 import { createProgram, runCli, withConfig } from '../shared/cli.ts';
 import { createLogger } from '../shared/logging.ts';
+import { ServiceManager } from '../shared/service-manager.ts';
 import { gatewayConfigSchema, type GatewayConfig } from './config.ts';
 import { addDevice, credentialsPath, listDevices, removeDevice } from './credentials.ts';
 import { doctorCommand } from './doctor/doctor-command.ts';
 import { enrollCommand } from './enroll/enroll-command.ts';
 import { startGateway } from './gateway.ts';
-import { ServiceManager } from './service-manager.ts';
 import { boundHeap } from './heap-bounds.ts';
 import { tailCommands } from './tail/commands.ts';
 
@@ -49,7 +49,7 @@ async function run(config: GatewayConfig): Promise<void> {
     pid: process.pid,
     clock: systemClock,
     logger,
-    askJournal: () => gateway.journal.lanes(),
+    askHeart: () => gateway.journal.lanes(),
   });
   manager.ready(`MQTT on ${broker.address.port}, HTTP on ${http.address.port}`);
   await stopOnSignal(config.shutdownDeadlineMs, logger, () => {

@@ -24,6 +24,7 @@ import { LocalStore } from './lake/local-store.ts';
 import { MaintenanceClient } from './maintenance-client.ts';
 import { createHubMetrics } from './metrics.ts';
 import { QueryService } from './query/query-service.ts';
+import { Releases } from './release.ts';
 import { SqlService } from './query/sql-service.ts';
 
 /** A caller that is slower than this holds a socket for nothing; uplinks are upgraded and no requests any more. */
@@ -34,6 +35,8 @@ const UPLINK_STOP_DEADLINE_MS = 1_000;
 
 export interface RunningHub {
   readonly address: AddressInfo;
+  /** Settles when the engine's thread has answered. */
+  askEngine(): Promise<unknown>;
   /** Refuses new work, commits and flushes what is there, closes. */
   stop(): Promise<void>;
 }
@@ -79,6 +82,7 @@ export async function startHub(config: HubConfig, clock: Clock, logger: Logger, 
       engine,
       query,
       sql,
+      releases: new Releases({ engine, query, clock }),
       gateways,
       uplink,
       tokens,
@@ -114,6 +118,7 @@ export async function startHub(config: HubConfig, clock: Clock, logger: Logger, 
     );
     return {
       address,
+      askEngine: () => engine.status(),
       stop() {
         stopping = true;
         return stop();

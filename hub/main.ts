@@ -6,6 +6,7 @@ import { createProgram, runCli, withConfig } from '../shared/cli.ts';
 import { systemClock } from '../shared/clock.ts';
 import { SluiceError } from '../shared/errors.ts';
 import { createLogger } from '../shared/logging.ts';
+import { ServiceManager } from '../shared/service-manager.ts';
 import { hubConfigSchema } from './config.ts';
 import { startHub } from './hub.ts';
 import { importCommand } from './import/command.ts';
@@ -24,7 +25,10 @@ run.action(async () => {
     logger.fatal({ err: error }, 'the hub cannot go on; what it had not committed is still at the gateways');
     process.exit(1);
   });
+  const manager = new ServiceManager({ env: process.env, pid: process.pid, clock: systemClock, logger, askHeart: () => hub.askEngine() });
+  manager.ready(`HTTP on ${hub.address.port}`);
   const stop = (signal: NodeJS.Signals): void => {
+    manager.stopping();
     logger.info({ signal }, `${signal}: stopping`);
     // The deadline holds even if the lake does not answer: the gateways keep what is not committed.
     const deadline = setTimeout(() => process.exit(1), config.shutdownDeadlineMs);

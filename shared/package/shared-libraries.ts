@@ -1,4 +1,5 @@
 /** What of the system the programs of a package need, read from their dynamic symbol tables. */
+import path from 'node:path';
 import { SluiceError } from '../errors.ts';
 import { toolFor, type PackageTarget } from './target.ts';
 import { runTool } from './tools.ts';
@@ -43,9 +44,10 @@ export function highestVersion(objdump: string, prefix: 'GLIBC' | 'GLIBCXX'): st
 export async function libraryDependencies(target: PackageTarget, files: readonly string[]): Promise<string[]> {
   const tool = toolFor(target, 'objdump');
   const text = (await Promise.all(files.map((file) => runTool(tool, ['-T', '-p', file])))).join('\n');
+  const inside = new Set(files.map((file) => path.basename(file)));
   const dependencies = new Set<string>();
   for (const [, library] of text.matchAll(/^\s+NEEDED\s+(\S+)$/gm)) {
-    if (OF_LIBC.test(library)) continue;
+    if (OF_LIBC.test(library) || inside.has(library)) continue;
     if (library === 'libstdc++.so.6') {
       const symbols = highestVersion(text, 'GLIBCXX') ?? '3.4.21';
       const version = LIBSTDCXX_OF.find(([known]) => compareVersions(known, symbols) >= 0)?.[1];

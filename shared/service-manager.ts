@@ -1,17 +1,18 @@
 /**
- * What systemd is told of this process: ready, stopping, and that it is alive as long as the journal answers.
+ * What systemd is told of this process: ready, stopping, and that it is alive as long as its heart answers: the journal's
+ * thread of a gateway, the engine's of a hub.
  *
  * Node has no datagram sockets of the Unix domain, so `systemd-notify` is spawned for each message (some 20 ms of another
  * core every WatchdogSec / 3); the unit allows it with NotifyAccess=all. Without NOTIFY_SOCKET all of this does nothing.
  *
- * The watchdog asks the journal's thread and passes its answer on: a thread that hangs in a disk, and a main thread that
- * has no turn, both end in silence, and systemd kills and starts the process again. An answer that is an error (disk full,
- * failing) is an answer: a restart would not help, and the journal heals by itself.
+ * The watchdog asks that thread and passes its answer on: a thread that hangs in a disk, and a main thread that has no
+ * turn, both end in silence, and systemd kills and starts the process again. An answer that is an error (disk full,
+ * failing) is an answer: a restart would not help, and the thread heals by itself.
  */
 import { spawn } from 'node:child_process';
-import type { Clock } from '../shared/clock.ts';
-import { errorMessage } from '../shared/errors.ts';
-import type { Logger } from '../shared/logging.ts';
+import type { Clock } from './clock.ts';
+import { errorMessage } from './errors.ts';
+import type { Logger } from './logging.ts';
 
 /** Three chances before the watchdog bites. */
 const PINGS_PER_WATCHDOG = 3;
@@ -23,8 +24,8 @@ export interface ServiceManagerOptions {
   readonly pid: number;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Settles when the journal has answered, whatever it answered. */
-  readonly askJournal: () => Promise<unknown>;
+  /** Settles when the thread has answered, whatever it answered. */
+  readonly askHeart: () => Promise<unknown>;
   /** Default: spawns systemd-notify. */
   readonly notify?: (message: readonly string[]) => Promise<void>;
 }
@@ -42,7 +43,7 @@ export class ServiceManager {
     this.#intervalMs = watchdogIntervalMs(options.env, options.pid);
   }
 
-  /** The gateway serves. Starts the watchdog where there is one. */
+  /** The program serves. Starts the watchdog where there is one. */
   ready(status: string): void {
     this.#notify('--ready', `--status=${status}`);
     this.#watch();
@@ -63,14 +64,14 @@ export class ServiceManager {
   }
 
   #ping(): void {
-    // One question at a time: a journal that does not answer is not asked more.
+    // One question at a time: a thread that does not answer is not asked more.
     if (this.#asking) return;
     this.#asking = true;
     const answered = (): void => {
       this.#asking = false;
       if (!this.#stopped) this.#notify('WATCHDOG=1');
     };
-    this.#options.askJournal().then(answered, answered);
+    this.#options.askHeart().then(answered, answered);
   }
 
   #notify(...message: string[]): void {
@@ -80,7 +81,7 @@ export class ServiceManager {
       const nowUs = clock.monotonicUs();
       if (nowUs - this.#complainedUs < COMPLAINT_INTERVAL_US) return;
       this.#complainedUs = nowUs;
-      logger.error({ error: errorMessage(error), message }, 'systemd-notify failed: the service manager may think that the gateway hangs');
+      logger.error({ error: errorMessage(error), message }, 'systemd-notify failed: the service manager may think that this process hangs');
     });
   }
 }

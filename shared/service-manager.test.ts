@@ -1,6 +1,6 @@
 import { pino } from 'pino';
 import { expect, test } from 'vitest';
-import { ManualClock } from '../shared/clock.ts';
+import { ManualClock } from './clock.ts';
 import { ServiceManager, watchdogIntervalMs } from './service-manager.ts';
 
 const logger = pino({ level: 'silent' });
@@ -13,7 +13,7 @@ interface Bench {
 }
 
 function bench(
-  askJournal: () => Promise<unknown>,
+  askHeart: () => Promise<unknown>,
   env: Record<string, string> = { NOTIFY_SOCKET: '/run/x', WATCHDOG_USEC: '60000000' },
 ): Bench {
   const clock = new ManualClock(0);
@@ -23,7 +23,7 @@ function bench(
     pid: 7,
     clock,
     logger,
-    askJournal,
+    askHeart,
     notify: (message) => {
       messages.push(message.join(' '));
       return Promise.resolve();
@@ -49,7 +49,7 @@ test('the service manager hears ready, a sign of life three times per watchdog p
   expect(messages.slice(4)).toEqual(['STOPPING=1']);
 });
 
-test('a journal that does not answer is followed by silence, and by a sign of life once it does', async () => {
+test('a thread that does not answer is followed by silence, and by a sign of life once it does', async () => {
   let answer: (() => void) | null = null;
   let asked = 0;
   const { clock, messages, manager } = bench(() => {
@@ -67,7 +67,7 @@ test('a journal that does not answer is followed by silence, and by a sign of li
   expect(messages.at(-1)).toBe('WATCHDOG=1');
 });
 
-test('a journal that answers with an error is alive: a restart would not mend its disk', async () => {
+test('a thread that answers with an error is alive: a restart would not mend its disk', async () => {
   const { clock, messages, manager } = bench(() => Promise.reject(new Error('disk full')));
   manager.ready('');
   await seconds(clock, 21);
