@@ -13,6 +13,8 @@ import type { GatewayConfig } from './config.ts';
 import { Credentials, credentialsPath } from './credentials.ts';
 import { Decoder } from './decode/decoder.ts';
 import { withIdentity } from './enroll/hub-identity.ts';
+import { DeviceBook } from './devices/device-book.ts';
+import { deviceDocument } from './devices/device-document.ts';
 import { Ingest } from './http/ingest.ts';
 import { Flash, type FlashOptions } from './flash.ts';
 import { startHttp, type HttpServer } from './http/server.ts';
@@ -63,12 +65,14 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const access = new Access(config.access, credentials);
   const token = uplinkToken(config.uplink);
   let flash: Flash | null = null;
+  const book = new DeviceBook();
   const journal = await JournalClient.open({
     ...config.journal,
     commitDelayMs: () => flash?.delayMs ?? 0,
     directory: path.join(config.dataDir, 'journal'),
     clock,
     seriesMax: config.seriesMax,
+    onGroup: (columns, readings) => book.add(columns, readings, clock.nowUs()),
     onTrouble: (error) => logger.warn({ err: error }, 'journal'),
     onFatal,
   });
@@ -135,6 +139,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       tap,
       logger: logger.child({ part: 'http' }),
       status: () => statusDocument(sources),
+      devices: (device) => deviceDocument(book, writer.series, device, clock.nowUs()),
       metrics: () => metrics.scrape(),
       notReady: () => (journal.accepting ? null : 'the buffer is full: nothing is taken'),
     });

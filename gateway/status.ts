@@ -88,6 +88,17 @@ export async function statusDocument(sources: StatusSources): Promise<Record<str
       accepting: sources.journal.accepting,
       used_bytes: journal.journal.usedBytes,
       allowed_bytes: journal.journal.allowedBytes,
+      file_bytes: journal.journal.fileBytes,
+      wal_bytes: journal.journal.walBytes,
+      ballast_bytes: journal.journal.ballastBytes,
+      thinning_steps: journal.journal.thinned,
+      unassigned: {
+        batches: journal.journal.backfill.batches,
+        readings: journal.journal.backfill.readings,
+        bytes: journal.journal.backfill.bytes,
+        thinned_batches: journal.journal.backfill.thinnedBatches,
+        oldest_us: journal.journal.backfill.oldestUs,
+      },
       unsealed_readings: journal.journal.journalReadings,
       batches: journal.journal.batches,
       commits: journal.journal.commits,
@@ -109,6 +120,13 @@ export async function statusDocument(sources: StatusSources): Promise<Record<str
       suggested_match: topic.suggestedMatch,
       example: topic.example,
       messages: topic.messageCount,
+    })),
+    recent_problems: sources.decoder.problems.list().map(({ code, topic, message, count, lastUs }) => ({
+      code,
+      topic,
+      message,
+      count,
+      last_us: lastUs,
     })),
     broker: {
       connections: broker.connections,
@@ -152,6 +170,7 @@ function uplinkDocument(state: UplinkState): Record<string, unknown> {
     reconnects: state.reconnectsTotal,
     bytes_sent: state.bytesSentTotal,
     batches_sent: state.batchesSentTotal,
+    backfill_bytes_per_second_max: state.backfillBytesPerSecondMax,
     retry_in_ms: state.retryInMs,
   };
 }

@@ -44,6 +44,7 @@ beforeEach(async () => {
     logger: createLogger('test', 'silent'),
     status: () => Promise.resolve({}),
     metrics: () => Promise.resolve(''),
+    devices: () => null,
     notReady: () => null,
     clock: systemClock,
     tap,

@@ -50,6 +50,7 @@ async function start(settings: Record<string, unknown> = {}): Promise<void> {
     logger: createLogger('test', 'silent'),
     status: () => Promise.resolve({ fine: true }),
     metrics: () => Promise.resolve('sluice_gateway_up 1\n'),
+    devices: () => null,
     notReady: () => notReady,
   });
   base = `http://127.0.0.1:${server.address.port}`;

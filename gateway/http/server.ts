@@ -32,6 +32,8 @@ export interface HttpOptions {
   readonly logger: Logger;
   /** The document of `/v1/status`. */
   readonly status: () => Promise<Record<string, unknown>>;
+  /** The document of `/v1/devices`, or of one device; null: nothing came from it. */
+  readonly devices: (device: string | null) => Record<string, unknown> | null;
   /** The text of `/metrics`. */
   readonly metrics: () => Promise<string>;
   /** null: ready; otherwise why not. */
@@ -126,6 +128,7 @@ class GatewayHttp {
       return reason === null ? c.json({ status: 'ready' }) : problemResponse(new SluiceError('ERR_HTTP_UNAVAILABLE', reason));
     });
     app.get('/v1/status', async (c) => this.#forReaders(c) ?? c.json(await status(), 200, { 'cache-control': 'no-store' }));
+    app.get('/v1/devices', (c) => this.#forWatchers(c) ?? this.#devices(c.req.query('device') ?? null));
     app.get('/v1/messages', (c) => this.#forWatchers(c) ?? this.#messages.response(c.req.query('topic') ?? '#'));
     app.get(
       '/metrics',
@@ -187,6 +190,13 @@ class GatewayHttp {
     }
   }
 
+  #devices(device: string | null): Response {
+    const document = this.#options.devices(device);
+    if (document === null)
+      throw new SluiceError('ERR_HTTP_NOT_FOUND', `nothing came from device ${JSON.stringify(device?.slice(0, 100))} since the start`);
+    return Response.json(document, { headers: { 'cache-control': 'no-store' } });
+  }
+
   async #readings(c: GatewayContext, body: Buffer, grant: Grant): Promise<Response> {
     const document: DocumentOptions = {
       format: documentFormat(c.env.incoming.headers['content-type']),
@@ -245,6 +255,7 @@ function refuseForeignPage(incoming: IncomingMessage): void {
 }
 
 const PATHS = new Set([
+  '/v1/devices',
   '/v1/messages',
   '/v1/readings',
   '/api/v2/write',
