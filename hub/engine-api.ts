@@ -89,6 +89,8 @@ export interface AggregateCapture {
   /** Exceptions that overlap the range: files of table `exceptions` and rows not yet there. */
   readonly exceptionFiles: readonly LakeFile[];
   readonly pendingExceptions: readonly PendingException[];
+  /** Of the lanes of releases (release-lane.ts): their exceptions are not missing any more. */
+  readonly releasedEpochs?: readonly string[];
 }
 
 export interface PendingException {
@@ -169,6 +171,8 @@ export interface EngineStatus {
   readonly unreadableFiles: number;
   readonly lanes: readonly { gateway: string; epoch: string; lane: string; committed: number; received: number }[];
   readonly watermarks: ReadonlyMap<string, number>;
+  /** Of the lanes of releases (release-lane.ts). */
+  readonly releasedEpochs?: readonly string[];
 }
 
 export interface QueryEngine {

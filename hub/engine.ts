@@ -47,6 +47,7 @@ import { PendingLanes, type PendingBatch } from './lake/pending.ts';
 import { daysOf } from './lake/readings-rows.ts';
 import { SeriesOrder } from './lake/series-order.ts';
 import { nameFilter } from './name-patterns.ts';
+import { isReleaseEpoch } from './release-lane.ts';
 import { Flusher, type ProgressRow } from './windows/flusher.ts';
 import { GroupRegistry } from './windows/group-registry.ts';
 import { isFull, Overlay, type GatewayRuns } from './windows/overlay.ts';
@@ -121,6 +122,7 @@ export class Engine {
   #fullTurns = 0;
   #progressWritten = new Map<string, number>();
   #totals = { readings: 0, batches: 0, exceptions: 0, commits: 0, conflicts: 0, flushes: 0, durationMs: 0 };
+  #released: { readonly version: number; readonly epochs: readonly string[] } = { version: -1, epochs: [] };
   #lastCommitUs: number | null = null;
   #lastError: string | null = null;
 
@@ -582,6 +584,7 @@ export class Engine {
       activeGateways: this.#watermarks.active(this.#clock.nowUs(), this.#settings.gatewayIdleTimeoutMs),
       exceptionFiles,
       pendingExceptions: [...this.#pendingExceptions(range), ...unknown],
+      releasedEpochs: this.#releasedEpochs(),
     };
   }
 
@@ -630,6 +633,16 @@ export class Engine {
   async #recheckUnreadable(): Promise<void> {
     this.#nextRecheckMs = this.#nowMs() + RECHECK_INTERVAL_MS;
     if (this.#unreadable.size > 0) await this.#unreadable.recheck(false);
+  }
+
+  /** Looked up once per version: captures come hundreds of times a second, lanes are thousands. */
+  #releasedEpochs(): readonly string[] {
+    if (this.#released.version !== this.#readings.version) {
+      const lanes = [...this.#lake.readings.snapshot.txns.keys()].map(parseLaneAppId);
+      const epochs = lanes.flatMap((lane) => (lane !== null && isReleaseEpoch(lane.epoch) ? [lane.epoch] : []));
+      this.#released = { version: this.#readings.version, epochs };
+    }
+    return this.#released.epochs;
   }
 
   captureSnapshot({ readings, exceptions, aggregates }: SnapshotRequest): SnapshotCapture {
@@ -681,6 +694,7 @@ export class Engine {
       unreadableFiles: this.#unreadable.size,
       lanes,
       watermarks: this.#watermarks.all(),
+      releasedEpochs: this.#releasedEpochs(),
     };
   }
 

@@ -65,6 +65,9 @@ export const ERRORS = {
   ERR_PACKAGE_BUILD: { retryable: false, httpStatus: 500, summary: 'A package cannot be built: a tool is missing or failed.' },
   ERR_SQL_INVALID: { retryable: false, httpStatus: 400, summary: "The SQL statement is wrong; the message has DuckDB's words." },
   ERR_SQL_REFUSED: { retryable: false, httpStatus: 400, summary: 'The SQL statement is not one SELECT or EXPLAIN over the views.' },
+  ERR_RELEASE_UNKNOWN: { retryable: false, httpStatus: 404, summary: 'No exception of the lake has this id.' },
+  ERR_RELEASE_CONTENT: { retryable: false, httpStatus: 409, summary: 'The exception holds no readings that could be released.' },
+  ERR_RELEASE_TIME: { retryable: false, httpStatus: 400, summary: 'The corrected times are not possible, or cannot be computed.' },
   ERR_QUERY_CANCELLED: { retryable: true, httpStatus: 503, summary: 'The query was cancelled because its caller went away.' },
   // import
   ERR_IMPORT_FILE: { retryable: false, httpStatus: 500, summary: 'A file to be imported cannot be read, or changed meanwhile.' },

@@ -50,6 +50,18 @@ async function refusal(tokens: Tokens, c: Context<HubEnv>): Promise<SluiceError 
   return record.kind === 'gateway' ? new SluiceError('ERR_HTTP_FORBIDDEN', 'a token of kind gateway may send, not read') : null;
 }
 
+/** Behind requireReader: whoever changes something shows a token of kind admin, where there are tokens at all. */
+export function requireAdmin(tokens: Tokens): MiddlewareHandler<HubEnv> {
+  return async (c, next) => {
+    if (!tokens.list().some(({ kind }) => kind === 'read' || kind === 'admin')) return next();
+    const record = await tokens.verify(bearerToken(c.req.header('authorization')));
+    if (record?.kind === 'admin') return next();
+    return answerProblem(
+      new SluiceError('ERR_HTTP_FORBIDDEN', 'this needs a token of kind admin: make one with `sluice-hub token create --admin`'),
+    );
+  };
+}
+
 /** @param openToThisMachine this machine's own programs (Prometheus) need no token */
 export function requireReader(tokens: Tokens, openToThisMachine = false): MiddlewareHandler<HubEnv> {
   return async (c, next) => {

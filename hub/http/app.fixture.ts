@@ -6,7 +6,7 @@ import { ManualClock, systemClock } from '../../shared/clock.ts';
 import { SluiceError } from '../../shared/errors.ts';
 import type { ExceptionRecord } from '../../shared/exception.ts';
 import { createLogger } from '../../shared/logging.ts';
-import { laneAppId } from '../../shared/uplink.ts';
+import { laneAppId, type LaneKey } from '../../shared/uplink.ts';
 import { batchOf, EPOCH, laneOf, startHub, temporaryLake, type TestHub } from '../engine.fixture.ts';
 import { Maintenance } from '../maintenance.ts';
 import type { QueryEngine } from '../engine-api.ts';
@@ -16,6 +16,7 @@ import { createToken, revokeToken, TokenRegistry, type TokenKind } from '../inge
 import { MemoryStore } from '../lake/memory-store.ts';
 import { createHubMetrics } from '../metrics.ts';
 import { QueryService } from '../query/query-service.ts';
+import { Releases } from '../release.ts';
 import { SqlService } from '../query/sql-service.ts';
 import { createHubApp } from './app.ts';
 import type { HubApp, HubServices } from './service.ts';
@@ -92,6 +93,7 @@ export class ApiFixture {
       threads: 2,
       answerBytesMax: 10_000_000,
     });
+    const onCommitted: ((lane: LaneKey, seq: number) => void)[] = [];
     const uplink = { state: UPLINK_STATE };
     const maintenance = new Maintenance(this.#hub.lake);
     const metrics = createHubMetrics({ engine: queryEngine, uplink, gateways: this.gateways, maintenance, logger });
@@ -99,6 +101,20 @@ export class ApiFixture {
       engine: queryEngine,
       query: queries,
       sql: this.#sql,
+      releases: new Releases({
+        engine: {
+          openLane: (lane, claim) => engine.openLane(lane, claim),
+          submit: (lane, batch) => {
+            engine.submit(lane, batch);
+            void this.#hub
+              .waitCommitted(laneAppId(lane), batch.seq)
+              .then(() => onCommitted.forEach((callback) => callback(lane, batch.seq)));
+          },
+          onCommitted: (callback) => void onCommitted.push(callback),
+        },
+        query,
+        clock: systemClock,
+      }),
       gateways: this.gateways,
       uplink,
       tokens,

@@ -20,9 +20,11 @@ import { parameterError } from './parameters.ts';
 import { answerProblem } from './problems.ts';
 import { mountPrometheus } from './prometheus.ts';
 import { mountReadings } from './readings.ts';
+import { mountRelease } from './release.ts';
 import { mountSeries } from './series.ts';
 import type { HubApp, HubEnv, HubServices } from './service.ts';
 import { mountSql } from './sql.ts';
+import { mountTables } from './tables.ts';
 import { mountStream } from './stream.ts';
 import { mountWebFiles } from './web-files.ts';
 import { mountWindows } from './windows.ts';
@@ -71,6 +73,8 @@ export function createHubApp(services: HubServices): HubApp {
   mountSeries(app, services);
   mountGateways(app, services);
   mountWindows(app, services);
+  mountRelease(app, services);
+  mountTables(app, services);
   mountSql(app, services);
   mountStream(app, services);
   mountPrometheus(app, services);
@@ -95,8 +99,9 @@ function mountProbes(app: HubApp, { engine, metrics, isReady }: HubServices): vo
   app.get('/readyz', async (c) => {
     if (!isReady()) return answerProblem(new SluiceError('ERR_HTTP_UNAVAILABLE', 'the hub is stopping'));
     const { lakeId, lastError } = await engine.status();
-    // A lake that cannot be written now is waited for; queries and uplinks work meanwhile.
-    return c.json({ status: 'ready', lake_id: lakeId, lake_error: lastError });
+    // Who balances load sends gateways to another hub; queries and uplinks that come all the same are answered.
+    if (lastError !== null) return answerProblem(new SluiceError('ERR_HTTP_UNAVAILABLE', `the lake cannot be written: ${lastError}`));
+    return c.json({ status: 'ready', lake_id: lakeId, lake_error: null });
   });
   app.get('/metrics', async (c) => c.text(await metrics.scrape(), 200, { 'content-type': METRICS_TYPE }));
 }

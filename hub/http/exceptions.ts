@@ -14,6 +14,7 @@ import {
 } from './parameters.ts';
 import { LIST_RESPONSES } from './problems.ts';
 import { columnsOf, nextCursorSchema, rowsContent, rowsResponse, timeSchema, unreadableFilesSchema } from './rows-answer.ts';
+import { exceptionIdText, releaseEpoch } from '../release-lane.ts';
 import type { HubApp, HubServices } from './service.ts';
 import { formatTime } from './times.ts';
 
@@ -43,6 +44,7 @@ const rowSchema = z
     reason: z.string(),
     payload: z.string().nullable().openapi({ description: 'What was received, base64; a dead letter has its first 4096 bytes' }),
     ingested_at: timeSchema,
+    released: z.boolean().openapi({ description: 'Its readings are in `readings` by now (POST /v1/exceptions/release)' }),
   })
   .openapi('Exception');
 
@@ -85,9 +87,9 @@ const route = createRoute({
   },
 });
 
-function renderException(row: ExceptionRow): Record<string, unknown> {
+function renderException(row: ExceptionRow, released: ReadonlySet<string>): Record<string, unknown> {
   return {
-    id: `${row.gateway}/${row.epoch}/${row.lane}/${row.seq}/${row.idx}`,
+    id: exceptionIdText(row),
     kind: row.kind,
     gateway: row.gateway,
     device: row.device,
@@ -98,10 +100,11 @@ function renderException(row: ExceptionRow): Record<string, unknown> {
     reason: row.reason,
     payload: row.payload === null ? null : Buffer.from(row.payload).toString('base64'),
     ingested_at: formatTime(row.ingestedUs),
+    released: row.kind === 'quarantined' && released.has(releaseEpoch(row)),
   };
 }
 
-export function mountExceptions(app: HubApp, { query: service, clock }: HubServices): void {
+export function mountExceptions(app: HubApp, { query: service, engine, clock }: HubServices): void {
   app.openapi(route, async (c) => {
     const query = c.req.valid('query');
     const { cursor, limit } = query;
@@ -119,6 +122,8 @@ export function mountExceptions(app: HubApp, { query: service, clock }: HubServi
       version: cursor?.[1] ?? null,
     });
     const { next } = answer;
+    const epochs = (await engine.status()).releasedEpochs ?? [];
+    const released = new Set(epochs);
     return rowsResponse(
       {
         format: answerFormat(query.format, c.req.header('accept')),
@@ -129,7 +134,7 @@ export function mountExceptions(app: HubApp, { query: service, clock }: HubServi
           unreadable_files: answer.unreadable.length,
         },
         rows: answer.rows,
-        render: renderException,
+        render: (row) => renderException(row, released),
         columns: COLUMNS,
         nextCursor:
           next === null
@@ -146,7 +151,7 @@ export function mountExceptions(app: HubApp, { query: service, clock }: HubServi
                 next.seq,
                 next.idx,
               ]),
-        version: [answer.exceptionsVersion, fromUs, toUs],
+        version: [answer.exceptionsVersion, epochs.length, fromUs, toUs],
       },
       c.req,
     );

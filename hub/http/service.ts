@@ -11,12 +11,14 @@ import type { UplinkServerState } from '../ingest/uplink-server.ts';
 import type { MaintenanceClient } from '../maintenance-client.ts';
 import type { HubMetrics } from '../metrics.ts';
 import type { QueryService } from '../query/query-service.ts';
+import type { Releases } from '../release.ts';
 import type { SqlService } from '../query/sql-service.ts';
 
 export interface HubServices {
   readonly engine: Pick<QueryEngine, 'definitions' | 'status'>;
   readonly query: Pick<QueryService, 'aggregates' | 'readings' | 'exceptions' | 'series' | 'promql'>;
   readonly sql: Pick<SqlService, 'query'>;
+  readonly releases: Pick<Releases, 'release'>;
   readonly gateways: Pick<GatewayRegistry, 'list'>;
   readonly uplink: { readonly state: UplinkServerState };
   readonly tokens: Pick<TokenRegistry, 'list' | 'verify' | 'reload'>;

@@ -1,10 +1,10 @@
 /** POST /v1/sql: one SELECT over the views of a snapshot. */
 import { createRoute, z } from '@hono/zod-openapi';
-import { SluiceError } from '../../shared/errors.ts';
 import { ANSWER_FORMATS, type AnswerFormat } from '../query/sql-api.ts';
 import { FORMAT_TYPES } from '../query/result-formats.ts';
 import { answerFormat } from './answer-format.ts';
-import { parameterError, shown } from './parameters.ts';
+import { readJsonBody } from './json-body.ts';
+import { parameterError } from './parameters.ts';
 import { PROBLEM_RESPONSES, problemContent } from './problems.ts';
 import { rowsContent } from './rows-answer.ts';
 import type { HubApp, HubServices } from './service.ts';
@@ -59,7 +59,7 @@ const route = createRoute({
     'Times are TIMESTAMP in UTC. Conditions on `ts`, `window_start`, `device` and `metric` that stand directly in the WHERE of a view choose the files that are read.',
     'DuckDB, read-only and locked: no files, no extensions, bounded memory, threads, time, rows.',
   ].join(' '),
-  request: { body: { required: true, content: { 'application/json': { schema: bodySchema } } } },
+  request: { query: z.strictObject({}), body: { required: true, content: { 'application/json': { schema: bodySchema } } } },
   responses: {
     200: {
       description: 'The rows',
@@ -71,38 +71,16 @@ const route = createRoute({
   },
 });
 
-/** Read by hand: an error of the body is to name its place like one of a parameter, and a page elsewhere may not send one unasked. */
-async function readBody(request: Request): Promise<z.output<typeof bodySchema>> {
-  // Anything but JSON could be sent by a form of a foreign page, without the browser asking first.
-  if (!/^application\/json\b/i.test(request.headers.get('content-type') ?? ''))
-    throw new SluiceError('ERR_HTTP_UNSUPPORTED_MEDIA', 'the body has to be application/json: {"sql": "SELECT …"}');
-  const text = await readText(request);
-  let json: unknown;
-  try {
-    json = JSON.parse(text);
-  } catch (cause) {
-    throw new SluiceError('ERR_HTTP_PARAMETER', `the body is not JSON: ${shown(text)}`, { cause });
-  }
-  const parsed = bodySchema.safeParse(json);
+async function readQuery(request: Request): Promise<z.output<typeof bodySchema>> {
+  const parsed = bodySchema.safeParse(await readJsonBody(request, BODY_BYTES_MAX, '{"sql": "SELECT …"}'));
   if (parsed.success) return parsed.data;
   throw parameterError(parsed.error, Object.keys(bodySchema.shape));
-}
-
-async function readText(request: Request): Promise<string> {
-  const parts: Uint8Array[] = [];
-  let bytes = 0;
-  for await (const part of (request.body ?? []) as AsyncIterable<Uint8Array>) {
-    bytes += part.byteLength;
-    if (bytes > BODY_BYTES_MAX) throw new SluiceError('ERR_HTTP_BODY_TOO_LARGE', `the body has more than ${BODY_BYTES_MAX} bytes`);
-    parts.push(part);
-  }
-  return Buffer.concat(parts).toString('utf8');
 }
 
 export function mountSql(app: HubApp, { sql }: HubServices): void {
   app.openAPIRegistry.registerPath(route);
   app.post(route.path, async (c) => {
-    const { format: asked, limit, parameters = [], sql: statement } = await readBody(c.req.raw);
+    const { format: asked, limit, parameters = [], sql: statement } = await readQuery(c.req.raw);
     const format: AnswerFormat = answerFormat(asked, c.req.header('accept'));
     // Aborted when the caller hangs up.
     const answer = await sql.query({ sql: statement, parameters, format, rowsMax: limit ?? LIMIT_DEFAULT }, c.req.raw.signal);

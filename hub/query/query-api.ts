@@ -1,6 +1,7 @@
 /** What the HTTP layer asks of the query service, and what the service asks of its worker. Plain data: it crosses threads. */
 import type { AggregateFunction } from '../../shared/window/partial.ts';
 import type { PromqlTask } from '../promql/promql-api.ts';
+import type { ExceptionId } from '../release-lane.ts';
 import type { FillMode } from './fill.ts';
 import type { TagFilter } from './tags.ts';
 import type { AggregateCapture, AggregateFilter, TableCapture, UnreadableFile } from '../engine-api.ts';
@@ -118,6 +119,8 @@ export interface ExceptionQuery {
   readonly devices: readonly string[] | null;
   readonly metrics: readonly string[] | null;
   readonly kinds: readonly string[] | null;
+  /** This one alone. */
+  readonly id?: ExceptionId | null;
   readonly limit: number;
   /** Rows behind this one. */
   readonly after: ExceptionCursor | null;

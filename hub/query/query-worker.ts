@@ -68,7 +68,12 @@ async function run(task: QueryTask): Promise<unknown> {
       );
     }
     const toUs = query.toUs + capture.definition.sizeMs * 1000;
-    return answerAggregates(query, capture, rows, await lakeExceptions(reader, capture.exceptionFiles, query.fromUs, toUs, EXCEPTIONS_MAX));
+    return answerAggregates(
+      query,
+      capture,
+      rows,
+      await lakeExceptions(reader, capture.exceptionFiles, query.fromUs, toUs, EXCEPTIONS_MAX, new Set(capture.releasedEpochs)),
+    );
   }
   if (task.kind === 'readings') {
     const rows = await lakeReadings(reader, task.capture.files, task.query);

@@ -5,6 +5,7 @@ import { HISTOGRAM_SCALE } from '../../shared/window/histogram.ts';
 import type { PartialRow } from '../../shared/window/partial-columns.ts';
 import type { AggregateCapture, AggregateFilter, LakeFile, PendingException } from '../engine-api.ts';
 import { quote, readParquet, timestamp, Where, type LakeReader, type ResultColumns } from './duckdb.ts';
+import { releaseEpoch } from '../release-lane.ts';
 import type { ExceptionQuery, ExceptionRow, ReadingQuery, ReadingRow } from './query-api.ts';
 
 function column<T>(columns: ResultColumns, name: string): readonly T[] {
@@ -151,13 +152,28 @@ export async function lakeExceptions(
   fromUs: number,
   toUs: number,
   rowsMax: number,
+  /** Epochs of the lanes of releases: what has been released is not missing any more. */
+  released: ReadonlySet<string>,
 ): Promise<PendingException[]> {
   if (files.length === 0) return [];
   const sql = `
-    SELECT gateway, kind, device, metric, epoch_us(from_ts)::DOUBLE AS from_us, epoch_us(to_ts)::DOUBLE AS to_us, reading_count::DOUBLE AS reading_count, reason
+    SELECT gateway, epoch, lane, seq::DOUBLE AS seq, idx, kind, device, metric, epoch_us(from_ts)::DOUBLE AS from_us, epoch_us(to_ts)::DOUBLE AS to_us,
+      reading_count::DOUBLE AS reading_count, reason
     FROM ${readParquet(files)} WHERE from_ts < ${timestamp(toUs)} AND to_ts > ${timestamp(fromUs)} LIMIT ${rowsMax}`;
   const columns = await reader.query(sql, []);
-  return Array.from({ length: rowCountOf(columns) }, (_, row) => ({
+  const isReleased = (row: number): boolean =>
+    column<string>(columns, 'kind')[row] === 'quarantined' &&
+    released.has(
+      releaseEpoch({
+        gateway: column<string>(columns, 'gateway')[row],
+        epoch: column<string>(columns, 'epoch')[row],
+        lane: column<string>(columns, 'lane')[row],
+        seq: column<number>(columns, 'seq')[row],
+        idx: column<number>(columns, 'idx')[row],
+      }),
+    );
+  const rows = Array.from({ length: rowCountOf(columns) }, (_, row) => row);
+  return (released.size === 0 ? rows : rows.filter((row) => !isReleased(row))).map((row) => ({
     gateway: column<string | null>(columns, 'gateway')[row] ?? null,
     kind: column<string>(columns, 'kind')[row] ?? '',
     device: column<string | null>(columns, 'device')[row] ?? null,
@@ -226,7 +242,11 @@ export async function lakeExceptionRows(reader: LakeReader, files: readonly Lake
     .oneOf('device', query.devices)
     .oneOf('metric', query.metrics)
     .oneOf('kind', query.kinds);
-  const { after } = query;
+  const { after, id = null } = query;
+  if (id !== null)
+    where.and(
+      `epoch = ${where.bind(id.epoch)} AND lane = ${where.bind(id.lane)} AND seq = ${where.bind(id.seq)} AND idx = ${where.bind(id.idx)}`,
+    );
   if (after !== null) {
     const place = [after.gateway, after.epoch, after.lane, after.seq, -after.idx].map((part) => where.bind(part));
     where.and(`(ingested_at, coalesce(gateway, ''), epoch, lane, seq, -idx) < (${timestamp(after.ingestedUs)}, ${place.join(', ')})`);

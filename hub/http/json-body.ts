@@ -1,0 +1,23 @@
+/** Bodies of requests that change or ask something: JSON, bounded. */
+import { SluiceError } from '../../shared/errors.ts';
+import { shown } from './parameters.ts';
+
+/** @throws SluiceError ERR_HTTP_UNSUPPORTED_MEDIA, ERR_HTTP_BODY_TOO_LARGE, ERR_HTTP_PARAMETER */
+export async function readJsonBody(request: Request, bytesMax: number, example: string): Promise<unknown> {
+  // Anything but JSON could be sent by a form of a foreign page, without the browser asking first.
+  if (!/^application\/json\b/i.test(request.headers.get('content-type') ?? ''))
+    throw new SluiceError('ERR_HTTP_UNSUPPORTED_MEDIA', `the body has to be application/json: ${example}`);
+  const parts: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const part of (request.body ?? []) as AsyncIterable<Uint8Array>) {
+    bytes += part.byteLength;
+    if (bytes > bytesMax) throw new SluiceError('ERR_HTTP_BODY_TOO_LARGE', `the body has more than ${bytesMax} bytes`);
+    parts.push(part);
+  }
+  const text = Buffer.concat(parts).toString('utf8');
+  try {
+    return JSON.parse(text) as unknown;
+  } catch (cause) {
+    throw new SluiceError('ERR_HTTP_PARAMETER', `the body is not JSON: ${shown(text)}; it has to be ${example}`, { cause });
+  }
+}
