@@ -1,7 +1,11 @@
+import { readFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { SluiceError } from '../shared/errors.ts';
+import type { ExceptionRecord } from '../shared/exception.ts';
 import { laneAppId } from '../shared/uplink.ts';
 import type { AggregateFilter } from './engine-api.ts';
 import { batchOf, laneOf, mergedCapture, startHub, temporaryLake, EPOCH, type TestHub } from './engine.fixture.ts';
+import { readParquetRows } from './lake/parquet/read.ts';
 import { readGatewayRuns } from './windows/readings-source.ts';
 
 /** A whole hour some hours ago: a watermark that lies ahead of the hub's clock is cut back. */
@@ -152,6 +156,42 @@ describe('the engine', () => {
     await hub.waitCommitted(laneAppId(lane), 2);
     expect(await total(hub)).toEqual({ n: 5, sum: 10 });
     await hub.engine.stop();
+  });
+
+  test('a batch that is a tombstone on its second try has its gap recorded, also behind exceptions of its first', async () => {
+    const lane = laneOf('gw-1');
+    const gap = (device: string | null, reason: string, readingCount: number): ExceptionRecord => ({
+      kind: device === null ? 'gap' : 'quarantined',
+      device,
+      metric: null,
+      fromUs: START_US,
+      toUs: START_US + 1_000_000,
+      readingCount,
+      reason,
+      payload: null,
+    });
+    const first = await startHub(lake.directory, { commitIntervalMsMin: 60_000, commitIntervalMsMax: 60_000 });
+    await first.engine.openLane(lane, { epoch: EPOCH, lane: 'live', base: 1, assigned: 1 });
+    first.engine.submit(lane, batchOf(1, START_US, 10, 0, [gap('pump-1', 'clock_ahead', 2)]));
+    // A crash between the two commits: exceptions are in the lake, readings are not.
+    const { store } = first.lake;
+    const original = store.putIfAbsent.bind(store);
+    store.putIfAbsent = (key, bytes) =>
+      key.startsWith('readings/_delta_log') ? Promise.reject(new SluiceError('ERR_STORE_FULL', 'the crash')) : original(key, bytes);
+    await expect(first.engine.stop()).rejects.toMatchObject({ code: 'ERR_STORE_FULL' });
+    const tombstone = batchOf(1, START_US, 0, 0, [gap(null, 'batch_corrupt', 10)]);
+    for (let turn = 0; turn < 2; turn++) {
+      const hub = await startHub(lake.directory);
+      const { committed } = await hub.engine.openLane(lane, { epoch: EPOCH, lane: 'live', base: 1, assigned: 1 });
+      if (committed === 0) hub.engine.submit(lane, tombstone);
+      await hub.engine.stop();
+      const { files } = hub.engine.captureTable('exceptions', { fromUs: 0, toUs: Number.MAX_SAFE_INTEGER, devices: null, metrics: null });
+      const rows = (await Promise.all(files.map((file) => readParquetRows(readFileSync(file.path))))).flat();
+      expect(rows.map((row) => [row['reason'], row['reading_count']]).sort()).toEqual([
+        ['batch_corrupt', 10],
+        ['clock_ahead', 2],
+      ]);
+    }
   });
 
   test('late readings are merged into their windows, counted as late, and make the window revised', async () => {

@@ -3,7 +3,10 @@
  *
  * Order, and what a crash after each step leaves:
  *   1. exceptions staged: an orphan file, which vacuum deletes
- *   2. `exceptions` committed with its own lane positions: the next try finds its rows at or below them and leaves them out
+ *   2. `exceptions` committed with its own lane positions: the next try finds its rows at or below them and leaves them out.
+ *      What comes under a seq may have become something else meanwhile: a tombstone (the gateway found the batch damaged), a
+ *      gap for seqs that nobody holds, bytes that this hub cannot apply. Such a substitute has a position of its own,
+ *      `substitute/<lane>`, so that it is recorded once even where exceptions of the batch proper are in the table already
  *   3. one file per UTC day staged: orphans
  *   4. the `readings` log entry put if absent: this alone makes the batches committed; gateways resend the rest
  *
@@ -20,8 +23,8 @@ import type { AddFile } from './delta-actions.ts';
 import type { DeltaTable } from './delta-table.ts';
 import { positionOf } from './delta-snapshot.ts';
 import { exceptionColumns, type ExceptionRow } from './exception-rows.ts';
-import type { GroupLane, PendingLanes } from './pending.ts';
-import { buildDayRows } from './readings-rows.ts';
+import type { GroupLane, PendingBatch, PendingLanes } from './pending.ts';
+import { buildDayRows, RowBuffers } from './readings-rows.ts';
 import type { SeriesOrder } from './series-order.ts';
 import { stageFile } from './stage.ts';
 
@@ -44,11 +47,26 @@ export interface CommitResult {
   readonly conflicts: number;
 }
 
+/** Behind every index that the batch proper can have used: its exceptions are at most its readings. */
+const SUBSTITUTE_IDX = 2_000_000_000;
+
+/** One exception instead of a batch: encodeTombstone of the gateway, and the engine's own two. */
+function isSubstitute({ runs, exceptions }: PendingBatch): boolean {
+  const [record] = exceptions;
+  return (
+    (runs === null || runs.count === 0) &&
+    exceptions.length === 1 &&
+    record.device === null &&
+    /^(batch_corrupt|batch_not_applicable|lake_behind_gateway)\b/.test(record.reason)
+  );
+}
+
 export class Committer {
   readonly #tables: CommitterTables;
   readonly #pending: PendingLanes;
   readonly #order: SeriesOrder;
   readonly #hooks: CommitterHooks;
+  readonly #buffers = new RowBuffers();
 
   constructor(tables: CommitterTables, pending: PendingLanes, order: SeriesOrder, hooks: CommitterHooks) {
     this.#tables = tables;
@@ -71,7 +89,7 @@ export class Committer {
       const batches = group.flatMap((lane) => lane.batches);
       const adds: AddFile[] = [];
       let readings = 0;
-      for (const day of buildDayRows(batches, this.#order)) {
+      for (const day of buildDayRows(batches, this.#order, this.#buffers)) {
         readings += day.rowCount;
         adds.push(await this.#stage(this.#tables.readings, { day: day.day }, day.rowCount, day.columns));
       }
@@ -98,11 +116,17 @@ export class Committer {
       for (const lane of group) {
         const from = positionOf(table.snapshot, lane.appId);
         const before = rows.length;
+        const substitutes = { appId: `substitute/${lane.appId}`, from: positionOf(table.snapshot, `substitute/${lane.appId}`) };
+        let substituteTo = substitutes.from;
         for (const batch of lane.batches) {
-          if (batch.seq <= from) continue;
-          batch.exceptions.forEach((record, idx) => rows.push({ batch, idx, record }));
+          const isMissing = isSubstitute(batch) ? batch.seq > substitutes.from : batch.seq > from;
+          if (!isMissing) continue;
+          const firstIdx = batch.seq > from ? 0 : SUBSTITUTE_IDX;
+          batch.exceptions.forEach((record, idx) => rows.push({ batch, idx: firstIdx + idx, record }));
+          if (isSubstitute(batch)) substituteTo = batch.seq;
         }
-        if (rows.length > before) txns.push({ appId: lane.appId, from, to: lane.to });
+        if (rows.length > before && lane.to > from) txns.push({ appId: lane.appId, from, to: lane.to });
+        if (substituteTo > substitutes.from) txns.push({ ...substitutes, to: substituteTo });
       }
       if (rows.length === 0) return 0;
       const add = await this.#stage(table, {}, rows.length, exceptionColumns(rows));

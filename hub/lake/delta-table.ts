@@ -69,6 +69,8 @@ export interface TxnMove {
   readonly appId: string;
   readonly from: number;
   readonly to: number;
+  /** The position may go back: the same commit replaces what it stood for. */
+  readonly isReset?: boolean;
 }
 
 export interface CommitRequest {
@@ -191,9 +193,9 @@ export class DeltaTable {
   tryCommit(request: CommitRequest): Promise<CommitOutcome> {
     const appIds = new Set(request.txns.map((txn) => txn.appId));
     assert.equal(appIds.size, request.txns.length, 'an appId stands once in a commit');
-    for (const { from, to } of request.txns) {
+    for (const { from, to, isReset = false } of request.txns) {
       assert(
-        Number.isSafeInteger(from) && Number.isSafeInteger(to) && from >= 0 && to >= from,
+        Number.isSafeInteger(from) && Number.isSafeInteger(to) && from >= 0 && to >= (isReset ? 0 : from),
         `a position moves forwards: ${from} to ${to}`,
       );
     }

@@ -6,6 +6,8 @@
  *
  * Crash: before the log entry, orphan files; after it, nothing is left to do. The loser of a race ('moved') has written
  * nothing; its owner reads the versions behind the winner's position again.
+ *
+ * A position goes back only together with all that it stood for: where `readings` was restored from an older copy.
  */
 import type { WindowDefinition } from '../../shared/window/definition.ts';
 import { definitionHash } from '../../shared/window/definition.ts';
@@ -72,7 +74,7 @@ export class Flusher {
       operationParameters: { outputMode: 'Append' },
       adds,
       removes,
-      txns: definitions.map((definition) => ({ appId: windowAppId(definition), ...versions })),
+      txns: definitions.map((definition) => ({ appId: windowAppId(definition), ...versions, isReset: versions.to < versions.from })),
     });
     if (outcome.status !== 'committed') await this.#tables.aggregates.discardStaged(adds.map((add) => add.path));
     return outcome;

@@ -5,7 +5,8 @@
  * follows the largest day (and is cut where even that does not fit); its files are staged as they come and counted by one
  * commit, which is all or nothing. Windows that come in parts have several partials, which merge as any others do.
  * A definition that lags (it was switched off, or a hub with other definitions flushed) is caught up from the log entries
- * behind its position. Where those are gone it is computed anew, and the same commit removes what it had.
+ * behind its position. Where those are gone, or `readings` was restored from an older copy and ends before the position, it
+ * is computed anew, and the same commit removes what it had.
  *
  * Crash before the commit: orphan files, and the next start begins again.
  */
@@ -45,15 +46,20 @@ export async function alignWindows(lake: Lake, flusher: Flusher, logger: Logger,
     const positions = flusher.definitions.map((definition) => flusher.position(definition));
     const isNew = positions.includes(0) && snapshot.files.size > 0;
     const least = Math.min(...positions);
-    const target = isNew || fromScratch ? snapshot.version : Math.max(...positions);
-    // A position that a restored `readings` does not have: nothing behind it can ever be right.
-    if (target > snapshot.version) {
-      throw new SluiceError('ERR_LAKE_LOG_GAP', `aggregates are at version ${target} of readings, which ends at ${snapshot.version}`);
+    const isBehind = positions.some((position) => position > snapshot.version);
+    const target = isNew || fromScratch || isBehind ? snapshot.version : Math.max(...positions);
+    // A position that a restored `readings` does not have: nothing up to it can be right, however far `readings` comes again.
+    if (isBehind) {
+      logger.error(
+        { aggregates: Math.max(...positions), readings: snapshot.version },
+        'readings end before the version that the windows have consumed (restored from an older copy?): the windows are computed anew',
+      );
+      fromScratch = true;
     }
-    if (least === target) return target;
+    if (least === target && !isBehind) return target;
     for (const definition of flusher.definitions) {
       const from = flusher.position(definition);
-      if (from >= target) continue;
+      if (from === target) continue;
       logger.info(
         { window: definition.name, hash: definitionHash(definition), from, to: target },
         'windows are computed from the readings of the lake',

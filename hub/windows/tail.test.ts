@@ -1,4 +1,4 @@
-import { rmSync } from 'node:fs';
+import { cpSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { ManualClock } from '../../shared/clock.ts';
@@ -138,6 +138,26 @@ describe('a log that is gone', () => {
     await commit(next, 4, 4);
     await next.engine.flush();
     expect(await readingsIn(await start())).toBe(2_400);
+  });
+
+  test('readings restored from an older copy: the hub starts, and its windows are those of the readings that are there', async () => {
+    const hub = await start();
+    await commit(hub, 1, 2);
+    const copy = path.join(lake.directory, 'copy');
+    cpSync(path.join(lake.directory, 'readings'), copy, { recursive: true });
+    await commit(hub, 3, 5);
+    await hub.engine.flush();
+    rmSync(path.join(lake.directory, 'readings'), { recursive: true });
+    cpSync(copy, path.join(lake.directory, 'readings'), { recursive: true });
+    const next = await start();
+    for (const window of ['1m', '1h', '1m_by_metric']) expect(await readingsIn(next, window)).toBe(1_200);
+    // The gateway has freed 3 to 5: they become a gap, and its next batch goes on behind it.
+    await commit(next, 6, 6);
+    await next.engine.flush();
+    const last = await start();
+    expect(await readingsIn(last)).toBe(1_800);
+    const { pendingExceptions, exceptionFiles } = last.engine.captureAggregates(MINUTES);
+    expect([pendingExceptions.length, exceptionFiles.length]).toEqual([0, 1]);
   });
 
   test('behind a definition that was switched off: it alone is computed anew', async () => {
