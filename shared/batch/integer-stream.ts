@@ -118,6 +118,30 @@ export function estimateBits(values: ArrayLike<number>): number {
  * numbers are all equal has none, so `count` must be bounded by the caller.
  */
 export function readIntegers(reader: ByteReader, what: string, count: number, lowest: number, highest: number): Float64Array {
+  return readInto(() => new Float64Array(count), reader, what, count, lowest, highest);
+}
+
+/** Above it the memory of a large batch is not kept. */
+const TRANSIENT_MAX = 65_536;
+const transient = new Float64Array(TRANSIENT_MAX);
+
+/**
+ * As readIntegers, in memory that the next call uses again: for what is only a step on the way to a column.
+ */
+export function readTransientIntegers(reader: ByteReader, what: string, count: number, lowest: number, highest: number): Float64Array {
+  if (count > TRANSIENT_MAX) return readIntegers(reader, what, count, lowest, highest);
+  return readInto(() => transient.subarray(0, count).fill(0), reader, what, count, lowest, highest);
+}
+
+/** @param room makes room for `count` zeros */
+function readInto(
+  room: () => Float64Array,
+  reader: ByteReader,
+  what: string,
+  count: number,
+  lowest: number,
+  highest: number,
+): Float64Array {
   if (count === 0) return new Float64Array(0);
   const minimum = reader.integer(`${what}: minimum`, lowest, highest);
   const packing = reader.byte();
@@ -126,7 +150,7 @@ export function readIntegers(reader: ByteReader, what: string, count: number, lo
   const width = 8 * planes + bits;
   if (bits > 7 || width > 53) throw malformed(`${what}: packing byte ${packing}`);
   const start = reader.take(planes * count + Math.ceil((bits * count) / 8));
-  const out = new Float64Array(count);
+  const out = room();
   const bytes = reader.bytes;
   if (bits > 0) unpackTop(bytes, start + planes * count, out, bits, planes === 0 ? minimum : 0);
   else if (planes === 0 && minimum !== 0) out.fill(minimum);

@@ -10,7 +10,7 @@
  * carry the jitter twice.
  */
 import { malformed, type ByteReader, type ByteWriter } from './bytes.ts';
-import { estimateBits, readIntegers, writeIntegers } from './integer-stream.ts';
+import { estimateBits, readIntegers, readTransientIntegers, writeIntegers } from './integer-stream.ts';
 import { COLUMN_DISTANCE_MAX, TIME_MODELS_MAX, TIME_US_MAX } from './limits.ts';
 
 const TIME_KINDS = ['delta', 'grid', 'dod'] as const;
@@ -223,7 +223,7 @@ export function readTimes(reader: ByteReader, seriesCount: number, readingCount:
     const model = models[m];
     const limit = Math.floor(TIME_US_MAX / model.unitUs);
     const firsts = readIntegers(reader, 'first time', columnsOf[m], -2 * limit, 2 * limit);
-    const rest = readIntegers(reader, 'time difference', differencesOf[m], -Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER);
+    const rest = readTransientIntegers(reader, 'time difference', differencesOf[m], -Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER);
     let column = 0;
     let next = 0;
     for (let c = 0; c < columnCount; c++) {

@@ -10,7 +10,7 @@
  * stored against their common minimum.
  */
 import { malformed, type ByteReader, type ByteWriter } from './bytes.ts';
-import { entropyBits, estimateBits, readIntegers, writeIntegers } from './integer-stream.ts';
+import { entropyBits, estimateBits, readIntegers, readTransientIntegers, writeIntegers } from './integer-stream.ts';
 import { EXPONENT_MAX, MANTISSA_MAX, VALUE_MODELS_MAX } from './limits.ts';
 
 const VALUE_KINDS = ['delta', 'plain', 'xor', 'raw', 'absent'] as const;
@@ -280,7 +280,7 @@ function countOf(runs: readonly number[], runOffsets: Uint32Array): number {
 function readDelta(reader: ByteReader, exponent: number, runs: readonly number[], runOffsets: Uint32Array, value: Float64Array): void {
   const scale = POWERS_OF_TEN[exponent];
   const firsts = readIntegers(reader, 'first value', runs.length, -MANTISSA_MAX, MANTISSA_MAX);
-  const steps = readIntegers(reader, 'value step', countOf(runs, runOffsets) - runs.length, -2 * MANTISSA_MAX, 2 * MANTISSA_MAX);
+  const steps = readTransientIntegers(reader, 'value step', countOf(runs, runOffsets) - runs.length, -2 * MANTISSA_MAX, 2 * MANTISSA_MAX);
   let next = 0;
   for (let r = 0; r < runs.length; r++) {
     const start = runOffsets[runs[r]];
@@ -297,7 +297,7 @@ function readDelta(reader: ByteReader, exponent: number, runs: readonly number[]
 
 function readPlain(reader: ByteReader, exponent: number, runs: readonly number[], runOffsets: Uint32Array, value: Float64Array): void {
   const scale = POWERS_OF_TEN[exponent];
-  const mantissas = readIntegers(reader, 'value', countOf(runs, runOffsets), -MANTISSA_MAX, MANTISSA_MAX);
+  const mantissas = readTransientIntegers(reader, 'value', countOf(runs, runOffsets), -MANTISSA_MAX, MANTISSA_MAX);
   let next = 0;
   for (const run of runs) {
     const end = runOffsets[run + 1];

@@ -33,17 +33,46 @@ export interface PagePlan {
   readonly writeLevels: (sink: ByteSink) => void;
 }
 
-/** Buffers that live as long as one file: the page being built, its header, the ids of a chunk's values. */
+/** Buffers of one file at a time: the page being built, its header, the ids and the dictionary of a chunk's values. */
 export class Scratch {
   readonly page = new ByteSink(512 * 1024);
   readonly header = new ByteSink(256);
   #ids = new Uint32Array(0);
+  #slots = new Uint32Array(0);
+  #distinct = new Float64Array(0);
 
   /** At least `count` elements of any content, valid until the next call. */
   ids(count: number): Uint32Array {
     if (this.#ids.length < count) this.#ids = new Uint32Array(count);
     return this.#ids;
   }
+
+  /** `count` zeros, valid until the next call. */
+  zeros(count: number): Uint32Array {
+    if (this.#slots.length < count) this.#slots = new Uint32Array(count);
+    else this.#slots.fill(0, 0, count);
+    return this.#slots.subarray(0, count);
+  }
+
+  /** `count` elements of any content, valid until the next call. */
+  distinct(count: number): Float64Array {
+    if (this.#distinct.length < count) this.#distinct = new Float64Array(count);
+    return this.#distinct.subarray(0, count);
+  }
+}
+
+/** What the last file left: files are mostly made one after the other, and 5 MB each time keep the collector busy. */
+let spare: Scratch | null = null;
+
+/** Buffers for one file. Whoever does not give them back costs the next file its own. */
+export function takeScratch(): Scratch {
+  const scratch = spare ?? new Scratch();
+  spare = null;
+  return scratch;
+}
+
+export function giveBackScratch(scratch: Scratch): void {
+  spare = scratch;
 }
 
 export class ColumnChunk {

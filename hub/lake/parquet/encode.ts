@@ -9,7 +9,7 @@
  */
 import assert from 'node:assert/strict';
 import { ByteSink } from './byte-sink.ts';
-import { ColumnChunk, Scratch, type PagePlan } from './column-chunk.ts';
+import { ColumnChunk, giveBackScratch, Scratch, takeScratch, type PagePlan } from './column-chunk.ts';
 import { planFlatPages, presentNumbers, type Validity } from './flat-pages.ts';
 import {
   ENCODING,
@@ -166,10 +166,10 @@ interface ColumnResult {
   readonly stats: ColumnStatistics;
 }
 
-export function createEncoder(compression: Compression): Encoder {
+export function createEncoder(compression: Compression, scratch = new Scratch()): Encoder {
   return {
     codec: PAGE_CODECS[compression],
-    scratch: new Scratch(),
+    scratch,
     body: new ByteSink(64 * 1024),
     out: [MAGIC],
     offset: MAGIC.length,
@@ -377,7 +377,7 @@ export function* encodeParquet(file: ParquetFile): Generator<void, EncodedParque
   const groupRows = Math.max(1, Math.min(file.rowGroupRowsMax ?? ROW_GROUP_ROWS_MAX, ROW_GROUP_ROWS_MAX));
   const nodes = columns.map(columnNode);
   const leaves = nodes.map((node) => schemaLeaves([node]));
-  const encoder = createEncoder(file.compression);
+  const encoder = createEncoder(file.compression, takeScratch());
   const groups: RowGroupMetadata[] = [];
   const stats = new Map<string, ColumnStatistics>(columns.map(({ name }) => [name, { min: null, max: null, nullCount: 0, hasNan: false }]));
   for (let rowStart = 0; rowStart < rowCount; rowStart += groupRows) {
@@ -391,6 +391,7 @@ export function* encodeParquet(file: ParquetFile): Generator<void, EncodedParque
     }
     groups.push({ rowCount: rowEnd - rowStart, offset, chunks });
   }
+  giveBackScratch(encoder.scratch);
   return { bytes: yield* assembleFile(encoder, nodes, rowCount, groups), rowCount, stats };
 }
 

@@ -124,7 +124,7 @@ export function* encodeNumberChunk(
   values: Float64Array,
   pages: readonly PagePlan[],
 ): Generator<void, NumberBounds> {
-  const dictionary = values.length === 0 ? null : yield* buildNumberDictionary(values, chunk.scratch.ids(values.length));
+  const dictionary = values.length === 0 ? null : yield* buildNumberDictionary(values, chunk.scratch);
   const bounds = numberBounds(dictionary?.values ?? values);
   if (physical !== PHYSICAL.double) assertIntegers(chunk, bounds);
   yield;

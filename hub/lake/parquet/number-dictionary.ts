@@ -4,15 +4,18 @@
  * By bits, so that NaN payloads and the sign of zero survive. Gives up where a dictionary cannot pay.
  */
 
+import type { Scratch } from './column-chunk.ts';
+
 /** More distinct values than this make a dictionary page above 512 KiB; readers keep it whole in memory. */
 const DISTINCT_MAX = 65_536;
 /** Values hashed between two yields: about half a millisecond. */
 const SLICE_VALUES = 16_384;
 
+/** Both in the caller's buffers. */
 export interface NumberDictionary {
   /** The distinct values, in the order of their first appearance. */
   readonly values: Float64Array;
-  /** The id of every value of the chunk, in the caller's buffer. */
+  /** The id of every value of the chunk. */
   readonly ids: Uint32Array;
 }
 
@@ -24,14 +27,14 @@ function isHopeless(distinct: number, seen: number): boolean {
 /**
  * Answers null where there are too many distinct values. Linear; yields between slices.
  *
- * @param ids takes an id per value
  */
-export function* buildNumberDictionary(values: Float64Array, ids: Uint32Array): Generator<void, NumberDictionary | null> {
+export function* buildNumberDictionary(values: Float64Array, scratch: Scratch): Generator<void, NumberDictionary | null> {
   const count = values.length;
+  const ids = scratch.ids(count);
   const limit = Math.min(DISTINCT_MAX, count);
   const slotBits = Math.max(4, 32 - Math.clz32(limit * 2));
-  const slots = new Uint32Array(2 ** slotBits); // id + 1, 0 = free; at most half full
-  const distinct = new Float64Array(limit);
+  const slots = scratch.zeros(2 ** slotBits); // id + 1, 0 = free; at most half full
+  const distinct = scratch.distinct(limit);
   const state = { size: 0 };
   for (let from = 0; from < count; from += SLICE_VALUES) {
     const to = Math.min(count, from + SLICE_VALUES);
