@@ -61,6 +61,13 @@ export class ByteWriter {
     this.#length += 8;
   }
 
+  /** 32 bits. */
+  word(value: number): void {
+    this.#reserve(4);
+    this.#view.setUint32(this.#length, value, true);
+    this.#length += 4;
+  }
+
   text(value: string): void {
     const encoded = textEncoder.encode(value);
     this.varint(encoded.length);
@@ -129,6 +136,10 @@ export class ByteReader {
 
   double(): number {
     return this.#view.getFloat64(this.#take(8), true);
+  }
+
+  word(): number {
+    return this.#view.getUint32(this.#take(4), true);
   }
 
   text(): string {

@@ -202,7 +202,7 @@ describe('opening', () => {
   });
 
   test('sets what durability rests on', () => {
-    const db = connect(fileOf(temporaryDirectory()), { pagesMax: 1 << 20, check: true });
+    const db = connect(fileOf(temporaryDirectory()), { pagesMax: 1 << 20, check: true, growWal: false });
     expect(['journal_mode', 'synchronous', 'page_size', 'locking_mode'].map((name) => db.pragma(name, { simple: true }))).toEqual([
       'wal',
       2,

@@ -7,6 +7,7 @@
  *
  * A crash leaves the database and its -wal; the next opening replays the WAL up to its last whole commit.
  */
+import { closeSync, fstatSync, openSync, writeSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import { SluiceError, errorMessage } from '../../shared/errors.ts';
 import { MIGRATIONS, moveBatches, SCHEMA_VERSION } from './schema.ts';
@@ -20,6 +21,11 @@ export const PAGE_BYTES = 1024;
 const WAL_PAGES_MAX = 4096;
 const WAL_PAGES_MIN = 64;
 const WAL_SHARE = 1 / 16;
+/** The commit that reaches the checkpoint goes a little beyond it. */
+const WAL_GROWTH_RATIO = 1.03;
+const WAL_GROWTH_STEP_BYTES = 64 * 1024;
+const WAL_HEADER_BYTES = 32;
+const WAL_FRAME_HEADER_BYTES = 24;
 /** What is written is read once, soon, and never again; better-sqlite3 would take 16 MB for it. */
 const CACHE_KIBIBYTES = 4096;
 /** Above this a full check would make start-up grow with the backlog; rows and batches have checksums of their own. */
@@ -56,6 +62,8 @@ export function asSluiceError(error: unknown): SluiceError {
 export interface ConnectOptions {
   /** Upper bound of the database file in pages; a backstop behind the buffer bound. */
   readonly pagesMax: number;
+  /** Give the WAL its usual size at once; without, it grows as it is written. */
+  readonly growWal: boolean;
   /** Look through the structure of a small file before trusting it (at the start of a process). */
   readonly check: boolean;
 }
@@ -103,10 +111,31 @@ export function connect(path: string, options: ConnectOptions): Connection {
       })();
     }
     moveBatches(db);
+    if (options.growWal) growWal(`${path}-wal`, walPages);
     return db;
   } catch (error) {
     db.close();
     throw error;
+  }
+}
+
+/**
+ * Writes zeros behind what is there, which no reader of a WAL takes for frames. From then on a commit overwrites blocks that
+ * exist, and fdatasync has no new length and no new blocks to commit to the journal of the file system. Not fallocate: a
+ * block that was never written is metadata to be changed when it is. Beside the connection this is safe, as SQLite locks
+ * the database, never the WAL; a disk without room leaves a shorter one.
+ */
+function growWal(file: string, pages: number): void {
+  const zeros = new Uint8Array(WAL_GROWTH_STEP_BYTES);
+  const targetBytes = WAL_HEADER_BYTES + Math.ceil(pages * WAL_GROWTH_RATIO) * (PAGE_BYTES + WAL_FRAME_HEADER_BYTES);
+  const descriptor = openSync(file, 'r+');
+  try {
+    for (let at = fstatSync(descriptor).size; at < targetBytes;)
+      at += writeSync(descriptor, zeros, 0, Math.min(zeros.length, targetBytes - at), at);
+  } catch {
+    // As far as it came; commits grow the rest as they need it, or say what is wrong.
+  } finally {
+    closeSync(descriptor);
   }
 }
 

@@ -47,6 +47,8 @@ export interface JournalClientOptions extends Partial<StorageOptions>, Partial<O
 export const SEAL_INTERVAL_MS = 2_000;
 /** A disk that stays full says so with every group. */
 const TROUBLE_INTERVAL_MS = 10_000;
+/** At the longest delay of acks by default, 1 s, readings are sealed every 10 s. */
+const SEAL_DELAY_PER_ACK_DELAY = 8;
 /** Columns live outside the heap of the journal's thread: it needs little for new objects, and by default takes 48. */
 const WORKER_YOUNG_MB = 6;
 
@@ -250,7 +252,9 @@ export class JournalClient implements UplinkJournal, CommitPort {
   }
 
   #scheduleTick(): void {
-    this.#cancelTick = this.#options.clock.after(this.#options.sealIntervalMs ?? SEAL_INTERVAL_MS, () => {
+    // A seal writes as much as a commit or two of few readings: where acks wait for the sake of the flash, it waits too.
+    const delayMs = SEAL_DELAY_PER_ACK_DELAY * (this.#options.commitDelayMs?.() ?? 0);
+    this.#cancelTick = this.#options.clock.after((this.#options.sealIntervalMs ?? SEAL_INTERVAL_MS) + delayMs, () => {
       this.#transport.post({ type: 'tick', stamp: stampOf(this.#options.clock) }, []);
       this.#scheduleTick();
     });
@@ -271,6 +275,7 @@ function storageOptions(options: JournalClientOptions): StorageOptions {
     bufferPolicy: options.bufferPolicy ?? JOURNAL_DEFAULTS.bufferPolicy,
     backfillAfterMs: options.backfillAfterMs ?? JOURNAL_DEFAULTS.backfillAfterMs,
     freeSpaceReserveBytes: options.freeSpaceReserveBytes ?? JOURNAL_DEFAULTS.freeSpaceReserveBytes,
+    growWal: options.growWal ?? JOURNAL_DEFAULTS.growWal,
     batchBytesMax: options.batchBytesMax ?? JOURNAL_DEFAULTS.batchBytesMax,
     batchReadingsMax: options.batchReadingsMax ?? JOURNAL_DEFAULTS.batchReadingsMax,
     compression: options.compression ?? JOURNAL_DEFAULTS.compression,

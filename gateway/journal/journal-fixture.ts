@@ -44,6 +44,7 @@ export function openJournal(directory: string, options: Partial<JournalOptions> 
   const journal = new Journal({
     ...JOURNAL_DEFAULTS,
     freeSpaceReserveBytes: 0,
+    growWal: false,
     // One lane, unless a test is about two.
     backfillAfterMs: 1e12,
     compression: 'none',

@@ -34,6 +34,8 @@ const ALIVE_NOTE_US = 300_000_000;
 const RESERVE_PAGES = Math.ceil(BATCH_BYTES_MAX / PAGE_BYTES) + 64;
 
 export interface JournalStoreOptions {
+  /** Take the WAL's room on the disk at the opening. false is for tests that look at how much was written to it. */
+  readonly growWal: boolean;
   readonly directory: string;
   readonly clock: JournalClock;
   readonly randomHex: (bytes: number) => string;
@@ -375,7 +377,7 @@ export class JournalStore {
   /** The same opening goes on over a new connection. What the failed commit may have left goes first. */
   #reopen(): void {
     try {
-      const db = connect(this.#path, { pagesMax: this.#pagesMax, check: false });
+      const db = connect(this.#path, { pagesMax: this.#pagesMax, check: false, growWal: this.#options.growWal });
       this.#db = db;
       this.#sql = prepareStatements(db);
       db.transaction(() => {
@@ -403,6 +405,7 @@ export class JournalStore {
     const { db, gaps, walMended } = openStore({
       directory,
       pagesMax: this.#pagesMax,
+      growWal: this.#options.growWal,
       nowUs: clock.nowUs(),
       damaged,
       bounds: this.bounds,

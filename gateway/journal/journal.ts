@@ -32,6 +32,7 @@ import { JournalStore, type JournalStoreOptions } from './journal-store.ts';
 import { foldKeys, readKeys } from './key-log.ts';
 import { freeBatches, hasOldBatches, offerBatches, startNewEpoch, type Age } from './lanes.ts';
 import { addException, ExceptionBudget, FLOOD } from './pending-exceptions.ts';
+import { mergeOnce } from './merging.ts';
 import { encodeKeys } from './redelivery.ts';
 import { encodeRow } from './row-codec.ts';
 import { isSealDue, sealOnce, type SealingOptions } from './sealing.ts';
@@ -49,6 +50,7 @@ export const JOURNAL_DEFAULTS = {
   // Longer than a hub needs for a commit, so that only an outage or a slow link makes backfill.
   backfillAfterMs: 30_000,
   freeSpaceReserveBytes: 64 * 1024 ** 2,
+  growWal: true,
   batchBytesMax: 256 * 1024,
   // About 30 ms of sorting, encoding and compressing on a 2-core x86, during which no group commits.
   batchReadingsMax: 32_768,
@@ -91,6 +93,7 @@ export class Journal {
     readings: 0,
     sealed: 0,
     sealUs: 0,
+    merged: 0,
     thinned: 0,
     thinUs: 0,
     shrunk: 0,
@@ -237,16 +240,20 @@ export class Journal {
     this.#store.ready();
     this.#store.learnClock();
     const startedUs = clock.monotonicUs();
-    let sealed: number | null = 0;
-    for (let round = 0; round < batchesMax && sealed !== null; round++) {
-      sealed = sealOnce(this.#store, this.#options);
-      this.#counters.sealed += sealed ?? 0;
+    // What comes while it seals is for the next interval: batches of a moment each would be large and many.
+    let isAll = false;
+    for (let round = 0; round < batchesMax && !isAll; round++) {
+      const sealed = sealOnce(this.#store, this.#options);
+      this.#counters.sealed += sealed?.batches ?? 0;
+      isAll = sealed?.isAll ?? true;
     }
     this.#counters.sealUs += clock.monotonicUs() - startedUs;
+    const { nowUs, backfillAfterUs } = this.#age;
+    if (mergeOnce(this.#store, this.#options.compression, nowUs - backfillAfterUs)) this.#counters.merged++;
     const more = this.#enforceBound();
     if (!more && this.#store.shrink()) this.#counters.shrunk++;
     if (this.#store.clockKnown) this.#store.bounds.advance(this.state().backlog.oldestUs ?? clock.nowUs());
-    return sealed !== null || more;
+    return !isAll || more;
   }
 
   /** Is there enough for a batch before its time? */

@@ -10,6 +10,9 @@
  * are durable. The log is replayed by the same class: one blob per commit, folded into one snapshot when it grows. A crash
  * between any two blobs leaves exactly the keys of the groups that were committed, since they share their transaction.
  *
+ * A QoS 1 key in the log is the most of what a short message costs the flash, so it is packed: of the hash 32 bits, which
+ * are compared only under the same client and message id, and of the id its distance to the client's one before.
+ *
  * It does not decide what to do with a redelivery, and it keeps no payloads.
  */
 import { createHash } from 'node:crypto';
@@ -31,6 +34,8 @@ export const POSITIONS_MAX = 10_000;
 const DURABLE_BEFORE = 0;
 const LOG_VERSION = 1;
 const RING_CAPACITY_MIN = 8;
+/** In the log, beside the kinds of group.ts: a QoS 1 key, packed. */
+const KIND_QOS1_PACKED = 64;
 
 interface Ring {
   readonly clientId: string;
@@ -115,7 +120,7 @@ export class RedeliveryKeys {
     else if (ring.count === ring.ids.length) growRing(ring, this.#limits.keysPerClientMax);
     const at = (ring.head + ring.count) % ring.ids.length;
     ring.ids[at] = messageId;
-    ring.hashes[at] = hash;
+    ring.hashes[at] = hash >>> 0;
     ring.groups[at] = group;
     ring.count++;
     this.#keys++;
@@ -129,7 +134,7 @@ export class RedeliveryKeys {
     if (ring === undefined) return null;
     for (let back = ring.count - 1; back >= 0; back--) {
       const at = (ring.head + back) % ring.ids.length;
-      if (ring.ids[at] === messageId) return ring.hashes[at] === hash ? ring.groups[at] : null;
+      if (ring.ids[at] === messageId) return ring.hashes[at] === hash >>> 0 ? ring.groups[at] : null;
     }
     return null;
   }
@@ -140,7 +145,7 @@ export class RedeliveryKeys {
     if (ring === undefined) return;
     for (let back = ring.count - 1; back >= 0; back--) {
       const at = (ring.head + back) % ring.ids.length;
-      if (ring.ids[at] === messageId && ring.hashes[at] === hash) {
+      if (ring.ids[at] === messageId && ring.hashes[at] === hash >>> 0) {
         ring.hashes[at] = -1; // no hash is negative: the place stays, the key is gone
         return;
       }
@@ -199,9 +204,16 @@ export class RedeliveryKeys {
     if (reader.byte() !== LOG_VERSION) return; // keys of another version make duplicates possible, nothing worse
     const clients = Array.from({ length: reader.count() }, () => reader.text());
     const entries = reader.count();
+    const idBefore = new Uint16Array(clients.length);
     for (let index = 0; index < entries; index++) {
       const kind = reader.byte();
-      const client = clients[reader.varint()] ?? '';
+      const clientIndex = reader.varint();
+      const client = clients[clientIndex] ?? '';
+      if (kind === KIND_QOS1_PACKED) {
+        idBefore[clientIndex] += reader.varint();
+        this.add(client, idBefore[clientIndex], reader.word(), DURABLE_BEFORE, () => 0);
+        continue;
+      }
       const messageId = reader.varint();
       const hash = kind === KEY_QOS2_RELEASE ? 0 : reader.varint();
       // During a replay every entry activates its client anew, which keeps the order of activity.
@@ -243,7 +255,8 @@ export class RedeliveryKeys {
     writer.varint(clients.size);
     for (const client of clients.keys()) writer.text(client);
     writer.varint(entries.length);
-    for (const entry of entries) writeEntry(writer, ...entry);
+    const entryWriter = new EntryWriter(writer, clients.size);
+    for (const entry of entries) entryWriter.write(...entry);
     return writer.finish();
   }
 
@@ -316,11 +329,32 @@ function firstKey<V>(map: ReadonlyMap<string, V>): string {
   return map.keys().next().value as string;
 }
 
-function writeEntry(writer: ByteWriter, kind: number, client: number, messageId: number, hash: number): void {
-  writer.byte(kind);
-  writer.varint(client);
-  writer.varint(messageId);
-  if (kind !== KEY_QOS2_RELEASE) writer.varint(hash);
+/** The entries of one blob. */
+class EntryWriter {
+  readonly #writer: ByteWriter;
+  readonly #idBefore: Uint16Array;
+
+  constructor(writer: ByteWriter, clients: number) {
+    this.#writer = writer;
+    this.#idBefore = new Uint16Array(clients);
+  }
+
+  write(kind: number, client: number, messageId: number, hash: number): void {
+    const writer = this.#writer;
+    if (kind === KEY_QOS1) {
+      writer.byte(KIND_QOS1_PACKED);
+      writer.varint(client);
+      // Modulo 2^16, as ids are: a client that begins again at 1 goes forward too.
+      writer.varint((messageId - this.#idBefore[client]) & 0xffff);
+      writer.word(hash >>> 0);
+      this.#idBefore[client] = messageId;
+      return;
+    }
+    writer.byte(kind);
+    writer.varint(client);
+    writer.varint(messageId);
+    if (kind !== KEY_QOS2_RELEASE) writer.varint(hash);
+  }
 }
 
 /** The keys of the group's messages [from, to) as a log blob, a view into the writer; null when there are none. */
@@ -334,8 +368,7 @@ export function encodeKeys(writer: ByteWriter, group: Group, from: number, to: n
   writer.varint(group.clients.length);
   for (const client of group.clients) writer.text(client);
   writer.varint(end - start);
-  for (let index = start; index < end; index++) {
-    writeEntry(writer, keyKind[index], keyClient[index], keyMessageId[index], keyHash[index]);
-  }
+  const entryWriter = new EntryWriter(writer, group.clients.length);
+  for (let index = start; index < end; index++) entryWriter.write(keyKind[index], keyClient[index], keyMessageId[index], keyHash[index]);
   return writer.finish();
 }

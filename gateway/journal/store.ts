@@ -16,6 +16,7 @@ import { repairWal } from './wal-repair.ts';
 export interface StoreOptions {
   readonly directory: string;
   readonly pagesMax: number;
+  readonly growWal: boolean;
   readonly nowUs: number;
   /** The caller found damage: do not even try. */
   readonly damaged: boolean;
@@ -33,7 +34,7 @@ export interface Store {
 
 /** @throws SluiceError ERR_JOURNAL_VERSION, ERR_JOURNAL_LOCKED, ERR_JOURNAL_UNAVAILABLE */
 export function openStore(options: StoreOptions): Store {
-  const { directory, nowUs, pagesMax } = options;
+  const { directory, nowUs, pagesMax, growWal } = options;
   const file = path.join(directory, DATABASE_NAME);
   // A WAL without a database, or with one of no bytes, is half of a crash while moving aside, or damage: SQLite would delete it.
   let damaged = options.damaged || ((statSync(file, { throwIfNoEntry: false })?.size ?? 0) === 0 && existsSync(`${file}-wal`));
@@ -43,7 +44,7 @@ export function openStore(options: StoreOptions): Store {
   let db: Connection | null = null;
   if (!damaged) {
     try {
-      db = connect(file, { pagesMax, check: true });
+      db = connect(file, { pagesMax, check: true, growWal });
       prepareStatements(db); // a schema that lost a table or a column shows here
       db.prepare('SELECT (SELECT max(id) FROM journal), (SELECT max(id) FROM batch), (SELECT count(*) FROM lane)').get();
     } catch (error) {
@@ -55,7 +56,7 @@ export function openStore(options: StoreOptions): Store {
   if (db === null) {
     quarantine(directory, nowUs);
     try {
-      db = connect(file, { pagesMax, check: false });
+      db = connect(file, { pagesMax, check: false, growWal });
     } catch (error) {
       throw asSluiceError(error);
     }

@@ -106,6 +106,7 @@ export class SimGateway implements Broker {
       journal = await JournalClient.open({
         sealIntervalMs: 1_000,
         freeSpaceReserveBytes: 0,
+        growWal: false,
         compression: 'none',
         ...this.#parts.journal,
         directory: this.#directory(this.#lives),
