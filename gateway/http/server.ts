@@ -23,7 +23,7 @@ import { INFLUX_HEADERS, influxAnswer, influxError, linePrecision } from './infl
 import { MessageStreams } from './messages.ts';
 import { RejectedError, type Ingest, type IngestAnswer, type IngestRequest } from './ingest.ts';
 import { remoteWriteAnswer, remoteWriteError, requireRemoteWrite } from './remote-write.ts';
-import { STATUS_PAGE } from './status-page.ts';
+import { PAGE, PAGE_HEADERS } from './page/page.ts';
 
 export interface HttpOptions {
   readonly config: HttpConfig;
@@ -53,11 +53,6 @@ const BODIES_BYTES_MAX = 64 * 1024 * 1024;
 const HEADERS_TIMEOUT_MS = 15_000;
 const REQUEST_TIMEOUT_MS = 60_000;
 const KEEP_ALIVE_MS = 75_000; // longer than the 60 s of common proxies, so that they close first
-
-const PAGE_HEADERS = {
-  'content-security-policy': "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'",
-  'x-content-type-options': 'nosniff',
-};
 
 function documentFormat(contentType: string | undefined): DocumentOptions['format'] {
   const type = (contentType ?? '').split(';')[0]?.trim().toLowerCase() ?? '';
@@ -134,7 +129,7 @@ class GatewayHttp {
       '/metrics',
       async (c) => this.#forReaders(c) ?? c.text(await metrics(), 200, { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' }),
     );
-    app.get('/', (c) => this.#forReaders(c) ?? c.html(STATUS_PAGE, 200, PAGE_HEADERS));
+    app.get('/', (c) => this.#forReaders(c) ?? c.html(PAGE, 200, PAGE_HEADERS));
     app.notFound((c) => notFound(c.req.method, c.req.path));
     app.onError((error) => {
       if (!(error instanceof SluiceError)) logger.error({ err: error }, 'HTTP request failed unexpectedly');
