@@ -27,6 +27,10 @@ const gauge = (name: string, help: string, read: MetricRow['read']): MetricRow =
   read,
 });
 
+function lossOf(losses: readonly { readonly reason: string; readonly readings: number }[], reason: string): number {
+  return losses.find((loss) => loss.reason === reason)?.readings ?? 0;
+}
+
 export const METRIC_TABLE: readonly MetricRow[] = [
   counter('messages_total', 'MQTT messages and HTTP requests that were decoded', (_, counters) => counters.messages),
   counter('payload_bytes_total', 'Bytes of their payloads', (_, counters) => counters.payloadBytes),
@@ -64,11 +68,23 @@ export const METRIC_TABLE: readonly MetricRow[] = [
   counter('journal_commit_seconds_total', 'Time in group commits', ({ journal }) => journal.journal.commitUs / 1e6),
   gauge('journal_commit_seconds_max', 'Longest group commit', ({ journal }) => journal.journal.commitUsMax / 1e6),
   gauge('journal_unsealed_readings', 'Readings not sealed yet', ({ journal }) => journal.journal.journalReadings),
-  gauge('journal_bytes', 'Journal on disk, WAL included', ({ journal }) => journal.journal.usedBytes),
+  gauge('journal_bytes', 'Journal on disk: pages in use, WAL, ballast', ({ journal }) => journal.journal.usedBytes),
   gauge('journal_bytes_max', 'What it may be at most now', ({ journal }) => journal.journal.allowedBytes),
   gauge('journal_full', '1 while the journal takes nothing', ({ journal }) => (journal.journal.full ? 1 : 0)),
   counter('journal_reopened_total', 'Connections to the database opened anew after an error', ({ journal }) => journal.journal.reopened),
   counter('journal_quarantined_total', 'Databases moved aside because they were damaged', ({ journal }) => journal.journal.quarantined),
+  gauge('journal_file_bytes', 'Database file, with pages that are free in it', ({ journal }) => journal.journal.fileBytes),
+  gauge('journal_ballast_bytes', 'Held for deletes on a full disk; 0: given up', ({ journal }) => journal.journal.ballastBytes),
+  counter(
+    'journal_wals_mended_total',
+    'Damaged write-ahead logs of which nothing was missing',
+    ({ journal }) => journal.journal.walsMended,
+  ),
+  counter('journal_shrunk_total', 'Times that a drained database gave its room back', ({ journal }) => journal.journal.shrunk),
+  counter('journal_thinning_steps_total', 'Steps of thinning at a full buffer', ({ journal }) => journal.journal.thinned),
+  counter('journal_thinning_seconds_total', 'Time in them, during which no group commits', ({ journal }) => journal.journal.thinUs / 1e6),
+  gauge('unassigned_batches', 'Sealed batches that have no place in a lane', ({ journal }) => journal.journal.backfill.batches),
+  gauge('unassigned_thinned_batches', 'Of them, thinned', ({ journal }) => journal.journal.backfill.thinnedBatches),
   gauge('batches', 'Sealed batches that are not committed at the hub', ({ journal }) => journal.journal.batches),
   gauge('batch_readings', 'Readings in them', ({ journal }) => journal.journal.batchReadings),
   gauge('batch_bytes', 'Bytes of them', ({ journal }) => journal.journal.batchBytes),
@@ -93,6 +109,17 @@ export const METRIC_TABLE: readonly MetricRow[] = [
   counter('clock_steps_forward_total', 'Times that the clock was set forward', ({ clock }) => clock.stepsForward),
   counter('clock_steps_back_total', 'Times that the clock was set back', ({ clock }) => clock.stepsBack),
   counter('clock_steps_ignored_total', "Steps of the machine's clock that nobody vouched for", ({ clock }) => clock.stepsIgnored),
+  counter('thinned_readings_total', 'Readings that thinning turned into gaps, since the journal exists', ({ journal }) =>
+    lossOf(journal.journal.losses, 'thinned'),
+  ),
+  counter('dropped_readings_total', 'Readings that a full buffer dropped, since the journal exists', ({ journal }) =>
+    lossOf(journal.journal.losses, 'buffer_full'),
+  ),
+  gauge(
+    'uplink_backfill_bytes_per_second_max',
+    'What the link bears of old data beside live data; 0: it is not full',
+    ({ uplink }) => uplink?.backfillBytesPerSecondMax ?? 0,
+  ),
   gauge('uplink_connected', '1 while the live lane is connected', ({ uplink }) => (uplink?.connected === true ? 1 : 0)),
   counter('uplink_reconnects_total', 'Connections to the hub after the first', ({ uplink }) => uplink?.reconnectsTotal ?? 0),
   counter('uplink_sent_bytes_total', 'Bytes of batches sent', ({ uplink }) => uplink?.bytesSentTotal ?? 0),

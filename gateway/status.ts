@@ -4,6 +4,7 @@ import type { Broker, BrokerStats } from './broker/broker.ts';
 import type { GatewayClock, ClockStatus } from './clock.ts';
 import { clockDocument } from './clock-status.ts';
 import type { Decoder } from './decode/decoder.ts';
+import { suggestPreset } from './decode/presets.ts';
 import type { Flash, FlashFigures } from './flash.ts';
 import { flashDocument } from './flash-status.ts';
 import type { IngestCounters } from './ingest-counters.ts';
@@ -118,6 +119,7 @@ export async function statusDocument(sources: StatusSources): Promise<Record<str
     },
     unmatched_topics: sources.decoder.unmatched.list().map((topic) => ({
       suggested_match: topic.suggestedMatch,
+      suggested_preset: suggestPreset(topic.example),
       example: topic.example,
       messages: topic.messageCount,
     })),

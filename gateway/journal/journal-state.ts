@@ -62,7 +62,8 @@ export interface JournalStats {
   readonly readings: number;
   readonly sealed: number;
   readonly sealUs: number;
-  /** Steps of thinning, and times that the file was made shorter. */
+  /** Steps of merging; steps of thinning, and times that the file was made shorter. */
+  readonly merged: number;
   readonly thinned: number;
   readonly thinUs: number;
   readonly shrunk: number;

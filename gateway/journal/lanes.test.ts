@@ -93,3 +93,39 @@ describe('after an outage', () => {
     expect(drain(journal).readings.length).toBe(40);
   });
 });
+
+describe('while the hub is away', () => {
+  test('small batches of the backlog become larger ones, without loss, under the same bounds of time', () => {
+    const clock = new ManualClock(START_US);
+    const journal = openJournal(temporaryDirectory(), { clock, backfillAfterMs: OLD_MS, compression: 'br' });
+    const sent: string[] = [];
+    for (let second = 0; second < 200; second++) {
+      const readings = Array.from({ length: 100 }, (_, series) => ({ series, value: second + series / 100 }));
+      sent.push(...readings.map(({ series, value }) => `d${series}=${value}`));
+      journal.commit(groupOf([readings], clock.monotonicUs(), 100));
+      journal.tick(1);
+      clock.advance(SECOND_US);
+    }
+    const { merged, batches, backfill } = journal.stats();
+    expect(merged).toBeGreaterThan(1);
+    expect(batches).toBeLessThan(100);
+    expect(backfill).toMatchObject({ readings: 20_000, oldestUs: START_US });
+    expect(journal.state()).toMatchObject({ unsentUs: START_US, backlog: { readings: 20_000 } });
+    const held = drain(journal);
+    expect(held.readings.sort()).toEqual(sent.sort());
+    expect(held.exceptions).toEqual([]);
+    expect(Math.min(...held.times)).toBe(START_US);
+    expect(Math.max(...held.times)).toBe(START_US + 199 * SECOND_US);
+  });
+});
+
+test('what comes while sealing goes on is for the next batch: a busy gateway does not seal every group by itself', () => {
+  const journal = openJournal(temporaryDirectory(), { batchReadingsMax: 100 });
+  for (let group = 0; group < 5; group++) journal.commit(groupOf([Array.from({ length: 50 }, (_, at) => ({ series: at % 8, value: at }))]));
+  let rounds = 0;
+  for (let more = true; more && rounds < 20; rounds++) {
+    more = journal.tick(1);
+    journal.commit(groupOf([[{ series: 0, value: 1 }]])); // there is always something new
+  }
+  expect(rounds).toBe(3);
+});

@@ -54,10 +54,11 @@ export function isSealDue(store: JournalStore, options: SealingOptions): boolean
 /**
  * Seals the oldest rows and exceptions that one batch takes.
  *
- * @returns how many batches that made; null: there was nothing to seal, or the clock is unknown
+ * @returns how many batches that made, and whether they hold all that there was; null: there was nothing to seal, or the clock is
+ * unknown
  * @throws SluiceError ERR_JOURNAL_UNAVAILABLE
  */
-export function sealOnce(store: JournalStore, options: SealingOptions): number | null {
+export function sealOnce(store: JournalStore, options: SealingOptions): { batches: number; isAll: boolean } | null {
   if (!store.clockKnown || store.offsetOf(store.opening) === null) return null;
   if (store.totals.journalRows === 0 && store.totals.exceptions === 0) return null;
   const nowUs = options.clock.nowUs();
@@ -108,7 +109,7 @@ export function sealOnce(store: JournalStore, options: SealingOptions): number |
   store.totals.batchExceptions += added.exceptions;
   store.totals.batchBytes += added.bytes;
   if (taken.drained) store.forgetOlderSeries();
-  return added.batches;
+  return { batches: added.batches, isAll: taken.drained && store.totals.exceptions === 0 };
 }
 
 function takeRows(store: JournalStore, options: SealingOptions, nowUs: number): Taken {

@@ -154,6 +154,11 @@ export function prepareStatements(db: Connection) {
     thinnableAfter: prepare<[number, number], BatchRow>(
       `${BATCH_WITH_BODY} WHERE ${UNASSIGNED} AND thinned = 0 AND priority = ? AND batch.id > ? ORDER BY batch.id LIMIT 1`,
     ),
+    batchById: prepare<[number], BatchRow>(`${BATCH_WITH_BODY} WHERE batch.id = ?`),
+    /** Small ones that are backlog, oldest first: priority, readings below, bytes below, arrived before, limit. */
+    smallHeads: prepare<[number, number, number, number, number], { id: number; readings: number; bytes: number }>(
+      `SELECT id, readings, bytes FROM batch WHERE ${UNASSIGNED} AND thinned = 0 AND priority = ? AND readings < ? AND bytes < ? AND arrival_to_us < ? ORDER BY id LIMIT ?`,
+    ),
     setThinned: prepare<[number]>('UPDATE batch SET thinned = 1 WHERE id = ?'),
     unassignedOldest: prepare<[], BatchHead>(`SELECT ${BATCH_HEAD} FROM batch WHERE ${UNASSIGNED} ORDER BY id LIMIT 1`),
     assign: prepare<[string, string, number, number, number]>('UPDATE batch SET epoch = ?, lane = ?, seq = ?, checksum = ? WHERE id = ?'),

@@ -11,7 +11,7 @@ import { crashCopy, drain, groupOf, openJournal, START_US, temporaryDirectory } 
 import type { Journal } from './journal.ts';
 
 const SECOND_US = 1_000_000;
-const BUFFER_BYTES = 512 * 1024;
+const BUFFER_BYTES = 256 * 1024;
 
 /** Retries as the journal's server does. */
 function commit(journal: Journal, group: Group): void {
@@ -48,7 +48,7 @@ describe('a full buffer', () => {
     const clock = new ManualClock(START_US);
     const directory = temporaryDirectory();
     const journal = openJournal(directory, { clock, bufferBytesMax: BUFFER_BYTES, bufferPolicy: 'thin' });
-    const sent = send(journal, clock, 300);
+    const sent = send(journal, clock, 130);
     const { losses, backfill, usedBytes } = journal.stats();
     expect(usedBytes).toBeLessThanOrEqual(BUFFER_BYTES);
     expect(losses.map(({ reason }) => reason)).toEqual(['thinned']);
@@ -68,10 +68,10 @@ describe('a full buffer', () => {
 
   test('drops the oldest when nothing is left to thin, and counts what went', { timeout: 30_000 }, () => {
     const clock = new ManualClock(START_US);
-    const journal = openJournal(temporaryDirectory(), { clock, bufferBytesMax: 300 * 1024, bufferPolicy: 'thin' });
+    const journal = openJournal(temporaryDirectory(), { clock, bufferBytesMax: 220 * 1024, bufferPolicy: 'thin' });
     // Four readings of each series and minute: thinning cannot take one of them.
     let sent = 0;
-    for (let step = 0; step < 120; step++) {
+    for (let step = 0; step < 70; step++) {
       for (let at = 0; at < 4; at++) {
         clock.advance(15 * SECOND_US);
         const readings = Array.from({ length: 200 }, (_, series) => ({ series, value: [1, 0, 9, 5][at] + Math.sin(sent + series) / 3 }));
@@ -91,13 +91,13 @@ describe('a full buffer', () => {
     const options = { clock, bufferBytesMax: BUFFER_BYTES, bufferPolicy: 'thin' } as const;
     const series: RegisteredSeries[] = [0, 5].map((priority) => ({ device: `p${priority}`, metric: 'm', tags: '', priority }));
     let journal = openJournal(directory, options);
-    for (let step = 0; step < 300; step++) {
-      if (step === 150) {
+    for (let step = 0; step < 130; step++) {
+      if (step === 65) {
         journal.close();
         journal = openJournal(directory, options);
       }
       const open = new OpenGroup();
-      for (let at = 0; at < 400; at++) open.add(at < 370 ? 0 : 1, NaN, Math.fround(Math.sin(step * 400 + at)), null);
+      for (let at = 0; at < 400; at++) open.add(at < 390 ? 0 : 1, NaN, Math.fround(Math.sin(step * 400 + at)), null);
       clock.advance(10 * SECOND_US);
       open.endMessage(clock.monotonicUs());
       commit(journal, open.take(0, series));
@@ -105,16 +105,16 @@ describe('a full buffer', () => {
     }
     const { readings, exceptions } = drain(journal);
     expect(new Set(exceptions.map(({ device, reason }) => `${device} ${reason}`))).toEqual(new Set(['p0 thinned']));
-    expect(readings.filter((reading) => reading.startsWith('p5')).length).toBe(300 * 30);
-    expect(readings.length + lostOf(exceptions)).toBe(300 * 400);
+    expect(readings.filter((reading) => reading.startsWith('p5')).length).toBe(130 * 10);
+    expect(readings.length + lostOf(exceptions)).toBe(130 * 400);
   });
 
   test('does not touch what has a place', () => {
     const clock = new ManualClock(START_US);
     const journal = openJournal(temporaryDirectory(), { clock, bufferBytesMax: BUFFER_BYTES, bufferPolicy: 'thin' });
-    send(journal, clock, 30);
+    send(journal, clock, 15);
     const offered = journal.offer(journal.epoch, 'live', 0, 1e9);
-    send(journal, clock, 250);
+    send(journal, clock, 115);
     expect(journal.stats().losses.length).toBeGreaterThan(0);
     expect(journal.offer(journal.epoch, 'live', 0, 1).map(({ body }) => Buffer.from(body))).toEqual([Buffer.from(offered[0].body)]);
     const again = journal.offer(
@@ -133,7 +133,7 @@ describe('the disk', () => {
     const directory = temporaryDirectory();
     const file = path.join(directory, 'journal.db');
     const journal = openJournal(directory, { clock, bufferBytesMax: 64 * 1024 * 1024, batchReadingsMax: 200_000 });
-    for (let group = 0; group < 45; group++) {
+    for (let group = 0; group < 40; group++) {
       const readings = Array.from({ length: 600 }, (_, at) => ({ series: 0, value: NaN, text: `${group}/${at}/`.padEnd(1_000, 'x') }));
       journal.commit(groupOf([readings], clock.monotonicUs()));
       journal.tick();

@@ -10,14 +10,15 @@
 import type { BatchContent, Compression } from '../../shared/batch/batch.ts';
 import { decodeBatch } from '../../shared/batch/decode.ts';
 import { THINNED, thin } from '../seal/thin.ts';
-import { deleteBatch, encodeOrGap, insertBatch, isWhole } from './batch-store.ts';
+import { encodeOrGap, isWhole } from './batch-store.ts';
 import type { JournalStore } from './journal-store.ts';
+import { replaceBatches, type WholeRow } from './merging.ts';
 import type { BatchRow } from './statements.ts';
 
 /** Arrival that is worth a step: two minutes lose more than one does at its borders. */
 const GROUP_US = 120_000_000;
 /** Enough for a step whatever time they took. */
-const GROUP_READINGS = 65_536;
+const GROUP_READINGS = 98_304;
 /** In one step, during which no group commits: about 150 ms on a 2-core x86. */
 const STEP_READINGS_MAX = 131_072;
 const STEP_BATCHES_MAX = 1_024;
@@ -45,34 +46,17 @@ export function thinOnce(store: JournalStore, compression: Compression): number 
     });
     return 0;
   }
-  store.writeFromReserve(() => {
-    for (const { id } of rows.whole) deleteBatch(store.sql, id);
+  replaceBatches(store, rows.whole, encoded, 1, () => {
     for (const { id } of rows.all) store.sql.setThinned.run(id);
-    for (const [index, { content, eventFromUs, eventToUs, body, readings, exceptions }] of encoded.entries()) {
-      const { id, priority } = rows.whole[index];
-      const times = {
-        arrival_from_us: content.arrivalFromUs,
-        arrival_to_us: content.arrivalToUs,
-        event_from_us: eventFromUs,
-        event_to_us: eventToUs,
-      };
-      insertBatch(store.sql, id, { epoch: null, lane: null, seq: null, readings, exceptions, ...times, priority, thinned: 1 }, body);
-    }
     store.sql.addLoss.run(THINNED, lostReadings, 0);
   });
-  const sum = (list: readonly { readonly readings: number; readonly exceptions: number }[], what: 'readings' | 'exceptions'): number =>
-    list.reduce((total, each) => total + each[what], 0);
-  store.totals.batches += encoded.length - rows.whole.length;
-  store.totals.batchReadings += sum(encoded, 'readings') - sum(rows.whole, 'readings');
-  store.totals.batchExceptions += sum(encoded, 'exceptions') - sum(rows.whole, 'exceptions');
-  store.totals.batchBytes += after - before;
   return before - after;
 }
 
 interface Group {
   /** Damaged ones among them: they become tombstones when they are offered. */
   readonly all: readonly BatchRow[];
-  readonly whole: readonly (BatchRow & { readonly body: Buffer })[];
+  readonly whole: readonly WholeRow[];
 }
 
 /** The oldest batches of the lowest priority of which there are enough. */

@@ -40,7 +40,8 @@ interface Loss {
 
 /** @param batches in the order in which they were sealed, at least one. Cost: about 100 ns a reading. */
 export function thin(batches: readonly BatchContent[]): Thinned {
-  const runs = merged(batches);
+  const gathered = gather(batches);
+  const runs = sortIntoRuns(gathered, gathered.table);
   const kept = new Gathered(runs.count);
   const losses = new Map<string | null, Loss>();
   for (const [series, name] of runs.seriesTable.entries()) {
@@ -60,17 +61,26 @@ export function thin(batches: readonly BatchContent[]): Thinned {
     }
   }
   const gaps = [...losses.values()].map(gapOf);
-  const stamps = {
+  const contents = assemble(kept, [...batches.flatMap(({ exceptions }) => exceptions), ...gaps], stampsOf(batches), 0);
+  return { contents, keptReadings: kept.count, lostReadings: runs.count - kept.count };
+}
+
+/** All batches as one, or as one for each so many days. Nothing is lost. */
+export function mergeContents(batches: readonly BatchContent[]): SealedContent[] {
+  const exceptions = batches.flatMap((batch) => batch.exceptions);
+  return assemble(gather(batches), exceptions, stampsOf(batches), 0);
+}
+
+function stampsOf(batches: readonly BatchContent[]): Pick<BatchContent, 'sealedUs' | 'arrivalFromUs' | 'arrivalToUs'> {
+  return {
     sealedUs: Math.max(...batches.map(({ sealedUs }) => sealedUs)),
     arrivalFromUs: Math.min(...batches.map(({ arrivalFromUs }) => arrivalFromUs)),
     arrivalToUs: Math.max(...batches.map(({ arrivalToUs }) => arrivalToUs)),
   };
-  const contents = assemble(kept, [...batches.flatMap(({ exceptions }) => exceptions), ...gaps], stamps, 0);
-  return { contents, keptReadings: kept.count, lostReadings: runs.count - kept.count };
 }
 
-/** The readings of all batches as runs. */
-function merged(batches: readonly BatchContent[]): SeriesRuns {
+/** The readings of all batches, in their order. */
+function gather(batches: readonly BatchContent[]): Gathered {
   const all = new Gathered(batches.reduce((sum, { runs }) => sum + runs.count, 0));
   for (const { runs } of batches) {
     for (const [series, name] of runs.seriesTable.entries()) {
@@ -79,7 +89,7 @@ function merged(batches: readonly BatchContent[]): SeriesRuns {
         all.add(index, runs.eventTimeUs[at], runs.value[at], 0, textOf(runs, at));
     }
   }
-  return sortIntoRuns(all, all.table);
+  return all;
 }
 
 function textOf({ text, texts }: SeriesRuns, at: number): string | null {
