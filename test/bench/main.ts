@@ -48,6 +48,13 @@ const BENCHES: readonly Bench[] = [
   { name: 'drain', title: 'Drain', rounds: 3, load: async () => (await import('./drain.ts')).benchDrain },
   { name: 'freshness', title: 'Freshness and hot queries', rounds: 3, load: async () => (await import('./freshness.ts')).benchFreshness },
   { name: 'hub-ingest', title: 'Hub ingest', rounds: 3, load: async () => (await import('./hub-ingest.ts')).benchHubIngest },
+  {
+    name: 'lake-size',
+    title: 'Size of the lake',
+    rounds: 2,
+    isInProcess: true,
+    load: async () => (await import('./lake-size.ts')).benchLakeSize,
+  },
   { name: 'scale', title: 'Many gateways', rounds: 2, load: async () => (await import('./scale.ts')).benchScale },
   {
     name: 'window-engine',

@@ -149,9 +149,14 @@ function natsRequest(port: number, subject: string, body: object): Promise<void>
   });
 }
 
-/** InfluxDB 1.x with its defaults, in its own directory, reporting off. */
+/**
+ * InfluxDB 1.x with its defaults, in its own directory, reporting off.
+ *
+ * @param dataSettings further lines of its section [data]
+ */
 export async function startInflux(
   site: Site,
+  dataSettings = '',
 ): Promise<{ readonly program: Program; readonly url: string; readonly directory: string } | null> {
   const command = findProgram('influxd');
   if (command === null) return null;
@@ -165,7 +170,7 @@ export async function startInflux(
       'reporting-disabled = true',
       `bind-address = "127.0.0.1:${rpcPort}"`,
       `[meta]\n  dir = "${directory}/meta"`,
-      `[data]\n  dir = "${directory}/data"\n  wal-dir = "${directory}/wal"\n  query-log-enabled = false\n  max-series-per-database = 0`,
+      `[data]\n  dir = "${directory}/data"\n  wal-dir = "${directory}/wal"\n  query-log-enabled = false\n  max-series-per-database = 0\n  ${dataSettings}`,
       `[http]\n  bind-address = "127.0.0.1:${httpPort}"\n  log-enabled = false`,
       '[monitor]\n  store-enabled = false',
     ].join('\n'),
