@@ -79,7 +79,14 @@ describe('a wrong request', () => {
       )
       .map((parts) => Buffer.from(JSON.stringify(['r', ...parts])).toString('base64url'));
     const windowCursor = fc
-      .tuple(fc.constantFrom('1m', '10s', ''), fc.maxSafeNat(), fc.maxSafeNat(), fc.string({ unit: 'binary' }))
+      .tuple(
+        fc.constantFrom('1m', '10s', ''),
+        fc.maxSafeNat(),
+        fc.maxSafeNat(),
+        fc.maxSafeNat(),
+        fc.maxSafeNat(),
+        fc.string({ unit: 'binary' }),
+      )
       .map((parts) => Buffer.from(JSON.stringify(['w', ...parts])).toString('base64url'));
     const value = fc.oneof(
       fc.string({ unit: 'binary' }),

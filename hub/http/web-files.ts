@@ -23,8 +23,8 @@ const TYPES: Readonly<Record<string, string>> = {
   webmanifest: 'application/manifest+json',
 };
 
-/** The page's one script, bundled: the build's own scripts and tests lie beside it. */
-const SCRIPT = 'app.js';
+/** The scripts of the two pages: the build's own scripts and tests lie beside them. */
+const SCRIPTS: readonly string[] = ['app.js', 'docs-page.js', 'swagger-ui-bundle.js'];
 const FILE_BYTES_MAX = 4_000_000;
 
 const PAGE_HEADERS = {
@@ -59,7 +59,7 @@ class WebFiles {
   /** null: there is no such file. */
   async answer(c: Context<HubEnv>, name: string): Promise<Response | null> {
     const type = TYPES[name.slice(name.lastIndexOf('.') + 1)];
-    if (type === undefined || (name.endsWith('.js') && name !== SCRIPT)) return null;
+    if (type === undefined || (name.endsWith('.js') && !SCRIPTS.includes(name))) return null;
     const file = await this.#read(name);
     if (file === null) return null;
     const headers = { ...PAGE_HEADERS, etag: file.etag };
@@ -94,6 +94,7 @@ export function mountWebFiles(app: HubApp, directory: string = builtWebDir()): v
     '/',
     async (c) => (await files.answer(c, 'index.html')) ?? c.text('The page is not built; the API is at /v1 and /openapi.json.\n', 404),
   );
+  app.get('/docs', async (c) => (await files.answer(c, 'docs.html')) ?? c.notFound());
   // One flat folder, names without a path: nothing outside of it can be named.
   app.get('/:file{[A-Za-z0-9][A-Za-z0-9._-]{0,63}}', async (c) => (await files.answer(c, c.req.param('file'))) ?? c.notFound());
 }

@@ -1,0 +1,15 @@
+/** The script of /docs: Swagger UI over the document of this hub. Runs in the browser, behind the deferred bundle. */
+const { SwaggerUIBundle } = globalThis as unknown as { SwaggerUIBundle(options: Readonly<Record<string, unknown>>): unknown };
+
+SwaggerUIBundle({
+  url: 'openapi.json',
+  dom_id: '#reference',
+  deepLinking: true,
+  displayRequestDuration: true,
+  // A token stays in the page's memory: what is stored in a browser is found there by others.
+  persistAuthorization: false,
+  // The validator is a stranger's server.
+  validatorUrl: null,
+});
+
+export {};
