@@ -26,11 +26,11 @@ import { sealFleet, type SealedFleet } from './sealed-fleet.ts';
 
 const SECONDS_PER_COMMIT = 5;
 const COMMITS_PER_FLUSH = 12;
-const LANE: LaneKey = { gateway: 'gw-1', epoch: '0123456789abcdef0123456789abcdef', lane: 'live' };
+export const BENCH_LANE: LaneKey = { gateway: 'gw-1', epoch: '0123456789abcdef0123456789abcdef', lane: 'live' };
 const LINES_PER_WRITE = 5_000;
 const logger = createLogger('bench', 'silent');
 
-function settingsOf(lakeDir: string): EngineSettings {
+export function benchEngineSettings(lakeDir: string): EngineSettings {
   return {
     lakeDir,
     hubInstance: 'f'.repeat(32),
@@ -57,19 +57,19 @@ async function lakeSizes(lakeDir: string, fleet: SealedFleet): Promise<LakeSizes
   const clock = new ManualClock(REFERENCE_START_US);
   const open = async (): Promise<Lake> => Lake.open(await LocalStore.open(lakeDir), lakeDir, { clock, hubId: 'bench', logger });
   let committed = 0;
-  const engine = await Engine.open(settingsOf(lakeDir), await open(), clock, logger, {
+  const engine = await Engine.open(benchEngineSettings(lakeDir), await open(), clock, logger, {
     committed(positions) {
-      committed = positions.find(({ appId }) => appId === laneAppId(LANE))?.committed ?? committed;
+      committed = positions.find(({ appId }) => appId === laneAppId(BENCH_LANE))?.committed ?? committed;
     },
     pending: () => undefined,
     fatal(error) {
       throw error;
     },
   });
-  await engine.openLane(LANE, { epoch: LANE.epoch, lane: 'live', base: 1, assigned: fleet.batches.length });
+  await engine.openLane(BENCH_LANE, { epoch: BENCH_LANE.epoch, lane: 'live', base: 1, assigned: fleet.batches.length });
   for (const [index, { body, readingCount }] of fleet.batches.entries()) {
     const seq = index + 1;
-    engine.submit(LANE, { seq, readingCount, exceptionCount: 0, receivedUs: clock.nowUs(), body: new Uint8Array(body) });
+    engine.submit(BENCH_LANE, { seq, readingCount, exceptionCount: 0, receivedUs: clock.nowUs(), body: new Uint8Array(body) });
     clock.advance(SECONDS_PER_COMMIT * 1_000_000);
     while (committed < seq) {
       await engine.idle();

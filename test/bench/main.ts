@@ -55,6 +55,13 @@ const BENCHES: readonly Bench[] = [
     isInProcess: true,
     load: async () => (await import('./lake-size.ts')).benchLakeSize,
   },
+  {
+    name: 'lake-day',
+    title: 'A day of the lake',
+    rounds: 1,
+    isInProcess: true,
+    load: async () => (await import('./lake-day.ts')).benchLakeDay,
+  },
   { name: 'scale', title: 'Many gateways', rounds: 2, load: async () => (await import('./scale.ts')).benchScale },
   {
     name: 'window-engine',
