@@ -14,12 +14,12 @@ const DEVICES = card(
   'devices',
   'Devices',
   `<input id="search" type="search" aria-label="Find a device" placeholder="Find a device" autocomplete="off" hidden>
-<table id="devices-table" hidden><thead><tr><th scope="col">device</th><th scope="col" class="n">per min</th><th scope="col" class="n">series</th><th scope="col" class="n">silent for</th></tr></thead><tbody id="devices"></tbody></table>
-<p id="devices-note" class="dim small"></p>`,
+<div class="scroll" tabindex="0" role="region" aria-labelledby="devices-title"><table id="devices-table" hidden><thead><tr><th scope="col">device</th><th scope="col" class="n">per min</th><th scope="col" class="n roomy">series</th><th scope="col" class="n">silent for</th></tr></thead><tbody id="devices"></tbody></table></div>
+<p id="devices-note" class="dim small scroll-note"></p>`,
 );
 
-const MESSAGES = `<section class="card" aria-labelledby="messages-title"><div class="heading"><h2 id="messages-title">Messages as they come</h2><button id="watch" type="button">Watch</button></div>
-<p id="watch-note" class="dim small" role="status"></p><ul id="messages"></ul></section>`;
+const MESSAGES = `<section class="card last" aria-labelledby="messages-title"><div class="heading"><h2 id="messages-title">Messages as they come</h2><button id="watch" type="button">Watch</button></div>
+<p id="watch-note" class="dim small scroll-note" role="status"></p><div class="scroll" tabindex="0" role="region" aria-labelledby="messages-title"><ul id="messages"></ul></div></section>`;
 
 const UPLINK = card(
   'uplink',

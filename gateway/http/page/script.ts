@@ -24,6 +24,7 @@ function span(seconds) {
   if (seconds < 172800) return short.format(seconds / 3600) + ' h';
   return short.format(seconds / 86400) + ' days';
 }
+function plural(count, word) { return whole.format(count) + ' ' + word + (count === 1 ? '' : 's'); }
 function ago(us, nowUs) { return has(us) && us > 0 ? span(Math.max(0, (nowUs - us) / 1e6)) + ' ago' : 'never'; }
 function stamp(us) { return new Date(us / 1000).toLocaleString(); }
 function make(tag, text, className) {
@@ -54,7 +55,7 @@ function bar(node, ratio) {
 }
 
 function verdict(s, now) {
-  const waiting = s.backlog.readings === 0 ? 'Nothing waits here.' : whole.format(s.backlog.readings) + ' readings are safe here' + (has(s.backlog.oldest_us) ? ', the oldest for ' + span((now - s.backlog.oldest_us) / 1e6) + '.' : '.');
+  const waiting = s.backlog.readings === 0 ? 'Nothing waits here.' : (s.backlog.readings === 1 ? '1 reading is' : whole.format(s.backlog.readings) + ' readings are') + ' safe here' + (has(s.backlog.oldest_us) ? ', the oldest for ' + span((now - s.backlog.oldest_us) / 1e6) + '.' : '.');
   const up = s.uplink;
   if (!s.journal.accepting) return ['bad', 'The buffer is full', 'New readings are refused; devices that can keep them.'];
   if (s.clock.state !== 'known') return ['warn', 'The clock is not known', 'Readings are kept and sent once the time is known. ' + waiting];
@@ -100,7 +101,7 @@ function showUplink(s, now) {
     ['next try', up.status !== 'connected' && has(up.retry_in_ms) ? 'in ' + span(up.retry_in_ms / 1000) : null],
     ['gateway', up.gateway], ['hub version', up.hub_version], ['lake', s.lake_id],
     ['last commit', ago(up.last_committed_us, now)],
-    ['sent', whole.format(up.batches_sent) + ' batches, ' + bytes(up.bytes_sent)],
+    ['sent', whole.format(up.batches_sent) + (up.batches_sent === 1 ? ' batch, ' : ' batches, ') + bytes(up.bytes_sent)],
     ['reconnects', whole.format(up.reconnects)],
     ['backfill share', has(up.backfill_share) ? short.format(up.backfill_share * 100) + ' %' : null],
   ]);
@@ -117,7 +118,7 @@ function showBuffer(s, now) {
   pairs($('buffer-list'), [
     ['used', bytes(j.used_bytes) + ' of ' + bytes(j.allowed_bytes)],
     ['policy when full', j.policy],
-    ['batches', whole.format(j.batches) + ', and ' + whole.format(j.unsealed_readings) + ' readings not sealed'],
+    ['batches', whole.format(j.batches) + ' sealed, and ' + plural(j.unsealed_readings, 'reading') + ' not sealed'],
     ['backfill', has(j.backfill) && j.backfill.batches > 0 ? whole.format(j.backfill.readings) + ' readings in ' + whole.format(j.backfill.batches) + ' batches' : null],
     ['commit to disk', has(j.commit_ms_mean) ? short.format(j.commit_ms_mean) + ' ms on average, ' + short.format(j.commit_ms_max) + ' ms at most' : null],
     ['exceptions on their way', whole.format(s.exceptions.waiting)],
@@ -150,7 +151,7 @@ function showFlash(f) {
     ['this gateway writes', has(day) ? bytes(day) + ' per day' : null],
     ['per reading', has(f.bytes_per_reading) ? short.format(f.bytes_per_reading) + ' bytes' : null],
     ['all programs', has(f.disk_bytes_per_day) ? bytes(f.disk_bytes_per_day) + ' per day' : null],
-    ['budget', has(max) ? bytes(max) + ' per day' : 'none'],
+    ['budget', has(max) && max > 0 ? bytes(max) + ' per day' : 'none'],
     ['acks wait', has(f.delay_ms) && f.delay_ms > 0 ? 'up to ' + whole.format(f.delay_ms) + ' ms, to keep the budget' : null],
     ['life at this rate', has(f.life_years) ? (f.life_years > 100 ? 'more than 100 years' : short.format(f.life_years) + ' years') : null],
     ['worn', has(f.worn_ratio) ? short.format(f.worn_ratio * 100) + ' %' : null],
@@ -166,8 +167,8 @@ function showSources(s, now) {
     const fine = source.state === 'connected' || source.state === 'watching' || source.state === 'reading';
     li.append(make('b', source.name + ' '), make('span', source.state + (has(source.since_us) && source.kind === 'mqtt' ? ' since ' + span((now - source.since_us) / 1e6) : ''), fine ? 'good' : 'warn'));
     const words = source.kind === 'mqtt'
-      ? whole.format(source.messages) + ' messages, ' + whole.format(source.in_flight) + ' wait for their commit'
-      : whole.format(source.files_done) + ' files done, ' + whole.format(source.files_failed) + ' failed, ' + whole.format(source.files_waiting) + ' there';
+      ? plural(source.messages, 'message') + ', ' + whole.format(source.in_flight) + ' wait for their commit'
+      : plural(source.files_done, 'file') + ' done, ' + whole.format(source.files_failed) + ' failed, ' + whole.format(source.files_waiting) + ' there';
     li.append(make('div', words, 'dim small'));
     if (has(source.file)) {
       const progress = make('div', null, 'bar');
@@ -181,7 +182,7 @@ function showSources(s, now) {
   show('sources-card', sources.length > 0);
   pairs($('broker'), [
     ['MQTT connections', whole.format(s.broker.connections)],
-    ['messages', whole.format(s.ingest.messages) + ', ' + whole.format(s.ingest.readings) + ' readings'],
+    ['received', plural(s.ingest.messages, 'message') + ', ' + plural(s.ingest.readings, 'reading')],
     ['repeated and known', s.ingest.redeliveries > 0 ? whole.format(s.ingest.redeliveries) : null],
     ['refused', s.ingest.refused > 0 ? whole.format(s.ingest.refused) : null, 'bad'],
     ['wrong credentials', s.broker.authentications_failed > 0 ? whole.format(s.broker.authentications_failed) : null, 'warn'],
@@ -205,8 +206,8 @@ function showProblems(s, now) {
   const unmatched = s.unmatched_topics || [];
   $('unmatched').replaceChildren(...unmatched.slice(0, 20).map((topic) => {
     const li = make('li'), rule = make('div', 'a rule for it: ', 'small dim');
-    rule.append(make('code', '{ match: ' + JSON.stringify(topic.suggested_match) + ' }'));
-    li.append(make('b', topic.example + ' '), make('span', whole.format(topic.messages) + ' messages', 'dim small'), rule);
+    rule.append(make('code', has(topic.suggested_preset) ? '{ preset: ' + topic.suggested_preset + ' }' : '{ match: ' + JSON.stringify(topic.suggested_match) + ' }'));
+    li.append(make('b', topic.example + ' '), make('span', plural(topic.messages, 'message'), 'dim small'), rule);
     return li;
   }));
   show('unmatched-card', unmatched.length > 0);
@@ -283,7 +284,7 @@ function showDevices() {
     const tr = make('tr'), name = make('td');
     name.append(deviceButton(device.device));
     const silentS = (devices.time_us - device.last_us) / 1e6;
-    tr.append(name, numeric(device.perMinute === null ? '…' : short.format(device.perMinute)), numeric(whole.format(device.series)), make('td', span(Math.max(0, silentS)), 'n' + (silentS > 300 ? ' warn' : '')));
+    tr.append(name, numeric(device.perMinute === null ? '…' : short.format(device.perMinute)), make('td', whole.format(device.series), 'n roomy'), make('td', span(Math.max(0, silentS)), 'n' + (silentS > 300 ? ' warn' : '')));
     rows.push(tr);
     if (open.has(device.device)) {
       const detail = make('tr', null, 'detail');
@@ -336,7 +337,8 @@ function showMessage(message) {
   const li = make('li'), head = make('div');
   const fine = ['taken', 'ignored', 'redelivery'].includes(message.outcome);
   head.append(make('span', message.time.slice(11, 19) + ' ', 'dim'), make('b', message.topic + ' '), make('span', message.outcome.replaceAll('_', ' '), fine ? 'good' : 'bad'));
-  const readings = message.readings.slice(0, 8).map((reading) => reading.device + ' ' + reading.metric + ' ' + (reading.value === null ? JSON.stringify(reading.text) : value.format(reading.value)));
+  const names = new Set(message.readings.map((reading) => reading.device));
+  const readings = message.readings.slice(0, 8).map((reading) => (names.size > 1 ? reading.device + ' ' : '') + reading.metric + ' ' + (reading.value === null ? JSON.stringify(reading.text) : value.format(reading.value)));
   if (message.reading_count > 8) readings.push(message.reading_count - 8 + ' more');
   li.append(head);
   if (readings.length > 0) li.append(make('div', readings.join(' · '), 'wrap'));

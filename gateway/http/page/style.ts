@@ -27,7 +27,7 @@ h2 { font-size: 1rem; margin: 0 0 .6rem; }
 #state.is-warn { background: var(--warn-ground); } #state.is-warn .dot { background: var(--warn); border-radius: 0; transform: rotate(45deg); }
 #state.is-bad { background: var(--bad-ground); } #state.is-bad .dot { background: var(--bad); border-radius: .15rem; }
 .tiles { display: grid; grid-template-columns: repeat(2, 1fr); gap: .6rem; margin-bottom: .75rem; }
-.tile, .card { background: var(--card); border: 1px solid var(--line); border-radius: .75rem; padding: .8rem 1rem; min-width: 0; }
+.tile, .card { overflow-wrap: anywhere; background: var(--card); border: 1px solid var(--line); border-radius: .75rem; padding: .8rem 1rem; min-width: 0; }
 .tile b { display: block; font-size: 1.4rem; line-height: 1.25; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 .tile span { display: block; }
 .tile svg { display: block; width: 100%; height: 2rem; margin-top: .35rem; overflow: visible; }
@@ -59,7 +59,11 @@ tr.detail td { padding-left: 0; }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 .heading { display: flex; align-items: center; justify-content: space-between; gap: 1rem; margin-bottom: .4rem; } .heading h2 { margin: 0; }
 #messages li { font-size: .875rem; }
+.scroll { max-height: 28rem; overflow-y: auto; overscroll-behavior: contain; scrollbar-width: thin; }
+.scroll thead th { position: sticky; top: 0; background: var(--card); }
+.scroll-note { margin: .4rem 0 0; } .scroll-note:empty { display: none; }
 footer { margin-top: 1rem; }
+@media (max-width: 29.99rem) { .roomy { display: none; } }
 @media (min-width: 44rem) {
   .tiles { grid-template-columns: repeat(5, minmax(0, 1fr)); } .tile.wide { grid-column: span 2; } .tile.wide-phone { grid-column: auto; }
 }
@@ -67,5 +71,5 @@ footer { margin-top: 1rem; }
   .cards { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); align-items: start; }
   .column { display: grid; gap: .75rem; grid-template-columns: minmax(0, 1fr); }
 }
-@media (max-width: 59.99rem) { .column { display: contents; } }
+@media (max-width: 59.99rem) { .column { display: contents; } .last { order: 1; } .scroll { max-height: 22rem; } }
 `;
