@@ -44,7 +44,7 @@ export interface DebSpec {
   readonly scripts: Readonly<Record<string, string>>;
   /** Seconds since the epoch that all files are dated with. */
   readonly dateSeconds: number;
-  readonly compression: 'xz' | 'gzip';
+  readonly compression: 'xz' | 'zstd';
 }
 
 export interface BuiltDeb {
@@ -66,9 +66,21 @@ export async function buildDeb(spec: DebSpec, outDir: string): Promise<BuiltDeb>
     const staged = stageFiles(spec, stage);
     stageControl(spec, stage, staged);
     setTimes(stage, spec.dateSeconds);
-    await runTool('dpkg-deb', ['--root-owner-group', '--uniform-compression', `-Z${spec.compression}`, '--build', stage, part], {
-      env: { ...process.env, SOURCE_DATE_EPOCH: String(spec.dateSeconds) },
-    });
+    await runTool(
+      'dpkg-deb',
+      [
+        '--root-owner-group',
+        '--uniform-compression',
+        `-Z${spec.compression}`,
+        ...(spec.compression === 'zstd' ? ['-z3'] : []),
+        '--build',
+        stage,
+        part,
+      ],
+      {
+        env: { ...process.env, SOURCE_DATE_EPOCH: String(spec.dateSeconds) },
+      },
+    );
     renameSync(part, file);
     return { file, bytes: statSync(file).size, installedBytes: staged.bytes };
   } finally {

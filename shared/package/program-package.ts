@@ -44,7 +44,7 @@ interface Options {
   readonly target: PackageTarget;
   /** Tells builds of one version apart. */
   readonly revision: string;
-  readonly compression: 'xz' | 'gzip';
+  readonly compression: 'xz' | 'zstd';
 }
 
 /** The command line of a package build. */
@@ -52,9 +52,9 @@ export function packageCommand(spec: ProgramPackage): Command {
   const program = new Command(`package-${spec.component}`)
     .option('--arch <architecture>', "amd64 or arm64 (default: this machine's)")
     .option('--revision <number>', 'Debian revision', '1')
-    .option('--fast', 'larger and sooner: gzip instead of xz');
+    .option('--fast', 'larger and sooner: zstd instead of xz');
   program.action(async ({ arch, revision, fast }: { arch?: string; revision: string; fast?: true }) => {
-    const deb = await buildProgram(spec, { target: packageTarget(arch ?? null), revision, compression: fast === true ? 'gzip' : 'xz' });
+    const deb = await buildProgram(spec, { target: packageTarget(arch ?? null), revision, compression: fast === true ? 'zstd' : 'xz' });
     process.stdout.write(`${deb.file}\n`);
     process.stdout.write(`package ${(deb.bytes / 1e6).toFixed(1)} MB, installed ${(deb.installedBytes / 1e6).toFixed(1)} MB\n`);
   });

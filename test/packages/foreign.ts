@@ -37,7 +37,7 @@ export async function runForeign(deb: string): Promise<string> {
       ended.then((code) => Promise.reject(new Error(`it ended with ${code}:\n${log.slice(-3_000)}`))),
     ]);
     const lines = Array.from({ length: READINGS }, (_, index) => `{"n":${index}}`).join('\n');
-    await succeed('mosquitto_pub', ['-p', `${mqtt}`, '-q', '1', '-t', 'devices/pump-7/telemetry', '-l'], `${lines}\n`);
+    await succeed('mosquitto_pub', ['-h', '127.0.0.1', '-p', `${mqtt}`, '-q', '1', '-t', 'devices/pump-7/telemetry', '-l'], `${lines}\n`);
     const metrics = await (await fetch(`http://127.0.0.1:${http}/metrics`)).text();
     const readings = Number(/^sluice_gateway_readings_total(?:\{[^}]*\})? (\d+)/m.exec(metrics)?.[1]);
     child.kill('SIGTERM');

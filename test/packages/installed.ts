@@ -114,7 +114,7 @@ export async function firstContact({ root, ports, gateway, hub }: Installed): Pr
 /** @returns once all of them are acknowledged */
 export async function publish(root: TargetRoot, ports: Ports, device: string, count: number, from = 0): Promise<void> {
   const lines = Array.from({ length: count }, (_, index) => JSON.stringify({ n: from + index })).join('\n');
-  const args = ['-p', String(ports.mqtt), '-q', '1', '-t', `devices/${device}/telemetry`, '-l'];
+  const args = ['-h', '127.0.0.1', '-p', String(ports.mqtt), '-q', '1', '-t', `devices/${device}/telemetry`, '-l'];
   await succeed('chroot', [root.directory, 'mosquitto_pub', ...args], `${lines}\n`);
 }
 
@@ -158,7 +158,8 @@ export async function checkFdatasync({ root, ports, gateway }: Installed): Promi
   const trace = root.path('/root/strace.log');
   const strace = spawn('strace', ['-f', '-qq', '-e', 'trace=fsync,fdatasync', '-o', trace, '-p', String(gateway.pid)], { stdio: 'ignore' });
   await new Promise((resolve) => setTimeout(resolve, 1_000));
-  await publish(root, ports, 'traced', 5);
+  // One after the other: messages in flight together share a commit.
+  for (let sent = 0; sent < 5; sent++) await publish(root, ports, 'traced', 1, sent);
   strace.kill('SIGINT');
   await new Promise((resolve) => strace.once('exit', resolve));
   const text = root.read('/root/strace.log');

@@ -5,7 +5,7 @@
  * It is no booted system: there is no service manager, so units are run by what they say (unit-process.ts).
  */
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, lstatSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 
@@ -76,7 +76,8 @@ export class TargetRoot {
   }
 
   has(inside: string): boolean {
-    return existsSync(this.path(inside));
+    // Not followed: links of the root point into the root.
+    return lstatSync(this.path(inside), { throwIfNoEntry: false }) !== undefined;
   }
 
   /** As root; @throws Error with its output when it fails */
