@@ -1,8 +1,7 @@
-/**
- * The hub's `GET /v1/aggregates`, as verify needs it: the one place that knows the shape of its answers.
- */
+/** The hub's aggregates as verify needs them: through the package's own client, and checked, since a check believes nobody. */
 import { z } from 'zod';
 import { SluiceError, errorMessage } from '../../shared/errors.ts';
+import { SluiceHub } from '../../shared/hub-client/sluice-hub.ts';
 import { canonicalTags } from '../../shared/reading.ts';
 
 const numberOrNull = z.number().nullish();
@@ -29,8 +28,6 @@ const rowSchema = z.object({
   status: z.string().nullish(),
 });
 
-const pageSchema = z.object({ rows: z.array(rowSchema), next_cursor: z.string().nullish() });
-
 export interface AggregateRow {
   /** µs. */
   readonly windowStartUs: number;
@@ -49,7 +46,7 @@ export type AggregateName = (typeof AGGREGATE_NAMES)[number];
 
 const PAGE_ROWS = 1000;
 /** A cursor that never ends is a fault of the hub, not a reason to hang. */
-const PAGES_MAX = 100_000;
+const ROWS_MAX = 100_000_000;
 const REQUEST_TIMEOUT_MS = 30_000;
 
 function toRow(row: z.infer<typeof rowSchema>): AggregateRow {
@@ -68,11 +65,11 @@ function toRow(row: z.infer<typeof rowSchema>): AggregateRow {
 
 export class HubClient {
   readonly #baseUrl: string;
-  readonly #token: string | null;
+  readonly #hub: SluiceHub;
 
   constructor(baseUrl: string, token: string | null) {
-    this.#baseUrl = baseUrl.replace(/\/+$/, '');
-    this.#token = token;
+    this.#baseUrl = baseUrl;
+    this.#hub = new SluiceHub({ url: baseUrl, token, timeoutMs: REQUEST_TIMEOUT_MS });
   }
 
   /**
@@ -81,47 +78,27 @@ export class HubClient {
    * @throws SluiceError ERR_SIM_HUB
    */
   async aggregates(query: { window: string; metric: string; fromUs: number; toUs: number }): Promise<AggregateRow[]> {
+    const { window, metric, fromUs, toUs } = query;
+    const asked = { window, metric: [metric], from: new Date(fromUs / 1000), to: new Date(toUs / 1000), limit: PAGE_ROWS };
     const rows: AggregateRow[] = [];
-    let cursor: string | null = null;
-    for (let page = 0; page < PAGES_MAX; page++) {
-      const url = new URL(`${this.#baseUrl}/v1/aggregates`);
-      url.searchParams.set('window', query.window);
-      url.searchParams.set('metric', query.metric);
-      url.searchParams.set('from', new Date(query.fromUs / 1000).toISOString());
-      url.searchParams.set('to', new Date(query.toUs / 1000).toISOString());
-      url.searchParams.set('limit', String(PAGE_ROWS));
-      if (cursor !== null) url.searchParams.set('cursor', cursor);
-      const answer = await this.#get(url);
-      for (const row of answer.rows) rows.push(toRow(row));
-      cursor = answer.next_cursor ?? null;
-      if (cursor === null) return rows;
-    }
-    throw new SluiceError('ERR_SIM_HUB', `${query.window} of ${query.metric}: still a cursor after ${PAGES_MAX} pages`);
-  }
-
-  async #get(url: URL): Promise<z.infer<typeof pageSchema>> {
-    let body: unknown;
     try {
-      const response = await fetch(url, {
-        headers: { accept: 'application/json', ...(this.#token === null ? {} : { authorization: `Bearer ${this.#token}` }) },
-        signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
-      });
-      const text = await response.text();
-      if (!response.ok) throw new SluiceError('ERR_SIM_HUB', `${url.href} answered ${response.status}: ${text.slice(0, 500)}`);
-      body = JSON.parse(text);
+      for await (const row of this.#hub.aggregateRows(asked)) {
+        rows.push(toRow(this.#checked(row)));
+        if (rows.length > ROWS_MAX) throw new SluiceError('ERR_SIM_HUB', `${window} of ${metric}: still a cursor after ${ROWS_MAX} rows`);
+      }
     } catch (cause) {
       if (cause instanceof SluiceError) throw cause;
-      const reason = cause instanceof Error && cause.cause instanceof Error ? cause.cause.message : errorMessage(cause);
-      throw new SluiceError('ERR_SIM_HUB', `${url.href}: ${reason}`, { cause });
+      throw new SluiceError('ERR_SIM_HUB', `${this.#baseUrl}: ${errorMessage(cause)}`, { cause });
     }
-    const parsed = pageSchema.safeParse(body);
-    if (!parsed.success) {
-      const issue = parsed.error.issues[0];
-      throw new SluiceError(
-        'ERR_SIM_HUB',
-        `${url.href}: the answer has another shape: ${issue?.path.join('.') ?? ''}: ${issue?.message ?? ''}`,
-      );
-    }
-    return parsed.data;
+    return rows;
+  }
+
+  /** The client believes the hub; a check does not. */
+  #checked(row: unknown): z.infer<typeof rowSchema> {
+    const parsed = rowSchema.safeParse(row);
+    if (parsed.success) return parsed.data;
+    const issue = parsed.error.issues[0];
+    const place = issue?.path.join('.') ?? '';
+    throw new SluiceError('ERR_SIM_HUB', `${this.#baseUrl}: the answer has another shape: rows.${place}: ${issue?.message ?? ''}`);
   }
 }

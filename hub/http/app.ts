@@ -34,7 +34,7 @@ export type { HubServices } from './service.ts';
 /** A token, or none where the hub has none. */
 const SECURITY: Record<string, string[]>[] = [{ bearer: [] }, {}];
 
-const OPENAPI_INFO = {
+export const OPENAPI_INFO = {
   openapi: '3.1.0',
   info: {
     title: 'Sluice hub',

@@ -1,15 +1,27 @@
 /**
- * The hub's API as this page uses it: one place for the token, errors and limits.
+ * The hub as this page asks it: the package's own client, with one place for the token, its outcomes and the page's limits.
  *
  * The token lives in sessionStorage: gone with the tab, not sent by itself to anybody.
  */
-import type { AggregateRow, AggregatesAnswer, ExceptionsAnswer, GatewaysAnswer, SeriesAnswer, WindowsAnswer } from './answers.ts';
-import { EventStreamParser, type StreamEvent } from './event-stream.ts';
+import {
+  isHubError,
+  listOf,
+  pathOf,
+  SluiceHub,
+  type Aggregates,
+  type AggregatesQuery,
+  type Exceptions,
+  type Gateways,
+  type HubError,
+  type HubEvent,
+  type SeriesAnswer,
+  type StreamQuery,
+  type WindowRow,
+  type Windows,
+} from '../../../shared/hub-client/sluice-hub.ts';
 
 const TOKEN_KEY = 'sluice-read-token';
 const REQUEST_TIMEOUT_MS = 20_000;
-/** The stream has a heartbeat; a connection that is silent for so long is dead without having said so. */
-const STREAM_SILENCE_MS_MAX = 40_000;
 /** Answered from memory: a hub that takes longer for it is as good as away. */
 const PROBE_TIMEOUT_MS = 8_000;
 const EXCEPTION_ROWS = 100;
@@ -19,38 +31,24 @@ const PAGES_MAX = 3;
 
 export type Parameters = Readonly<Record<string, string>>;
 
-/** status 0: no answer at all. */
-export class ApiError extends Error {
-  readonly status: number;
-  constructor(status: number, message: string) {
-    super(message);
-    this.name = 'ApiError';
-    this.status = status;
-  }
-}
-
+/** The hub could not be reached, or a proxy says so. */
 export function isNoAnswer(error: unknown): boolean {
-  return error instanceof ApiError && (error.status === 0 || error.status === 502 || error.status === 503 || error.status === 504);
+  return isHubError(error) && [0, 502, 503, 504].includes(error.status);
 }
 
-/** A path relative to the page, so that a proxy may put the hub under a folder; a comma inside a name is escaped for the API's lists. */
-export function apiPath(path: string, parameters: Parameters = {}): string {
-  const query = new URLSearchParams(parameters).toString();
-  // Readable where people read it: the command line on the page.
-  return query === '' ? path : `${path}?${query.replaceAll('%2C', ',').replaceAll('%3A', ':')}`;
-}
-
-export function listOf(names: readonly string[]): string {
-  return names.map((name) => name.replaceAll(/[\\,]/g, (character) => `\\${character}`)).join(',');
-}
+/** A path relative to the page, so that a proxy may put the hub under a folder. */
+export const apiPath = pathOf;
+export { listOf };
 
 export class Api {
   /** Told about every request's outcome: null is an answer. */
-  readonly #onOutcome: (error: ApiError | null) => void;
+  readonly #onOutcome: (error: HubError | null) => void;
+  readonly #hub: SluiceHub;
   #token = sessionStorage.getItem(TOKEN_KEY);
 
-  constructor(onOutcome: (error: ApiError | null) => void) {
+  constructor(onOutcome: (error: HubError | null) => void) {
     this.#onOutcome = onOutcome;
+    this.#hub = new SluiceHub({ url: '', token: () => this.#token, timeoutMs: REQUEST_TIMEOUT_MS });
   }
 
   get hasToken(): boolean {
@@ -63,33 +61,30 @@ export class Api {
     else sessionStorage.setItem(TOKEN_KEY, token);
   }
 
-  windows(): Promise<WindowsAnswer> {
-    return this.#json('v1/windows');
+  windows(): Promise<Windows> {
+    return this.#told(this.#hub.windows());
   }
 
   series(): Promise<SeriesAnswer> {
-    return this.#json('v1/series', { limit: String(PAGE_ROWS) });
+    return this.#told(this.#hub.series({ limit: PAGE_ROWS }));
   }
 
-  gateways(): Promise<GatewaysAnswer> {
-    return this.#json('v1/gateways', {}, AbortSignal.timeout(PROBE_TIMEOUT_MS));
+  gateways(): Promise<Gateways> {
+    return this.#told(this.#hub.gateways({ timeoutMs: PROBE_TIMEOUT_MS }));
   }
 
-  exceptions(): Promise<ExceptionsAnswer> {
-    return this.#json('v1/exceptions', { limit: String(EXCEPTION_ROWS) });
+  exceptions(): Promise<Exceptions> {
+    return this.#told(this.#hub.exceptions({ limit: EXCEPTION_ROWS }));
   }
 
   /** All pages, as far as a chart can show them. */
-  async aggregates(parameters: Parameters, signal: AbortSignal): Promise<{ rows: AggregateRow[]; waitingFor: string[] }> {
-    const rows: AggregateRow[] = [];
+  async aggregates(query: AggregatesQuery, signal: AbortSignal): Promise<{ rows: WindowRow[]; waitingFor: string[] }> {
+    const rows: WindowRow[] = [];
     const waitingFor = new Set<string>();
     let cursor: string | null = null;
     for (let page = 0; page < PAGES_MAX; page++) {
-      const answer: AggregatesAnswer = await this.#json(
-        'v1/aggregates',
-        { ...parameters, limit: String(PAGE_ROWS), ...(cursor === null ? {} : { cursor }) },
-        signal,
-      );
+      const asked = { ...query, limit: PAGE_ROWS, ...(cursor === null ? {} : { cursor }) };
+      const answer: Aggregates = await this.#told(this.#hub.aggregates(asked, { signal }));
       rows.push(...answer.rows);
       for (const gateway of answer.waiting_for) waitingFor.add(gateway);
       cursor = answer.next_cursor;
@@ -100,78 +95,36 @@ export class Api {
 
   /** For a file to be saved. */
   async blob(path: string): Promise<Blob> {
-    return (await this.#answer(path, AbortSignal.timeout(REQUEST_TIMEOUT_MS))).blob();
+    return (await this.#told(this.#hub.request(path))).blob();
   }
 
   /**
    * Events until the stream ends or `signal` aborts.
    *
-   * @throws ApiError when it cannot be opened, breaks or goes silent
+   * @param lastId of the last event that was seen; '' for none
+   * @throws HubError when it cannot be opened, breaks or goes silent
    */
-  async *stream(parameters: Parameters, signal: AbortSignal): AsyncGenerator<StreamEvent> {
-    const silence = new AbortController();
-    const either = AbortSignal.any([signal, silence.signal]);
-    let timer = setTimeout(() => silence.abort(), STREAM_SILENCE_MS_MAX);
+  async *stream(query: StreamQuery, signal: AbortSignal, lastId: string): AsyncGenerator<HubEvent> {
     try {
-      const response = await this.#answer(apiPath('v1/stream', parameters), either);
-      if (response.body === null) return;
-      const parser = new EventStreamParser();
-      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-      for (;;) {
-        const { done, value } = await reader.read();
-        if (done) return;
-        clearTimeout(timer);
-        timer = setTimeout(() => silence.abort(), STREAM_SILENCE_MS_MAX);
-        yield* parser.push(value);
+      for await (const event of this.#hub.stream(query, { signal, lastId })) {
+        this.#onOutcome(null);
+        yield event;
       }
     } catch (error) {
-      if (error instanceof ApiError || signal.aborted) throw error;
-      throw new ApiError(0, 'the live stream broke');
-    } finally {
-      clearTimeout(timer);
-      silence.abort(); // closes the connection when the reader stopped early
+      if (isHubError(error)) this.#onOutcome(error);
+      throw error;
     }
   }
 
-  async #json<T>(path: string, parameters: Parameters = {}, signal?: AbortSignal): Promise<T> {
-    const timeout = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
-    const either = signal === undefined ? timeout : AbortSignal.any([signal, timeout]);
-    const response = await this.#answer(apiPath(path, parameters), either);
+  /** An aborted request is nobody's fault. */
+  async #told<T>(answer: Promise<T>): Promise<T> {
     try {
-      // The hub and this page are of one build: the shape is not checked again.
-      return (await response.json()) as T;
-    } catch (cause) {
-      throw this.#broken(cause);
+      const value = await answer;
+      this.#onOutcome(null);
+      return value;
+    } catch (error) {
+      if (isHubError(error)) this.#onOutcome(error);
+      throw error;
     }
-  }
-
-  async #answer(path: string, signal: AbortSignal): Promise<Response> {
-    let response: Response;
-    try {
-      response = await fetch(path, {
-        cache: 'no-store',
-        signal,
-        headers: this.#token === null ? {} : { authorization: `Bearer ${this.#token}` },
-      });
-    } catch (cause) {
-      throw this.#broken(cause);
-    }
-    if (!response.ok) {
-      const problem = (await response.json().catch(() => ({}))) as { detail?: string };
-      throw this.#failed(new ApiError(response.status, problem.detail ?? `HTTP ${response.status}`));
-    }
-    this.#onOutcome(null);
-    return response;
-  }
-
-  /** @returns what to throw: an aborted request is nobody's fault */
-  #broken(cause: unknown): unknown {
-    if (cause instanceof Error && cause.name === 'AbortError') return cause;
-    return this.#failed(new ApiError(0, cause instanceof Error ? cause.message : String(cause)));
-  }
-
-  #failed(error: ApiError): ApiError {
-    this.#onOutcome(error);
-    return error;
   }
 }

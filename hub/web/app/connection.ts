@@ -1,5 +1,5 @@
 /** Whether the hub answers, said clearly: chip in the header, banner, dimmed page, one announcement. */
-import type { ApiError } from './api.ts';
+import type { HubError } from '../../../shared/hub-client/sluice-hub.ts';
 import { byId, setText } from './dom.ts';
 import { formatTime } from './format.ts';
 
@@ -14,12 +14,12 @@ const WORDS: Readonly<Record<State, string>> = {
 };
 
 export class Connection {
-  readonly #onUnauthorized: (error: ApiError) => void;
+  readonly #onUnauthorized: (error: HubError) => void;
   #state: State = 'connecting';
   #isStreaming = false;
   #lastAnswerMs: number | null = null;
 
-  constructor(onUnauthorized: (error: ApiError) => void) {
+  constructor(onUnauthorized: (error: HubError) => void) {
     this.#onUnauthorized = onUnauthorized;
   }
 
@@ -28,7 +28,7 @@ export class Connection {
   }
 
   /** Outcome of any request; an error that is an answer proves the connection as well. */
-  outcome(error: ApiError | null): void {
+  outcome(error: HubError | null): void {
     if (error !== null && error.status === 0) return this.#set('lost');
     if (error !== null && (error.status === 401 || error.status === 403)) {
       this.#set('unauthorized');

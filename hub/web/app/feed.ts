@@ -6,6 +6,7 @@
  * away. It does not draw.
  */
 import type { AggregateRow, ExceptionsAnswer, GatewaysAnswer, SeriesAnswer, WindowDefinition } from './answers.ts';
+import type { HubEvent } from '../../../shared/hub-client/sluice-hub.ts';
 import type { HubClock } from './hub-clock.ts';
 import { isNoAnswer, type Api, type Parameters } from './api.ts';
 
@@ -149,15 +150,17 @@ export class Feed {
 
   async #streamLoop({ filter }: FeedView, signal: AbortSignal): Promise<void> {
     let failures = 0;
+    let lastId = '';
     while (!signal.aborted) {
       let hasNoStream = false;
       if (!this.#isIdle()) {
         try {
-          for await (const { name, data } of this.#api.stream(filter, signal)) {
+          for await (const event of this.#api.stream(filter, signal, lastId)) {
             if (signal.aborted) return;
             failures = 0;
+            lastId = event.id;
             this.#opened(true);
-            this.#event(name, data);
+            this.#event(event);
             // A page in the background gives its place at the hub to others.
             if (this.#isIdle()) break;
           }
@@ -180,19 +183,17 @@ export class Feed {
     this.#streamTimer = setTimeout(() => this.#listener.streaming(isOpen), isOpen ? 0 : STREAM_GRACE_MS);
   }
 
-  #event(name: string, data: string): void {
-    if (name === 'gateways') {
-      const answer = JSON.parse(data) as GatewaysAnswer & { truncated: boolean };
+  #event(event: HubEvent): void {
+    if (event.name === 'gateways') {
       // A part of the gateways is for the poll to complete.
-      if (answer.truncated) return;
+      if (event.data.truncated) return;
       this.#streamGatewaysMs = performance.now();
-      this.#clock.set(answer.time);
-      this.#listener.gateways(answer);
-    } else if (name === 'window') {
-      const event = JSON.parse(data) as Rows;
+      this.#clock.set(event.data.time);
+      this.#listener.gateways(event.data);
+    } else if (event.name === 'window') {
       this.#duringLoad?.splice(0, this.#duringLoad.length - EVENTS_KEPT + 1);
-      this.#duringLoad?.push(event);
-      this.#listener.windows(event.rows, event.waiting_for, false);
+      this.#duringLoad?.push(event.data);
+      this.#listener.windows(event.data.rows, event.data.waiting_for, false);
     }
   }
 
@@ -202,7 +203,7 @@ export class Feed {
       await work();
       return true;
     } catch (error) {
-      if ((error as Error).name !== 'ApiError' && (error as Error).name !== 'AbortError') console.error(error);
+      if ((error as Error).name !== 'HubError' && (error as Error).name !== 'AbortError') console.error(error);
       return false;
     }
   }

@@ -78,8 +78,12 @@ function labelOf(row: AggregateRow, withGateway: boolean): string {
   return [withGateway ? `${row.gateway ?? ''} / ${row.device}` : row.device, ...(tags === '' ? [] : [tags])].join(' · ');
 }
 
-function pointOf(startMs: number, { count, mean, min, max, status, lost, lost_is_estimate, complete }: AggregateRow): LinePoint {
-  return { startMs, count, mean, min, max, status, lost, lostIsEstimate: lost_is_estimate, complete };
+function pointOf(
+  startMs: number,
+  { count, mean = null, min = null, max = null, status, lost, lost_is_estimate, complete }: AggregateRow,
+): LinePoint {
+  // null: some are missing, and nobody knows how many.
+  return { startMs, count, mean, min, max, status, lost: lost ?? 0, lostIsEstimate: lost_is_estimate || lost === null, complete };
 }
 
 /** Aligned columns: one common time axis without holes, so that a window without readings is a gap in the line. */

@@ -1,5 +1,6 @@
 /** The page, wired: API → feed → tiles, tables, metric panel. */
-import { Api, type ApiError } from './api.ts';
+import type { HubError } from '../../../shared/hub-client/sluice-hub.ts';
+import { Api } from './api.ts';
 import { catalogueOf, EMPTY_CATALOGUE, firstView } from './catalogue.ts';
 import { Connection } from './connection.ts';
 import { wireCopyButtons } from './copy-buttons.ts';
@@ -31,7 +32,7 @@ class Page {
 
   constructor() {
     this.#connection = new Connection((error) => this.#askToken(error));
-    this.#api = new Api((error: ApiError | null) => this.#connection.outcome(error));
+    this.#api = new Api((error: HubError | null) => this.#connection.outcome(error));
     this.#same = new SameOverHttp(this.#api);
     this.#tokens = new TokenDialog((token) => {
       this.#api.setToken(token);
@@ -69,7 +70,7 @@ class Page {
     this.#feed.start();
   }
 
-  #askToken({ status, message }: ApiError): void {
+  #askToken({ status, message }: HubError): void {
     if (this.#tokens.isOpen) return;
     this.#feed.pause();
     const hadToken = this.#api.hasToken;

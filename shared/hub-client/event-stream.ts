@@ -1,12 +1,14 @@
 /**
  * Server-sent events out of a byte stream (WHATWG HTML, 9.2.6).
  *
- * Not EventSource: that cannot send the token's header.
+ * Not EventSource: that cannot send the token's header, and Node 20 has none.
  */
 
 export interface StreamEvent {
   readonly name: string;
   readonly data: string;
+  /** Of this event or the newest before it that had one; '' as long as none had. */
+  readonly id: string;
 }
 
 /** An event is a page of rows; a line that never ends is not one. */
@@ -15,6 +17,7 @@ const BUFFER_CHARACTERS_MAX = 8_000_000;
 export class EventStreamParser {
   #rest = '';
   #name = '';
+  #id = '';
   #data: string[] = [];
   #dataCharacters = 0;
 
@@ -40,7 +43,8 @@ export class EventStreamParser {
 
   #line(line: string): StreamEvent | null {
     if (line === '') {
-      const event = this.#data.length === 0 ? null : { name: this.#name === '' ? 'message' : this.#name, data: this.#data.join('\n') };
+      const name = this.#name === '' ? 'message' : this.#name;
+      const event = this.#data.length === 0 ? null : { name, data: this.#data.join('\n'), id: this.#id };
       this.#name = '';
       this.#data = [];
       this.#dataCharacters = 0;
@@ -50,6 +54,7 @@ export class EventStreamParser {
     const field = colon < 0 ? line : line.slice(0, colon);
     const value = colon < 0 ? '' : line.slice(colon + 1).replace(/^ /, '');
     if (field === 'event') this.#name = value;
+    if (field === 'id' && !value.includes('\u0000')) this.#id = value;
     if (field === 'data') {
       this.#data.push(value);
       this.#dataCharacters += value.length;

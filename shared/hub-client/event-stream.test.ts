@@ -3,11 +3,11 @@ import { expect, test } from 'vitest';
 import { EventStreamParser } from './event-stream.ts';
 
 const STREAM =
-  'retry: 2000\n\nevent: window\ndata: {"a":1}\n\n: heartbeat\n\ndata: x\r\ndata:  y\r\n\r\nevent: gateways\rdata: {}\r\r\nevent: none\n\n';
+  'retry: 2000\n\nevent: window\nid: 7\ndata: {"a":1}\n\n: heartbeat\n\ndata: x\r\ndata:  y\r\n\r\nevent: gateways\rdata: {}\r\r\nevent: none\n\n';
 const EVENTS = [
-  { name: 'window', data: '{"a":1}' },
-  { name: 'message', data: 'x\n y' },
-  { name: 'gateways', data: '{}' },
+  { name: 'window', data: '{"a":1}', id: '7' },
+  { name: 'message', data: 'x\n y', id: '7' },
+  { name: 'gateways', data: '{}', id: '7' },
 ];
 
 test('events come out whole, however the bytes are cut', () => {
