@@ -7,10 +7,12 @@ import { systemClock } from '../shared/clock.ts';
 import { SluiceError } from '../shared/errors.ts';
 import { createLogger } from '../shared/logging.ts';
 import { ServiceManager } from '../shared/service-manager.ts';
+import { collectInPlace } from './collector.ts';
 import { hubConfigSchema } from './config.ts';
 import { startHub } from './hub.ts';
 import { importCommand } from './import/command.ts';
 import { createEnrolment, type Enrolment } from './ingest/enrolments.ts';
+import { listForkedLanes, releaseForkedLane } from './ingest/forked-lanes.ts';
 import { createToken, listTokens, revokeToken, type TokenKind } from './ingest/tokens.ts';
 import { LocalStore } from './lake/local-store.ts';
 
@@ -21,6 +23,7 @@ const runConfig = withConfig(run, 'hub', hubConfigSchema);
 run.action(async () => {
   const config = runConfig(process.env);
   const logger = createLogger('hub', config.logLevel);
+  collectInPlace();
   const hub = await startHub(config, systemClock, logger, (error) => {
     logger.fatal({ err: error }, 'the hub cannot go on; what it had not committed is still at the gateways');
     process.exit(1);
@@ -129,7 +132,32 @@ revoke.action(async (id: string) => {
   process.stdout.write(`token ${id} is revoked; running hubs notice within seconds\n`);
 });
 
+const lanes = new Command('lanes').description(
+  'lanes of gateways that were restored from an image, and hold what the lake may have already',
+);
+
+const listLanes = new Command('list').description('list the forked lanes');
+const listLanesConfig = withConfig(listLanes, 'hub', hubConfigSchema);
+listLanes.action(async () => {
+  const forked = await listForkedLanes(await LocalStore.open(listLanesConfig(process.env).lakeDir));
+  if (forked.length === 0) process.stdout.write('no lane has forked\n');
+  for (const { id, gateway, epoch, lane, assigned, committed, isReleased } of forked) {
+    const state = isReleased ? 'released' : 'held at the gateway';
+    process.stdout.write(`${id}  ${gateway}  ${epoch}/${lane}  gateway at ${assigned}, lake at ${committed}  ${state}\n`);
+  }
+});
+
+const release = new Command('release')
+  .description('take in what the gateway holds of a forked lane; readings that the lake has from before the restore will be there twice')
+  .argument('<id>', 'as `lanes list` shows it');
+const releaseConfig = withConfig(release, 'hub', hubConfigSchema);
+release.action(async (id: string) => {
+  const { gateway, epoch, lane } = await releaseForkedLane(await LocalStore.open(releaseConfig(process.env).lakeDir), id, systemClock);
+  process.stdout.write(`${gateway} ${epoch}/${lane} is released; its gateway asks again within minutes\n`);
+});
+
+lanes.addCommand(listLanes).addCommand(release);
 token.addCommand(create).addCommand(list).addCommand(revoke);
-program.addCommand(run, { isDefault: true }).addCommand(configuration).addCommand(token).addCommand(importCommand());
+program.addCommand(run, { isDefault: true }).addCommand(configuration).addCommand(token).addCommand(lanes).addCommand(importCommand());
 
 await runCli(program, process.argv);
