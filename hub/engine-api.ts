@@ -33,8 +33,10 @@ export interface IngestEngine {
    * Re-reads the log and says where the lane stands. Where the claim's base is above committed + 1 (the lake was restored,
    * the log lost), the missing seqs become a committed gap first. Forgets batches of the lane that are pending here if the
    * log has passed them. `forked` when the log is above `claim.assigned`.
+   *
+   * @param isRenamed the lane goes on under a new name: seqs below the claim's base were committed under the old one
    */
-  openLane(lane: LaneKey, claim: LaneClaim): Promise<LaneState>;
+  openLane(lane: LaneKey, claim: LaneClaim, isRenamed?: boolean): Promise<LaneState>;
   /** The caller submits seqs of a lane without holes, from received + 1 on. The body is transferred: do not touch it afterwards. */
   submit(lane: LaneKey, batch: SubmittedBatch): void;
   /** The gateway's newest watermark claim; it counts once its positions are committed. */

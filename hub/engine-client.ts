@@ -107,8 +107,8 @@ export class EngineClient implements IngestEngine, QueryEngine, SnapshotEngine {
     return this.#pendingBytes + this.#submittedBytes - this.#takenBytes;
   }
 
-  openLane(lane: LaneKey, claim: LaneClaim): Promise<LaneState> {
-    return this.#call('openLane', lane, claim);
+  openLane(lane: LaneKey, claim: LaneClaim, isRenamed = false): Promise<LaneState> {
+    return this.#call('openLane', lane, claim, isRenamed);
   }
 
   submit(lane: LaneKey, batch: SubmittedBatch): void {

@@ -58,7 +58,7 @@ try {
     },
   });
   const methods: Record<EngineMethod, (args: readonly unknown[]) => unknown> = {
-    openLane: ([lane, claim]) => engine.openLane(lane as LaneKey, claim as LaneClaim),
+    openLane: ([lane, claim, isRenamed]) => engine.openLane(lane as LaneKey, claim as LaneClaim, isRenamed as boolean),
     captureAggregates: ([filter]) => engine.captureAggregates(filter as AggregateFilter),
     captureTable: ([table, range]) => engine.captureTable(table as TableName, range as TableRange),
     captureSnapshot: ([request]) => engine.captureSnapshot(request as SnapshotRequest),

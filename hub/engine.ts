@@ -193,7 +193,7 @@ export class Engine {
 
   // --- lanes and batches -------------------------------------------------------------------------------------------
 
-  openLane(lane: LaneKey, claim: LaneClaim): Promise<LaneState> {
+  openLane(lane: LaneKey, claim: LaneClaim, isRenamed = false): Promise<LaneState> {
     return this.#serially(async () => {
       await this.#follow();
       const appId = laneAppId(lane);
@@ -203,18 +203,19 @@ export class Engine {
       this.#watermarks.seen(lane.gateway, this.#clock.nowUs());
       if (committed > claim.assigned) return { committed, received: committed, status: 'forked' };
       const received = this.#pending.received(appId) ?? committed;
-      if (claim.base > received + 1) this.#addLostSeqs(lane, received + 1, claim.base - 1);
+      if (claim.base > received + 1) this.#addLostSeqs(lane, received + 1, claim.base - 1, isRenamed);
       return { committed, received: this.#pending.received(appId) ?? committed, status: 'open' };
     });
   }
 
   /** Seqs that nobody holds any more: the lake was restored from before they were freed, or its log was lost. */
-  #addLostSeqs(lane: LaneKey, firstSeq: number, lastSeq: number): void {
+  #addLostSeqs(lane: LaneKey, firstSeq: number, lastSeq: number, isRenamed: boolean): void {
     const nowUs = this.#clock.nowUs();
-    this.#logger.error(
-      { lane, firstSeq, lastSeq },
-      'the gateway no longer holds batches that the lake does not have: they are recorded as a gap',
-    );
+    if (!isRenamed)
+      this.#logger.error(
+        { lane, firstSeq, lastSeq },
+        'the gateway no longer holds batches that the lake does not have: they are recorded as a gap',
+      );
     const record: ExceptionRecord = {
       kind: 'gap',
       device: null,
@@ -233,7 +234,7 @@ export class Engine {
       seq: lastSeq,
       receivedUs: nowUs,
       runs: null,
-      exceptions: [record],
+      exceptions: isRenamed ? [] : [record],
       days: [],
       bytes: 512,
     });

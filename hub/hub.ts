@@ -16,6 +16,7 @@ import { VERSION } from '../shared/version.ts';
 import type { HubConfig } from './config.ts';
 import { EngineClient } from './engine-client.ts';
 import { createHubApp } from './http/app.ts';
+import { ForkedLanes } from './ingest/forked-lanes.ts';
 import { GatewayRegistry } from './ingest/gateways.ts';
 import { Enrolments } from './ingest/enrolments.ts';
 import { TokenRegistry } from './ingest/tokens.ts';
@@ -64,7 +65,7 @@ export async function startHub(config: HubConfig, clock: Clock, logger: Logger, 
     running.push(() => maintenance.stop());
     const gateways = new GatewayRegistry();
     const uplink = new UplinkServer({
-      engine,
+      engine: new ForkedLanes({ engine, store, clock, logger }),
       tokens,
       gateways,
       clock,

@@ -40,6 +40,7 @@ export const ERRORS = {
   ERR_TOKEN_GATEWAY_NAME: { retryable: false, httpStatus: 400, summary: 'The gateway name is not allowed.' },
   ERR_TOKEN_UNKNOWN: { retryable: false, httpStatus: 404, summary: 'No token has this id.' },
   ERR_TOKEN_LIMIT: { retryable: false, httpStatus: 409, summary: 'The lake has as many tokens as are allowed.' },
+  ERR_LANE_UNKNOWN: { retryable: false, httpStatus: 404, summary: 'No forked lane has this id.' },
   ERR_LAKE_FILE_MISSING: { retryable: false, httpStatus: 500, summary: 'A data file that the log names is not in the store.' },
   // queries
   ERR_QUERY_TIMEOUT: { retryable: false, httpStatus: 504, summary: 'The query took longer than it may.' },
