@@ -2,11 +2,13 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { errorMessage, isSluiceError, SluiceError, type ErrorCode } from '../../shared/errors.ts';
 import { groupKeyText, partialRows, type PartialRow } from '../../shared/window/partial-columns.ts';
-import type { AggregateCapture, LakeFile } from '../engine-api.ts';
+import type { AggregateCapture, LakeFile, PendingException } from '../engine-api.ts';
 import { answerAggregates } from './answer.ts';
 import { PromqlRunner } from '../promql/runner.ts';
 import { LakeReader } from './duckdb.ts';
+import { ExceptionFiles, PartialFiles } from './file-cache.ts';
 import type {
+  AggregateQuery,
   ExceptionAnswer,
   QuerySettings,
   QueryTask,
@@ -49,6 +51,8 @@ export type QueryReply =
 const port = parentPort;
 if (port === null) throw new Error('query-worker runs as a worker thread');
 const reader = await LakeReader.open(workerData as QuerySettings);
+const partialFiles = new PartialFiles();
+const exceptionFiles = new ExceptionFiles();
 const textSeries = new TextSeries(reader);
 const promql = new PromqlRunner({
   reader,
@@ -56,11 +60,22 @@ const promql = new PromqlRunner({
   listSeries: async (capture) => seriesOf(capture, await lakeSeries(reader, capture, CATALOGUE_MAX), CATALOGUE_MAX).rows,
 });
 
+async function partialsOf(query: AggregateQuery, capture: AggregateCapture): Promise<PartialRow[]> {
+  if (!capture.definition.persisted) return computedPartials(reader, capture, query, PARTIALS_MAX);
+  const { rows, rest } = await partialFiles.read(capture.files, capture.definitionHash, query);
+  return rest.length === 0 ? rows : [...rows, ...(await lakePartials(reader, { ...capture, files: rest }, query, PARTIALS_MAX))];
+}
+
+async function exceptionsOf(capture: AggregateCapture, fromUs: number, toUs: number): Promise<PendingException[]> {
+  const released = new Set(capture.releasedEpochs);
+  const { rows, rest } = await exceptionFiles.read(capture.exceptionFiles, fromUs, toUs, released);
+  return rest.length === 0 ? rows : [...rows, ...(await lakeExceptions(reader, rest, fromUs, toUs, EXCEPTIONS_MAX, released))];
+}
+
 async function run(task: QueryTask): Promise<unknown> {
   if (task.kind === 'aggregates') {
     const { query, capture } = task;
-    const read = capture.definition.persisted ? lakePartials : computedPartials;
-    const rows = await read(reader, capture, query, PARTIALS_MAX);
+    const rows = await partialsOf(query, capture);
     if (rows.length > PARTIALS_MAX) {
       throw new SluiceError(
         'ERR_QUERY_TOO_LARGE',
@@ -68,12 +83,7 @@ async function run(task: QueryTask): Promise<unknown> {
       );
     }
     const toUs = query.toUs + capture.definition.sizeMs * 1000;
-    return answerAggregates(
-      query,
-      capture,
-      rows,
-      await lakeExceptions(reader, capture.exceptionFiles, query.fromUs, toUs, EXCEPTIONS_MAX, new Set(capture.releasedEpochs)),
-    );
+    return answerAggregates(query, capture, rows, await exceptionsOf(capture, query.fromUs, toUs));
   }
   if (task.kind === 'readings') {
     const rows = await lakeReadings(reader, task.capture.files, task.query);
