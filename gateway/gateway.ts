@@ -8,6 +8,7 @@ import type { Logger } from '../shared/logging.ts';
 import { Access } from './access.ts';
 import { startBroker, type Broker } from './broker/broker.ts';
 import { GatewayClock, type ClockEvent } from './clock.ts';
+import { DeviceClocks } from './clock-devices.ts';
 import { machineClockSources, type ClockSources } from './clock-sources.ts';
 import type { GatewayConfig } from './config.ts';
 import { Credentials, credentialsPath } from './credentials.ts';
@@ -86,7 +87,9 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     const counters = createIngestCounters();
     flash = new Flash({ ...flashSettings(config), clock, readings: () => counters.readings });
     stopped.push(() => flash?.close());
-    const decoder = new Decoder(config.topics, writer.series);
+    const deviceClocks = new DeviceClocks(clock);
+    stopped.push(() => deviceClocks.close());
+    const decoder = new Decoder(config.topics, writer.series, deviceClocks);
     const tap = new MessageTap(writer.series, clock);
     const deadlineMs = config.shutdownDeadlineMs / 2;
     const { url, token: _token, tokenFile: _tokenFile, caFile, ...settings } = config.uplink;
@@ -128,6 +131,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       feeds,
       uplink,
       flash,
+      deviceClocks,
     };
     const metrics = createGatewayMetrics(sources);
     stopped.push(() => metrics.close());

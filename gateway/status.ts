@@ -2,6 +2,7 @@
 import { VERSION } from '../shared/version.ts';
 import type { Broker, BrokerStats } from './broker/broker.ts';
 import type { GatewayClock, ClockStatus } from './clock.ts';
+import type { DeviceClocks } from './clock-devices.ts';
 import { clockDocument } from './clock-status.ts';
 import type { Decoder } from './decode/decoder.ts';
 import { suggestPreset } from './decode/presets.ts';
@@ -26,6 +27,7 @@ export interface StatusSources {
   /** null: buffer only. */
   readonly uplink: Uplink | null;
   readonly flash: Flash;
+  readonly deviceClocks: DeviceClocks;
 }
 
 export type JournalFigures = Awaited<ReturnType<JournalClient['stats']>>;
@@ -39,6 +41,7 @@ export interface GatewayFigures {
   readonly clock: ClockStatus;
   /** null: no block device shows. */
   readonly flash: FlashFigures | null;
+  readonly feeds: readonly SourceStatus[];
 }
 
 export async function readFigures(sources: StatusSources): Promise<GatewayFigures> {
@@ -50,6 +53,7 @@ export async function readFigures(sources: StatusSources): Promise<GatewayFigure
     uplink: sources.uplink?.state() ?? null,
     clock: sources.clock.status(),
     flash: sources.flash.figures(),
+    feeds: sources.feeds.status(),
   };
 }
 
@@ -65,7 +69,7 @@ export async function statusDocument(sources: StatusSources): Promise<Record<str
     uptime_seconds: Math.round((sources.clock.monotonicUs() - sources.startedUs) / 1e6),
     epoch: sources.journal.epoch,
     lake_id: sources.journal.lakeId,
-    clock: clockDocument(sources.clock),
+    clock: clockDocument(sources.clock, sources.deviceClocks),
     backlog: { readings: backlog.readings, bytes: backlog.bytes, exceptions: backlog.exceptions, oldest_us: backlog.oldestUs },
     exceptions: {
       waiting: backlog.exceptions,

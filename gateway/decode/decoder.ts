@@ -12,6 +12,7 @@ import { isUtf8 } from 'node:buffer';
 import { SluiceError, errorMessage, isSluiceError } from '../../shared/errors.ts';
 import { EXCEPTION_PAYLOAD_BYTES_MAX, type ExceptionRecord } from '../../shared/exception.ts';
 import { RecentProblems } from '../devices/recent-problems.ts';
+import type { DeviceClocks } from '../clock-devices.ts';
 import type { ReadingSink, SeriesRegistry } from '../journal/journal-api.ts';
 import { writeBareValue } from './bare-value.ts';
 import { EventTimeReader } from './event-time.ts';
@@ -54,6 +55,7 @@ export interface TopicPlan {
   readonly deviceTags: readonly string[];
   /** Of its series in a full buffer. */
   readonly priority: number;
+  readonly appliesClock: boolean;
   lines: TwoGenerationCache<string, LineSeries> | null;
   /** Why no message of this topic can be taken: its levels are not usable as names. */
   readonly fault: SluiceError | null;
@@ -107,15 +109,17 @@ export class Decoder {
   /** Of topics, for people to see. */
   readonly problems = new RecentProblems();
   readonly #rules: TopicRules;
-  readonly #scopes = new SeriesScopes();
+  readonly #scopes: SeriesScopes;
   readonly #writer: ReadingWriter;
   readonly #plans = new TwoGenerationCache<string, TopicPlan>(PLANS_MAX);
   readonly #requestLines = new TwoGenerationCache<string, LineSeries>(REQUEST_LINES_MAX);
   readonly #labelled = new TwoGenerationCache<string, LabelledSeries>(LABELLED_MAX);
   #generation = 0;
 
-  constructor(rules: readonly TopicRule[], series: SeriesRegistry) {
+  /** @param clocks learns of the devices' clocks; null: nobody looks at them */
+  constructor(rules: readonly TopicRule[], series: SeriesRegistry, clocks: DeviceClocks | null = null) {
     this.#rules = new TopicRules(rules);
+    this.#scopes = new SeriesScopes(clocks);
     this.#writer = new ReadingWriter(series, this.#scopes);
   }
 
@@ -137,7 +141,7 @@ export class Decoder {
   decode(plan: TopicPlan, payload: Buffer, sink: ReadingSink, options: DecodeArguments): DecodeResult {
     if (plan.fault !== null) throw plan.fault;
     const writer = this.#writer;
-    writer.begin(sink, options.arrivalUs, options.onlyDevice, plan.priority);
+    writer.begin(sink, options.arrivalUs, options.onlyDevice, plan.priority, plan.appliesClock);
     if (plan.device !== null) writer.permit(plan.device);
     // An empty payload clears a retained message [MQTT-3.3.1-10]; it carries no reading.
     if (payload.length > 0 && plan.ignored === null) this.#decodeTopic(plan, payload);
@@ -275,6 +279,7 @@ export class Decoder {
       device,
       deviceTags: rule.deviceTags,
       priority: rule.priority,
+      appliesClock: rule.deviceClock === 'apply',
       lines: null,
     };
     try {

@@ -42,6 +42,9 @@ export class StateWord {
   }
 }
 
+/** Metric that keeps the original event times of a device whose times were corrected: how far ahead they were, µs. */
+const CLOCK_OFFSET_METRIC = 'device_clock_ahead_us';
+
 const NO_PROBLEMS: readonly DecodeProblem[] = [];
 
 /** Reasons of exceptions start with a stable word: the code without its prefix. */
@@ -60,6 +63,10 @@ export class ReadingWriter {
   #problems: DecodeProblem[] | null = null;
   #problemCount = 0;
   #priority = 0;
+  #appliesClock = false;
+  /** Device and time that the message's last correction was told at. */
+  #correctedDevice = '';
+  #correctedUs = NaN;
   /** Entries are counted by whoever walks them, for the problems' sake. */
   entry = 0;
 
@@ -79,9 +86,12 @@ export class ReadingWriter {
   /**
    * @param onlyDevice the one device that the sender may write as; null: any
    * @param priority of series that are new
+   * @param appliesClock take the estimated error of the device's clock off its event times, and tell of it beside them
    */
-  begin(sink: ReadingSink, arrivalUs: number, onlyDevice: string | null, priority = 0): void {
+  begin(sink: ReadingSink, arrivalUs: number, onlyDevice: string | null, priority = 0, appliesClock = false): void {
     this.#priority = priority;
+    this.#appliesClock = appliesClock;
+    this.#correctedUs = NaN;
     this.#sink = sink;
     this.#arrivalUs = arrivalUs;
     this.#onlyDevice = onlyDevice;
@@ -185,7 +195,34 @@ export class ReadingWriter {
     }
     if (++this.#readingCount > MESSAGE_READINGS_MAX)
       throw new SluiceError('ERR_DECODE_TOO_MANY', `a message has more than ${MESSAGE_READINGS_MAX} readings`);
+    const { clock } = scope;
+    if (clock !== null) {
+      // NaN, no time of its own, is not less.
+      const lagUs = this.#arrivalUs - timeUs;
+      if (lagUs < clock.leastLagUs) clock.leastLagUs = lagUs;
+      if (this.#appliesClock && clock.appliedUs !== 0 && !Number.isNaN(timeUs)) timeUs = this.#corrected(scope, clock.appliedUs, timeUs);
+    }
     (this.#sink as ReadingSink).add(node.seriesId, timeUs, value, text);
+  }
+
+  /** The time that the device sent is the corrected one plus the reading CLOCK_OFFSET_METRIC at the corrected one. */
+  #corrected(scope: SeriesScope, aheadUs: number, timeUs: number): number {
+    const correctedUs = timeUs - aheadUs;
+    if (this.#correctedUs === correctedUs && this.#correctedDevice === scope.device) return correctedUs;
+    const plain = scope.tags === '' ? scope : this.#scopes.scope(scope.device, '');
+    const node = this.#scopes.child(plain.root, CLOCK_OFFSET_METRIC);
+    if (node.seriesId < 0) {
+      try {
+        node.seriesId = this.#series.idOf(scope.device, node.name, '', this.#priority);
+      } catch (error) {
+        if (!isSluiceError(error, 'ERR_SERIES_LIMIT')) throw error;
+        return timeUs; // without a place for the original there is no correction
+      }
+    }
+    this.#correctedUs = correctedUs;
+    this.#correctedDevice = scope.device;
+    (this.#sink as ReadingSink).add(node.seriesId, correctedUs, aheadUs, null);
+    return correctedUs;
   }
 
   problem(code: ErrorCode, message: string, device: string | null, metric: string | null, timeUs: number): void {

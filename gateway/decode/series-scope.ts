@@ -5,6 +5,7 @@
  * Bounded: at most NODES_MAX nodes over all scopes; when they are used up, everything is forgotten and learnt again
  * (a device that invents names costs time then, never memory).
  */
+import type { DeviceClock, DeviceClocks } from '../clock-devices.ts';
 import { TwoGenerationCache } from './two-generation-cache.ts';
 import { checkName } from './names.ts';
 
@@ -24,13 +25,20 @@ export interface SeriesScope {
   /** Canonical JSON or ''. */
   readonly tags: string;
   readonly root: MetricNode;
+  /** What is known of the device's clock; null: it is not looked at. */
+  readonly clock: DeviceClock | null;
 }
 
 export class SeriesScopes {
   #scopes = new TwoGenerationCache<string, SeriesScope>(SCOPES_MAX);
+  readonly #clocks: DeviceClocks | null;
   #nodeCount = 0;
   /** Counts the times that everything was forgotten; who holds a scope over messages compares it. */
   generation = 0;
+
+  constructor(clocks: DeviceClocks | null = null) {
+    this.#clocks = clocks;
+  }
 
   /**
    * @param tags canonical, checked by the caller
@@ -41,7 +49,7 @@ export class SeriesScopes {
     const known = this.#scopes.get(key);
     if (known !== undefined) return known;
     checkName('device', device);
-    const scope: SeriesScope = { device, tags, root: { name: '', seriesId: -1, children: null } };
+    const scope: SeriesScope = { device, tags, root: { name: '', seriesId: -1, children: null }, clock: this.#clocks?.of(device) ?? null };
     this.#scopes.set(key, scope);
     return scope;
   }

@@ -53,6 +53,12 @@ const ruleFields = z.strictObject({
     .default(['ts', 'timestamp', 'time'])
     .describe('Keys that hold the event time, the first present one counts'),
   deviceKey: z.string().min(1).max(256).default('device').describe('Key that names the device where the topic does not'),
+  deviceClock: z
+    .enum(['report', 'apply'])
+    .default('report')
+    .describe(
+      "What becomes of the estimated error of a device's clock; apply: taken off its event times, which stay recoverable by the readings device_clock_ahead_us (only for devices that send at once)",
+    ),
   priority: z
     .int()
     .min(0)
