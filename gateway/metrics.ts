@@ -49,6 +49,23 @@ export const METRIC_TABLE: readonly MetricRow[] = [
     'Samples of remote write that say that a series has ended, and are no readings',
     (_, counters) => counters.staleMarkers,
   ),
+  gauge(
+    'mqtt_sources_connected',
+    'MQTT brokers that this gateway takes messages from, and is connected to',
+    ({ feeds }) => feeds.filter((source) => source.kind === 'mqtt' && source.state === 'connected').length,
+  ),
+  counter('mqtt_source_messages_total', 'Messages that came from them', ({ feeds }) =>
+    feeds.reduce((sum, source) => sum + (source.kind === 'mqtt' ? source.messages : 0), 0),
+  ),
+  counter('mqtt_source_retained_ignored_total', 'Retained messages of them that were nothing new', ({ feeds }) =>
+    feeds.reduce((sum, source) => sum + (source.kind === 'mqtt' ? source.retainedIgnored : 0), 0),
+  ),
+  counter('folder_files_done_total', 'Files of watched folders that were read', ({ feeds }) =>
+    feeds.reduce((sum, source) => sum + (source.kind === 'folder' ? source.filesDone : 0), 0),
+  ),
+  counter('folder_files_failed_total', 'Files of watched folders that could not be read', ({ feeds }) =>
+    feeds.reduce((sum, source) => sum + (source.kind === 'folder' ? source.filesFailed : 0), 0),
+  ),
   gauge('mqtt_connections', 'Open MQTT connections', ({ broker }) => broker.connections),
   counter('mqtt_connections_refused_total', 'Connections beyond the limit', ({ broker }) => broker.connectionsRefused),
   counter('mqtt_authentications_failed_total', 'Clients refused for their credentials', ({ broker }) => broker.authenticationsFailed),

@@ -14,7 +14,7 @@
  * Not here: files that grow for ever, subdirectories.
  */
 import { mkdirSync, renameSync, statSync, writeFileSync } from 'node:fs';
-import { open, readdir } from 'node:fs/promises';
+import { open, opendir } from 'node:fs/promises';
 import path from 'node:path';
 import { SluiceError, errorMessage, isSluiceError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/logging.ts';
@@ -37,6 +37,9 @@ export interface FolderSourceStatus {
   readonly filesFailed: number;
   readonly lastError: string | null;
 }
+
+/** Of one look; further ones have their turn when these are gone. */
+const FILES_MAX = 1_000;
 
 interface Seen {
   readonly stamp: string;
@@ -112,12 +115,15 @@ export class FolderSource {
 
   async #look(): Promise<void> {
     const { clock, settings } = this.#options;
-    const entries = await readdir(settings.directory, { withFileTypes: true });
-    const names = entries.filter((entry) => entry.isFile() && !entry.name.startsWith('.') && this.#pattern.test(entry.name));
+    const names: string[] = [];
+    for await (const entry of await opendir(settings.directory)) {
+      if (entry.isFile() && !entry.name.startsWith('.') && this.#pattern.test(entry.name)) names.push(entry.name);
+      if (names.length >= FILES_MAX) break;
+    }
     const nowUs = clock.monotonicUs();
     const seen = new Map<string, Seen>();
     const complete: string[] = [];
-    for (const { name } of names.sort((a, b) => (a.name < b.name ? -1 : 1))) {
+    for (const name of names.sort()) {
       const stat = statSync(path.join(settings.directory, name), { throwIfNoEntry: false });
       if (stat === undefined) continue; // somebody took it away
       const stamp = `${stat.ino} ${stat.size} ${stat.mtimeMs}`;
