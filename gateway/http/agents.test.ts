@@ -20,7 +20,9 @@ import { MessageTap } from '../tail/message-tap.ts';
 import { Ingest } from './ingest.ts';
 import { startHttp, type HttpServer } from './server.ts';
 
-const prometheusMissing = spawnSync('prometheus', ['--version']).error !== undefined;
+/** Debian: apt install prometheus. */
+const PROMETHEUS: string = 'prometheus';
+const prometheusMissing = spawnSync(PROMETHEUS, ['--version']).error !== undefined;
 if (prometheusMissing) console.log('prometheus is not installed: its test is skipped');
 
 setLogger({ error: () => undefined, warn: () => undefined });
@@ -128,7 +130,7 @@ test.skipIf(prometheusMissing)(
     };
     writeFileSync(path.join(directory, 'prometheus.yml'), JSON.stringify(config));
     const flags = [`--config.file=${directory}/prometheus.yml`, `--storage.tsdb.path=${directory}/tsdb`];
-    child = spawn('prometheus', [...flags, `--web.listen-address=127.0.0.1:${port}`, '--log.level=error'], { stdio: 'ignore' });
+    child = spawn(PROMETHEUS, [...flags, `--web.listen-address=127.0.0.1:${port}`, '--log.level=error'], { stdio: 'ignore' });
     const counted = (): (number | null)[] => journal.readings.filter(({ metric }) => metric === 'scrapes_total').map(({ value }) => value);
     await until(() => counted().length >= 3);
     // A journal that stored the request and could not say so, then one that cannot store: both are asked again.

@@ -251,7 +251,7 @@ export class Ingest {
       } catch (error) {
         // A RejectedError's problems were seen one by one.
         watch?.done('refused', error instanceof RejectedError ? null : error);
-        reject(error as Error);
+        reject(error);
       }
     });
   }

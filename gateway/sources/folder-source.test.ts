@@ -249,7 +249,7 @@ describe('exactly once', () => {
     expect(json('failed', 'b.csv.error.json')).toMatchObject({ code: 'ERR_SOURCE_FILE' });
   });
 
-  test('kill -9 in the middle of a file loses and doubles no row', { timeout: 60_000 }, async () => {
+  test('kill -9 in the middle of a file loses and doubles no row', { timeout: 120_000 }, async () => {
     const rows = 60_000;
     put('big.csv', table(rows));
     const config = path.join(directory, '.gateway.yaml');

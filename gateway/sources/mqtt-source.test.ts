@@ -160,7 +160,7 @@ describe.skipIf(mosquittoMissing)('a source at a mosquitto', () => {
     expect(started.status().lastError).toContain('65536');
   });
 
-  test('kill -9 of the gateway under load loses and doubles nothing', { timeout: 60_000 }, async () => {
+  test('kill -9 of the gateway under load loses and doubles nothing', { timeout: 120_000 }, async () => {
     const config = path.join(dataDir, 'gateway.yaml');
     writeFileSync(
       config,

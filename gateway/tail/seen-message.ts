@@ -182,7 +182,7 @@ export class SeenBuilder implements ReadingSink {
 
 function payloadText(payload: Uint8Array): string | null {
   const text = Buffer.from(payload.buffer, payload.byteOffset, Math.min(payload.length, PAYLOAD_SHOWN_BYTES)).toString('utf8');
-  return /[\u0000-\u0008\u000e-\u001f]/.test(text) || text.includes('\ufffd\ufffd') ? null : text;
+  return /\p{Control}/u.test(text.replace(/\s/g, '')) || text.includes('\ufffd\ufffd') ? null : text;
 }
 
 /** A rule for a topic that none takes. */
