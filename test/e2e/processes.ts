@@ -69,8 +69,12 @@ export class Program {
     return this.#log.slice(-60).join('');
   }
 
+  /** A command that runs the program at its next start, as `unshare` does. */
+  wrapper: readonly string[] = [];
+
   spawn(): void {
-    const child = spawn(process.execPath, [path.join(distDir, this.#entry), ...this.#args], {
+    const [command, ...args] = [...this.wrapper, process.execPath, path.join(distDir, this.#entry), ...this.#args];
+    const child = spawn(command, args, {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, ...this.#env },
     });

@@ -15,6 +15,12 @@ export function shiftedClock(offset: string): NodeJS.ProcessEnv {
   return { ...environment(), FAKETIME: offset };
 }
 
+/** Runs a program as after a reboot: with a monotonic clock of its own, which begins elsewhere in every boot. */
+export function bootWrapper(boot: number): string[] {
+  const seconds = String(boot * 1_000_000);
+  return ['unshare', '--time', '--monotonic', seconds, '--boottime', seconds];
+}
+
 export class FakeClock {
   readonly env: NodeJS.ProcessEnv;
   readonly #file: string;

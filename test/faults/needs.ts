@@ -30,6 +30,7 @@ const CHECKS = {
   'loop devices': () => isRoot() && existsSync('/dev/loop-control') && answers('mkfs.ext4', ['-V']) && answers('perl', ['-v']),
   strace: () => answers('strace', ['-V']),
   faketime: () => fakeTimeLibrary() !== null,
+  'time namespaces': () => isRoot() && answers('unshare', ['--time', '--monotonic', '1', 'true']),
   libeatmydata: () => eatMyDataLibrary() !== null,
   'network namespaces with nftables': () => isRoot() && answers('unshare', ['--net', 'nft', 'add', 'table', 'inet', 'probe']),
 } as const;
@@ -39,6 +40,7 @@ const HINTS: Readonly<Record<Need, string>> = {
   'loop devices': 'root, /dev/loop-control, e2fsprogs, perl',
   strace: 'apt-get install strace',
   faketime: 'apt-get install faketime',
+  'time namespaces': 'root, Linux 5.6 with CONFIG_TIME_NS',
   libeatmydata: 'apt-get install libeatmydata1',
   'network namespaces with nftables': 'root, apt-get install nftables',
 };
