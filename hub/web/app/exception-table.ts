@@ -30,7 +30,7 @@ function exceptionRow(row: ExceptionRow, nowMs: number): HTMLTableRowElement {
   const payload = payloadText(row.payload);
   return tableRow([
     { label: 'When', content: [formatTime(fromMs, nowMs), spanMs >= 1000 ? make('small', {}, `over ${formatDuration(spanMs)}`) : null] },
-    { label: 'Kind', content: badge(kind.words, kind.tone) },
+    { label: 'Kind', content: row.released ? badge(`${kind.words}, released`, 'good') : badge(kind.words, kind.tone) },
     { label: 'Gateway', content: row.gateway },
     { label: 'Device, metric', content: [row.device, row.metric].filter((name) => name !== null).join(', ') || 'several, or unknown' },
     { label: 'Readings', number: true, content: row.reading_count === null ? 'unknown' : formatCount(row.reading_count) },

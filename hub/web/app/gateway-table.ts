@@ -57,7 +57,8 @@ function stateBadge(row: GatewayRow): HTMLElement {
 function clockCell({ clock }: GatewayRow): Node | string {
   if (clock === null) return '–';
   if (clock.state === 'unknown' || clock.offset_seconds === null) return make('span', { class: 'warn' }, 'not set');
-  const text = `${clock.offset_seconds < 0 ? '−' : '+'}${formatDuration(Math.abs(clock.offset_seconds) * 1000)}`;
+  const offsetMs = Math.round(clock.offset_seconds * 1000);
+  const text = `${offsetMs < 0 ? '−' : offsetMs > 0 ? '+' : ''}${formatDuration(Math.abs(offsetMs))}`;
   return Math.abs(clock.offset_seconds) > CLOCK_OFFSET_SECONDS_MAX ? make('span', { class: 'bad' }, text) : text;
 }
 
