@@ -46,6 +46,7 @@ const HOMES: Readonly<Record<string, readonly string[]>> = {
   'prom-client': ['shared/metrics.ts'],
   yaml: ['shared/config.ts'],
   ws: ['gateway/uplink/', 'gateway/broker/', 'hub/ingest/'],
+  esbuild: ['shared/package/'],
   undici: ['firmware-sim/', 'gateway/'],
   // verify reads the lake without any code of the writer's
   '@cloudpss/zstd': ['shared/batch/compression.ts', 'firmware-sim/verify/'],

@@ -4,12 +4,28 @@ import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { freePort, waitReady } from '../process-tools.ts';
+import { freePort } from '../process-tools.ts';
 import { succeed } from './target-root.ts';
 
 /** Debian's cross libraries: what libc6 and libstdc++6 of the target would be. */
 const SYSROOT = '/usr/aarch64-linux-gnu';
 const READINGS = 20;
+
+/** Emulated code on a busy machine takes its time. */
+const READY_MS_MAX = 180_000;
+
+async function untilReady(url: string): Promise<void> {
+  const endMs = Date.now() + READY_MS_MAX;
+  for (;;) {
+    const isReady = await fetch(url).then(
+      ({ ok }) => ok,
+      () => false, // not listening yet
+    );
+    if (isReady) return;
+    if (Date.now() > endMs) throw new Error(`not ready within ${READY_MS_MAX} ms`);
+    await new Promise((resolve) => setTimeout(resolve, 200));
+  }
+}
 
 export async function runForeign(deb: string): Promise<string> {
   const directory = mkdtempSync(path.join(tmpdir(), 'sluice-arm64-'));
@@ -33,7 +49,7 @@ export async function runForeign(deb: string): Promise<string> {
   const ended = new Promise<number | null>((resolve) => child.once('exit', resolve));
   try {
     await Promise.race([
-      waitReady(`http://127.0.0.1:${http}/readyz`),
+      untilReady(`http://127.0.0.1:${http}/readyz`),
       ended.then((code) => Promise.reject(new Error(`it ended with ${code}:\n${log.slice(-3_000)}`))),
     ]);
     const lines = Array.from({ length: READINGS }, (_, index) => `{"n":${index}}`).join('\n');

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { statSync } from 'node:fs';
+import { chmodSync, readFileSync, statSync } from 'node:fs';
 import { LOAD_DEFAULTS, type LoadResult, type LoadSpec } from '../bench/load.ts';
 import { freePort } from '../process-tools.ts';
 import { succeed, type TargetRoot } from './target-root.ts';
@@ -17,6 +17,8 @@ export interface Ports {
 export interface Installed {
   readonly root: TargetRoot;
   readonly ports: Ports;
+  /** Of the README. */
+  readonly lines: readonly string[];
   readonly gateway: UnitProcess;
   readonly hub: UnitProcess;
 }
@@ -25,18 +27,39 @@ const GATEWAY = 'sluice-gateway';
 const HUB = 'sluice-hub';
 const WAIT_MS = 30_000;
 
-/** apt installs both from their files, without anything from elsewhere but what Debian has. */
+/** The commands of the README's section for a Raspberry Pi, without their comments. */
+export function readmeLines(readme: string): string[] {
+  const block = /## Deploy on a Raspberry Pi[\s\S]*?```\n([\s\S]*?)```/.exec(readme)?.[1] ?? '';
+  const lines = block.trim().split('\n');
+  assert.equal(lines.length, 5, 'the README deploys in five lines');
+  return lines.map((line) => line.replace(/\s+#.*$/, ''));
+}
+
+/** What the root lacks: it has no sudo and no running systemd. What systemctl is asked is written down. */
+function standIns(root: TargetRoot): void {
+  root.write('/usr/local/bin/sudo', '#!/bin/sh\nexec "$@"\n');
+  root.write('/usr/local/bin/systemctl', '#!/bin/sh\necho "$@" >> /root/systemctl.log\n');
+  for (const name of ['sudo', 'systemctl']) chmodSync(root.path(`/usr/local/bin/${name}`), 0o755);
+}
+
+function shell(root: TargetRoot, line: string): Promise<string> {
+  return root.run('env', 'DEBIAN_FRONTEND=noninteractive', 'sh', '-ec', `cd /root/packages; ${line}`);
+}
+
+/** The gateway by the README's first line, the hub in the same way; nothing comes from elsewhere but what Debian has. */
 export async function install(root: TargetRoot, debs: readonly string[]): Promise<Installed> {
+  standIns(root);
   await succeed('mkdir', ['-p', root.path('/root/packages')]);
   for (const deb of debs) await succeed('cp', [deb, root.path('/root/packages/')]);
-  const names = debs.map((deb) => `/root/packages/${deb.slice(deb.lastIndexOf('/') + 1)}`);
-  await root.apt('install', ...names);
+  const lines = readmeLines(readFileSync('README.md', 'utf8'));
+  await shell(root, lines[0].replace('_arm64', '_amd64'));
+  await shell(root, 'sudo apt install ./sluice-hub_*_amd64.deb');
   const ports: Ports = { mqtt: await freePort(), http: await freePort(), hub: await freePort() };
-  const installed = { root, ports, gateway: new UnitProcess(root, GATEWAY), hub: new UnitProcess(root, HUB) };
-  // The only change: free ports of this machine, which is not the root's own.
+  const installed = { root, ports, lines, gateway: new UnitProcess(root, GATEWAY), hub: new UnitProcess(root, HUB) };
+  // Free ports of this machine, which is not the root's own; and the load has no password.
   edit(root, '/etc/sluice/gateway.yaml', [
     ['port: 1883', `port: ${ports.mqtt}\n  wsPort: null`],
-    ['port: 8081', `port: ${ports.http}`],
+    ['port: 8081', `port: ${ports.http}\n\naccess:\n  anonymous: true`],
   ]);
   edit(root, '/etc/sluice/hub.yaml', [['port: 8080', `port: ${ports.hub}`]]);
   return installed;
@@ -87,28 +110,28 @@ export async function checkUnits({ root }: Installed): Promise<string> {
   return `exposure of 10: ${exposures.join(', ')}`;
 }
 
-/** The lines of the README, "Deploy on a Raspberry Pi", behind apt: token, enrol, start, publish. */
-export async function firstContact({ root, ports, gateway, hub }: Installed): Promise<string> {
+/** The other lines of the README, as they are written, but for the address and the token. */
+export async function firstContact({ root, ports, lines, gateway, hub }: Installed): Promise<string> {
   await hub.start();
-  const token = (await root.run(HUB, 'token', 'create', '--enroll', 'site-1', '--quiet')).trim();
-  const said = await root.run(GATEWAY, 'enroll', '--hub', `http://127.0.0.1:${ports.hub}`, '--token', token);
-  assert.match(said, /^enrolled as site-1 /);
-  assert.equal(statSync(root.path('/var/lib/sluice/hub.json')).mode & 0o777, 0o600);
-  const again = await root.tryRun(
-    GATEWAY,
-    'enroll',
-    '--hub',
-    `http://127.0.0.1:${ports.hub}`,
-    '--token',
-    token,
-    '--data-dir',
-    '/var/lib/sluice/second',
-  );
-  assert.equal(again.code, 1, 'a second use of the token is refused');
   await gateway.start();
-  await publish(root, ports, 'pump-7', 20);
-  assert.equal(await committed(ports, 'pump-7', 20), 20);
-  return '20 readings of mosquitto_pub acknowledged, in the journal, in the hub';
+  const hubUrl = `http://127.0.0.1:${ports.hub}`;
+  const token = (await root.run(HUB, 'token', 'create', '--enroll', 'site-1', '--quiet')).trim();
+  const [, enroll, addDevice, listen, doctor] = lines;
+  assert.match(await shell(root, enroll.replace('http://hub:8080', hubUrl).replace('TOKEN', token)), /^enrolled as site-1 /);
+  assert.equal(statSync(root.path('/var/lib/sluice/hub.json')).mode & 0o777, 0o600);
+  const again = await root.tryRun(GATEWAY, 'enroll', '--hub', hubUrl, '--token', token, '--data-dir', '/var/lib/sluice/second');
+  assert.equal(again.code, 1, 'a second use of the token is refused');
+  const command = (await shell(root, addDevice)).split('\n').find((line) => line.startsWith('mosquitto_pub'));
+  await shell(root, listen);
+  assert.equal(root.read('/root/systemctl.log').trim(), 'restart sluice-gateway');
+  assert.equal(await gateway.stop(), 0, gateway.log);
+  await gateway.start();
+  await shell(root, doctor);
+  await shell(root, command ?? 'false');
+  assert.equal(await committed(ports, 'pump-7', 1, 'temperature'), 1);
+  await publish(root, ports, 'pump-8', 20);
+  assert.equal(await committed(ports, 'pump-8', 20), 20);
+  return `the README's lines; 21 readings of mosquitto_pub acknowledged, in the journal, in the hub`;
 }
 
 /** @returns once all of them are acknowledged */
@@ -119,8 +142,8 @@ export async function publish(root: TargetRoot, ports: Ports, device: string, co
 }
 
 /** The readings of the device in the hub, waiting until there are so many. */
-export async function committed(ports: Ports, device: string, wanted: number): Promise<number> {
-  const url = `http://127.0.0.1:${ports.hub}/v1/readings?device=${device}&metric=n&from=now-1h&limit=10000`;
+export async function committed(ports: Ports, device: string, wanted: number, metric = 'n'): Promise<number> {
+  const url = `http://127.0.0.1:${ports.hub}/v1/readings?device=${device}&metric=${metric}&from=now-1h&limit=10000`;
   const endMs = Date.now() + WAIT_MS;
   for (;;) {
     const { rows } = (await (await fetch(url)).json()) as { rows: { value: number }[] };

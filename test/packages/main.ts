@@ -22,7 +22,7 @@ import {
   type Installed,
 } from './installed.ts';
 import { runForeign } from './foreign.ts';
-import { succeed, TargetRoot } from './target-root.ts';
+import { rootArchive, succeed, TargetRoot } from './target-root.ts';
 
 const distDir = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
 const buildDir = path.resolve(distDir, '../build');
@@ -73,7 +73,7 @@ async function installedSteps(gateway: string, next: string, hub: string): Promi
   const root = await TargetRoot.create(path.join(buildDir, 'cache'));
   let installed: Installed | null = null;
   try {
-    const works = await step('install with apt', async () => {
+    const works = await step('apt install', async () => {
       installed = await install(root, [gateway, hub]);
       return 'both packages configured';
     });
@@ -98,6 +98,9 @@ async function installedSteps(gateway: string, next: string, hub: string): Promi
 
 async function main(): Promise<void> {
   if (!has('dpkg-deb')) return skip('all', 'a Debian system (dpkg-deb)');
+  const canInstall = process.getuid?.() === 0 && process.arch === 'x64' && has('debootstrap');
+  // Beside the compiler, which uses the processor while this waits for the network.
+  const archive = canInstall ? rootArchive(path.join(buildDir, 'cache')).catch(() => null) : null; // told of where it is used
   const debs: string[] = [];
   const built = await step('build for amd64', async () => {
     debs.push(await build('gateway', 'amd64', '1'), await build('gateway', 'amd64', '2'), await build('hub', 'amd64', '1'));
@@ -113,7 +116,10 @@ async function main(): Promise<void> {
   else skip('lintian', 'lintian');
   if (process.getuid?.() !== 0 || process.arch !== 'x64') skip('install', 'root on an x86-64 machine');
   else if (!has('debootstrap')) skip('install', 'debootstrap');
-  else if (built) await installedSteps(gateway, next, hub);
+  else if (built) {
+    await archive;
+    await installedSteps(gateway, next, hub);
+  }
   if (short) return;
   const foreign = ['qemu-aarch64-static', 'aarch64-linux-gnu-g++', 'mosquitto_pub'].filter((command) => !has(command));
   if (foreign.length > 0)

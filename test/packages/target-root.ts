@@ -108,7 +108,8 @@ export class TargetRoot {
   }
 }
 
-async function rootArchive(cacheDir: string): Promise<string> {
+/** Makes the archive that roots are unpacked from, if it is not there. */
+export async function rootArchive(cacheDir: string): Promise<string> {
   const archive = path.join(cacheDir, `debootstrap-${SUITE}.tar`);
   if (existsSync(archive)) return archive;
   mkdirSync(cacheDir, { recursive: true });
