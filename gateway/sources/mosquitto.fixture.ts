@@ -2,7 +2,7 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
-import { tmpdir } from 'node:os';
+import { tmpdir, userInfo } from 'node:os';
 import path from 'node:path';
 
 const PROGRAM = ['mosquitto', '/usr/sbin/mosquitto'].find((name) => spawnSync(name, ['-h']).error === undefined) ?? null;
@@ -32,10 +32,17 @@ export class Mosquitto {
     return `mqtt://127.0.0.1:${this.port}`;
   }
 
-  static async start(): Promise<Mosquitto> {
+  /** @param extra further lines of its configuration, for the one listener */
+  static async start(extra: (directory: string) => readonly string[] = () => ['allow_anonymous true']): Promise<Mosquitto> {
     const broker = new Mosquitto(await freePort(), mkdtempSync(path.join(tmpdir(), 'sluice-mosquitto-')));
-    const settings = [`listener ${broker.port} 127.0.0.1`, 'allow_anonymous true', 'max_inflight_messages 200', 'max_queued_messages 0'];
-    writeFileSync(path.join(broker.directory, 'mosquitto.conf'), `${settings.join('\n')}\n`);
+    // Started by root it would give up its rights, and then not read its own files.
+    const settings = [
+      `listener ${broker.port} 127.0.0.1`,
+      'max_inflight_messages 200',
+      'max_queued_messages 0',
+      `user ${userInfo().username}`,
+    ];
+    writeFileSync(path.join(broker.directory, 'mosquitto.conf'), `${[...settings, ...extra(broker.directory)].join('\n')}\n`);
     await broker.run();
     return broker;
   }

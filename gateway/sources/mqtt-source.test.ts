@@ -1,4 +1,4 @@
-import { spawn, type ChildProcess } from 'node:child_process';
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -62,14 +62,15 @@ describe.skipIf(mosquittoMissing)('a source at a mosquitto', () => {
   /** Topics of their own for each test: what one retains must not reach the next. */
   const topic = (device: string): string => `t${sessions}/${device}`;
 
-  async function start(into: MemoryJournal = journal): Promise<MqttSource> {
-    const started = new MqttSource({
+  function make(into: MemoryJournal, settings: Record<string, unknown> = {}): MqttSource {
+    source = new MqttSource({
       settings: mqttSourceSchema.parse({
         name: `s${sessions}`,
         url: broker.url,
         topics: [topic('+')],
         retryDelayMsMin: 10,
         retryDelayMsMax: 100,
+        ...settings,
       }),
       packetBytesMax: 65_536,
       decoder: new Decoder([topicRuleSchema.parse({ match: '+/{device}' })], into.series),
@@ -81,7 +82,11 @@ describe.skipIf(mosquittoMissing)('a source at a mosquitto', () => {
       tap: new MessageTap(into.series, systemClock),
       dataDir,
     });
-    source = started;
+    return source;
+  }
+
+  async function start(into: MemoryJournal = journal): Promise<MqttSource> {
+    const started = make(into);
     await until(() => started.status().state === 'connected');
     return started;
   }
@@ -158,6 +163,42 @@ describe.skipIf(mosquittoMissing)('a source at a mosquitto', () => {
     await publisher.publishAsync(topic('d1'), Buffer.alloc(100_000, 0x20), { qos: 0 });
     await until(() => started.status().lastError !== null);
     expect(started.status().lastError).toContain('65536');
+  });
+
+  test('speaks TLS with a CA of its own, a certificate and a password from files, and says what is wrong with them', async () => {
+    const directory = dataDir;
+    const openssl = (...args: string[]): void => void execFileSync('openssl', args, { cwd: directory, stdio: 'ignore' });
+    const subject = ['-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1', '-days', '2', '-nodes'];
+    openssl('req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-keyout', 'key.pem', '-out', 'cert.pem', ...subject);
+    const at = (name: string): string => path.join(directory, name);
+    execFileSync('mosquitto_passwd', ['-b', '-c', at('users'), 'plant', 'secret'], { stdio: 'ignore' });
+    const secure = await Mosquitto.start(() => [
+      'allow_anonymous false',
+      `password_file ${at('users')}`,
+      `certfile ${at('cert.pem')}`,
+      `keyfile ${at('key.pem')}`,
+      `cafile ${at('cert.pem')}`,
+      'require_certificate true',
+    ]);
+    try {
+      writeFileSync(at('password'), 'secret\n');
+      const tls = { username: 'plant', passwordFile: at('password'), certFile: at('cert.pem'), keyFile: at('key.pem') };
+      const url = secure.url.replace('mqtt:', 'mqtts:');
+      const untrusted = make(journal, { url, ...tls });
+      await until(() => untrusted.status().lastError !== null);
+      expect(untrusted.status().lastError).toContain('self-signed');
+      await untrusted.stop(100);
+      const trusted = make(journal, { url, ...tls, caFile: at('cert.pem') });
+      await until(() => trusted.status().state === 'connected');
+      await trusted.stop(100);
+      writeFileSync(at('password'), 'wrong');
+      const wrong = make(journal, { url, ...tls, caFile: at('cert.pem') });
+      await until(() => wrong.status().lastError !== null);
+      expect(wrong.status().lastError).toMatch(/not authori[sz]ed|Bad username/i);
+    } finally {
+      await source?.stop(100);
+      await secure.close();
+    }
   });
 
   test('kill -9 of the gateway under load loses and doubles nothing', { timeout: 120_000 }, async () => {
