@@ -293,6 +293,14 @@ export class Engine {
     this.#watermarks.accept(lane.gateway, (appId) => this.#pending.committed(appId));
   }
 
+  /** Queries get a turn between the steps. */
+  async #finishOverlay(): Promise<void> {
+    while (this.#overlay.isRebuilding) {
+      await this.#breathe();
+      this.#overlay.rebuildStep();
+    }
+  }
+
   #rebuildOverlay(): void {
     this.#overlay.rebuild(
       this.#pending.group().flatMap((lane) => lane.batches.flatMap(runsOf)),
@@ -334,6 +342,7 @@ export class Engine {
   /** Whatever is due. */
   async #turn(): Promise<void> {
     try {
+      await this.#finishOverlay();
       if (this.#commitDue()) await this.#commit();
       if (this.#nowMs() >= this.#nextFollowMs) await this.#follow();
       if (this.#nowMs() >= this.#nextRecheckMs) await this.#recheckUnreadable();
@@ -399,6 +408,7 @@ export class Engine {
       this.#overlay.rotate();
       // What did not fit into the group waits on: it belongs to the open state again.
       if (this.#pending.waitingBatches > 0) this.#rebuildOverlay();
+      await this.#finishOverlay();
     }
     const result = await this.#committer.commitGroup();
     this.#totals.readings += result.readings;

@@ -35,6 +35,18 @@ interface OverlayState {
   complete: boolean;
 }
 
+/** What is left to do of an overlay that is made anew. */
+interface Rebuild {
+  readonly overlay: OverlayState;
+  readonly batches: readonly GatewayRuns[];
+  next: number;
+  /** Nothing was left out for want of memory. */
+  isWhole: boolean;
+}
+
+/** About 5 ms of windows. */
+const REBUILD_STEP_READINGS = 50_000;
+
 export class Overlay {
   readonly definitions: readonly WindowDefinition[];
   readonly registry: GroupRegistry;
@@ -43,6 +55,7 @@ export class Overlay {
   #tail: WindowState;
   #group: OverlayState;
   #open: OverlayState;
+  #rebuilds: Rebuild[] = [];
   readonly #slotsMax: number | undefined;
 
   /**
@@ -109,22 +122,57 @@ export class Overlay {
   /** A commit starts: what was open becomes its group. */
   rotate(): void {
     const spent = this.#group;
+    this.#endRebuild(spent);
     spent.state.clear();
     spent.complete = true;
     this.#group = this.#open;
     this.#open = spent;
   }
 
-  /** Some batches left the overlay without this hub's doing: makes it anew from what is left. */
+  /**
+   * Some batches left the overlay without this hub's doing: makes it anew from what is left. What does not fit into one
+   * step is done by `rebuildStep`; until then provisional answers are not complete.
+   */
   rebuild(group: Iterable<GatewayRuns>, open: Iterable<GatewayRuns>): void {
+    this.#rebuilds = [];
     for (const [overlay, batches] of [
       [this.#group, group],
       [this.#open, open],
     ] as const) {
       overlay.state.clear();
-      overlay.complete = true;
-      for (const batch of batches) this.#addTo(overlay, batch);
+      overlay.complete = false;
+      this.#rebuilds.push({ overlay, batches: [...batches], next: 0, isWhole: true });
     }
+    this.rebuildStep();
+  }
+
+  get isRebuilding(): boolean {
+    return this.#rebuilds.length > 0;
+  }
+
+  /** A step of some ms. The batches of a rebuild are those of its beginning: whoever drops one begins another rebuild. */
+  rebuildStep(): void {
+    for (let readings = 0; readings < REBUILD_STEP_READINGS;) {
+      const rebuild = this.#rebuilds[0];
+      if (rebuild === undefined) return;
+      const batch = rebuild.batches[rebuild.next++];
+      if (batch === undefined) {
+        rebuild.overlay.complete = rebuild.isWhole;
+        this.#rebuilds.shift();
+        continue;
+      }
+      readings += batch.runs.count;
+      try {
+        rebuild.overlay.state.add(batch.gateway, batch.runs, this.#lateBeforeUs(batch.gateway));
+      } catch (error) {
+        if (!isFull(error)) throw error;
+        rebuild.isWhole = false;
+      }
+    }
+  }
+
+  #endRebuild(overlay: OverlayState): void {
+    this.#rebuilds = this.#rebuilds.filter((rebuild) => rebuild.overlay !== overlay);
   }
 
   /**
@@ -136,6 +184,7 @@ export class Overlay {
   commitGroup(batches: Iterable<GatewayRuns>): void {
     if (this.#group.complete) this.#tail.merge(this.#group.state);
     else this.addTail(batches);
+    this.#endRebuild(this.#group);
     this.#group.state.clear();
     this.#group.complete = true;
   }
@@ -188,6 +237,7 @@ export class Overlay {
   /** What is committed needs the room: provisional answers do without the batches that are here until they are committed. */
   giveWay(): void {
     for (const overlay of [this.#group, this.#open]) {
+      this.#endRebuild(overlay);
       if (overlay.state.readingCount === 0) continue;
       overlay.state.clear();
       overlay.complete = false;
