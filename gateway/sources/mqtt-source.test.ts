@@ -167,11 +167,24 @@ describe.skipIf(mosquittoMissing)('a source at a mosquitto', () => {
 
   test('speaks TLS with a CA of its own, a certificate and a password from files, and says what is wrong with them', async () => {
     const directory = dataDir;
-    const openssl = (...args: string[]): void => void execFileSync('openssl', args, { cwd: directory, stdio: 'ignore' });
+    const run = (program: string, ...args: string[]): void => void execFileSync(program, args, { cwd: directory, stdio: 'ignore' });
     const subject = ['-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1', '-days', '2', '-nodes'];
-    openssl('req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-keyout', 'key.pem', '-out', 'cert.pem', ...subject);
+    run(
+      'openssl',
+      'req',
+      '-x509',
+      '-newkey',
+      'ec',
+      '-pkeyopt',
+      'ec_paramgen_curve:P-256',
+      '-keyout',
+      'key.pem',
+      '-out',
+      'cert.pem',
+      ...subject,
+    );
     const at = (name: string): string => path.join(directory, name);
-    execFileSync('mosquitto_passwd', ['-b', '-c', at('users'), 'plant', 'secret'], { stdio: 'ignore' });
+    run('mosquitto_passwd', '-b', '-c', at('users'), 'plant', 'secret');
     const secure = await Mosquitto.start(() => [
       'allow_anonymous false',
       `password_file ${at('users')}`,
