@@ -82,7 +82,8 @@ export class ApiFixture {
       aggregates: (asked) => (this.failQueries ? Promise.reject(new SluiceError('ERR_QUERY_TIMEOUT', 'planted')) : query.aggregates(asked)),
       readings: (asked) => query.readings(asked),
       exceptions: (asked) => query.exceptions(asked),
-      series: () => query.series(),
+      series: (asked, nowUs) => query.series(asked, nowUs),
+      devices: (asked, nowUs) => query.devices(asked, nowUs),
       promql: (asked) => query.promql(asked),
     };
     this.#sql = new SqlService({

@@ -16,7 +16,7 @@ import type { SqlService } from '../query/sql-service.ts';
 
 export interface HubServices {
   readonly engine: Pick<QueryEngine, 'definitions' | 'status'>;
-  readonly query: Pick<QueryService, 'aggregates' | 'readings' | 'exceptions' | 'series' | 'promql'>;
+  readonly query: Pick<QueryService, 'aggregates' | 'readings' | 'exceptions' | 'series' | 'devices' | 'promql'>;
   readonly sql: Pick<SqlService, 'query'>;
   readonly releases: Pick<Releases, 'release'>;
   readonly gateways: Pick<GatewayRegistry, 'list'>;

@@ -177,12 +177,52 @@ export interface SeriesRow {
   readonly lastText?: string | null;
 }
 
+/** Which of them; null: all. Names may have `*` for any characters. */
+export interface SeriesQuery {
+  readonly gateways: readonly string[] | null;
+  readonly devices: readonly string[] | null;
+  readonly metrics: readonly string[] | null;
+  readonly tags: TagFilter | null;
+  readonly limit: number;
+  /** `next` of the page before. */
+  readonly after: string | null;
+}
+
+export interface DeviceRow {
+  readonly gateway: string;
+  readonly device: string;
+  readonly metrics: readonly string[];
+  readonly series: number;
+  readonly count: number;
+  readonly firstTsUs: number | null;
+  readonly lastTsUs: number | null;
+}
+
+/** By name. */
+export interface SeriesPage<T> {
+  /** Names the reading of the list that the page is from. */
+  readonly version: string;
+  readonly rows: readonly T[];
+  readonly next: string | null;
+  /** There are more series than the hub lists. */
+  readonly truncated: boolean;
+}
+
+/** What the list of all series is read from. */
+export interface SeriesSource {
+  /** null: there are no windows by series that the lake keeps. */
+  readonly capture: AggregateCapture | null;
+  readonly readings: TableCapture;
+  readonly rowsMax: number;
+}
+
 /** Main thread → query worker. */
 export type QueryTask =
   | { readonly kind: 'aggregates'; readonly query: AggregateQuery; readonly capture: AggregateCapture }
   | { readonly kind: 'readings'; readonly query: ReadingQuery; readonly capture: TableCapture }
   | { readonly kind: 'exceptions'; readonly query: ExceptionQuery; readonly capture: TableCapture }
-  | { readonly kind: 'series'; readonly capture: AggregateCapture; readonly readings: TableCapture; readonly rowsMax: number }
+  /** `source` null: the list that was read last. */
+  | { readonly kind: 'series'; readonly by: 'series' | 'device'; readonly query: SeriesQuery; readonly source: SeriesSource | null }
   | PromqlTask;
 
 export interface QuerySettings {

@@ -171,7 +171,8 @@ test('series are listed with their newest value and count, from lake and tail', 
   await query.stop();
   await open();
   await commit(2, 10);
-  expect(await query.series()).toMatchObject({
+  const all = { gateways: null, devices: null, metrics: null, tags: null, limit: 10, after: null };
+  expect(await query.series(all, 0)).toMatchObject({
     rows: [{ gateway: 'gw-1', device: 'pump-1', metric: 'temperature', count: 20, lastValue: 209 }],
     truncated: false,
   });

@@ -22,7 +22,11 @@ import type {
   QueryTask,
   ReadingAnswer,
   ReadingQuery,
+  DeviceRow,
+  SeriesPage,
+  SeriesQuery,
   SeriesRow,
+  SeriesSource,
 } from './query-api.ts';
 import type { QueryReply, QueryRequest } from './query-worker.ts';
 
@@ -30,6 +34,8 @@ import type { QueryReply, QueryRequest } from './query-worker.ts';
 const QUERIES_MAX = 64;
 /** Series that a listing shows. */
 const SERIES_ROWS_MAX = 100_000;
+/** The list is read from the lake as a whole: pages, and refreshes of pages, within this time share one reading. */
+const LIST_AGE_US_MAX = 2_000_000;
 /** A query is asked again without the files that it could not read; more of them than this come to light by the next ones. */
 const ATTEMPTS_MAX = 4;
 /** Captures that later pages may go on from; the oldest is forgotten, and its next page is of the newest version. */
@@ -59,6 +65,8 @@ export class QueryService {
   /** The queries before this one are done. */
   #turn: Promise<unknown> = Promise.resolve();
   #pending = 0;
+  /** The thread that has the list of series, and when it was asked to read it. */
+  #list: { readonly worker: Promise<Worker>; readonly readUs: number } | null = null;
   readonly #pins = new Map<string, TableCapture>();
   #waiters = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
   #nextId = 1;
@@ -146,19 +154,45 @@ export class QueryService {
     });
   }
 
-  /** All series, newest first; those that have texts only from committed readings. `truncated`: there are more than are listed. */
-  async series(): Promise<{ rows: SeriesRow[]; truncated: boolean }> {
+  /**
+   * Series by name; those that have texts only from committed readings.
+   *
+   * @param nowUs this hub's monotonic clock: pages within LIST_AGE_US_MAX are from one reading of the list
+   */
+  series(query: SeriesQuery, nowUs: number): Promise<SeriesPage<SeriesRow>> {
+    return this.#listed('series', query, nowUs);
+  }
+
+  devices(query: SeriesQuery, nowUs: number): Promise<SeriesPage<DeviceRow>> {
+    return this.#listed('device', query, nowUs);
+  }
+
+  #listed<T>(by: 'series' | 'device', query: SeriesQuery, nowUs: number): Promise<SeriesPage<T>> {
+    return this.#withCapture<SeriesPage<T>>(
+      async () => {
+        const isFresh = this.#list !== null && this.#list.worker === this.#worker && nowUs - this.#list.readUs <= LIST_AGE_US_MAX;
+        if (isFresh) return { kind: 'series', by, query, source: null };
+        // Known only once it is read: the next one's turn comes after that, and a failure is not kept.
+        this.#list = null;
+        const source = await this.#seriesSource();
+        return { kind: 'series', by, query, source };
+      },
+      () => {
+        if (this.#list === null && this.#worker !== null) this.#list = { worker: this.#worker, readUs: nowUs };
+      },
+    );
+  }
+
+  async #seriesSource(): Promise<SeriesSource> {
     const bySeries = this.#engine.definitions.filter((definition) => definition.by === 'series' && definition.persisted);
     // The coarsest has the fewest rows.
     const [definition] = [...bySeries].sort((a, b) => b.sizeMs - a.sizeMs);
-    if (definition === undefined) return { rows: [], truncated: false };
-    const filter = { window: definition.name, ...ALL_TIME, gateways: null, devices: null, metrics: null };
-    return this.#withCapture(async () => ({
-      kind: 'series',
-      capture: await this.#engine.captureAggregates(filter),
-      readings: await this.#engine.captureTable('readings', { ...ALL_TIME, devices: null, metrics: null }),
+    const all = { ...ALL_TIME, gateways: null, devices: null, metrics: null };
+    return {
+      capture: definition === undefined ? null : await this.#engine.captureAggregates({ ...all, window: definition.name }),
+      readings: await this.#engine.captureTable('readings', all),
       rowsMax: SERIES_ROWS_MAX,
-    }));
+    };
   }
 
   /** @throws SluiceError ERR_PROMQL_*, ERR_HTTP_UNAVAILABLE, ERR_QUERY_* */
@@ -176,7 +210,8 @@ export class QueryService {
     await ended;
   }
 
-  async #withCapture<T>(makeTask: () => Promise<QueryTask>): Promise<T> {
+  /** @param onAnswer called before the next query's turn */
+  async #withCapture<T>(makeTask: () => Promise<QueryTask>, onAnswer: () => void = () => undefined): Promise<T> {
     if (this.#pending >= QUERIES_MAX) {
       throw new SluiceError(
         'ERR_HTTP_UNAVAILABLE',
@@ -187,7 +222,9 @@ export class QueryService {
     const answer = this.#turn.then(async () => {
       for (let attempt = 1; ; attempt++) {
         try {
-          return await this.#send(await makeTask());
+          const value = await this.#send(await makeTask());
+          onAnswer();
+          return value;
         } catch (error) {
           if (attempt >= ATTEMPTS_MAX || !(await this.#isWorthAnother(error, attempt))) throw error;
         }

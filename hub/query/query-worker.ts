@@ -17,7 +17,9 @@ import type {
   ReadingQuery,
   ReadingRow,
   SeriesRow,
+  SeriesSource,
 } from './query-api.ts';
+import { SeriesList } from './series-list.ts';
 import { TextSeries, withTexts } from './text-series.ts';
 import { computedPartials, lakeExceptionRows, lakeExceptions, isReadable, lakePartials, lakeReadings, lakeSeries } from './statements.ts';
 
@@ -54,6 +56,7 @@ const reader = await LakeReader.open(workerData as QuerySettings);
 const partialFiles = new PartialFiles();
 const exceptionFiles = new ExceptionFiles();
 const textSeries = new TextSeries(reader);
+let seriesList: SeriesList | null = null;
 const promql = new PromqlRunner({
   reader,
   timeoutMs: (workerData as QuerySettings).timeoutMs,
@@ -107,12 +110,19 @@ async function run(task: QueryTask): Promise<unknown> {
     return answer;
   }
   if (task.kind === 'series') {
-    const numeric = seriesOf(task.capture, await lakeSeries(reader, task.capture, task.rowsMax), task.rowsMax);
-    const texts = await textSeries.list(task.readings.files);
-    const rows = withTexts(numeric.rows, texts.rows, groupKeyText);
-    return { rows: rows.slice(0, task.rowsMax), truncated: numeric.truncated || !texts.complete || rows.length > task.rowsMax };
+    if (task.source !== null) seriesList = await readSeries(task.source);
+    if (seriesList === null) throw new SluiceError('ERR_QUERY_FAILED', 'the list of series is gone with the thread that had it; try again');
+    return task.by === 'series' ? seriesList.series(task.query) : seriesList.devices(task.query);
   }
   return promql.run(task);
+}
+
+async function readSeries({ capture, readings, rowsMax }: SeriesSource): Promise<SeriesList> {
+  if (capture === null) return new SeriesList([], false);
+  const numeric = seriesOf(capture, await lakeSeries(reader, capture, rowsMax), rowsMax);
+  const texts = await textSeries.list(readings.files);
+  const rows = withTexts(numeric.rows, texts.rows, groupKeyText);
+  return new SeriesList(rows.slice(0, rowsMax), numeric.truncated || !texts.complete || rows.length > rowsMax);
 }
 
 /** Where the page ends; rows that are equal in every part of the order are counted, so that the next page skips them. */
@@ -179,7 +189,7 @@ function filesOf(task: QueryTask): readonly LakeFile[] {
   if (task.kind === 'aggregates') return [...task.capture.files, ...task.capture.exceptionFiles];
   if (task.kind === 'promql_evaluate') return task.source.capture.files;
   if (task.kind === 'promql_select' || task.kind === 'promql_list') return task.catalogue?.files ?? [];
-  if (task.kind === 'series') return [...task.capture.files, ...task.readings.files];
+  if (task.kind === 'series') return [...(task.source?.capture?.files ?? []), ...(task.source?.readings.files ?? [])];
   return task.capture.files;
 }
 
