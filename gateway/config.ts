@@ -119,7 +119,7 @@ export const gatewayConfigSchema = z.strictObject({
         .describe('Sealed readings that the hub has not been offered for so long are backlog: they go beside live data, not before it'),
       bufferBytesMax: z
         .int()
-        .min(16 * 1024 * 1024)
+        .min(8 * 1024 * 1024)
         .max(2 ** 46)
         .default(1024 ** 3)
         .describe('Largest journal on disk: database, WAL and ballast'),

@@ -45,6 +45,8 @@ export interface IngestEngine {
   onCommitted(callback: (lane: LaneKey, committed: number) => void): void;
   /** Bytes submitted and not yet committed: the caller pauses its sockets above its bound. */
   readonly pendingBytes: number;
+  /** Of them, those that the engine has not looked at: what is submitted now waits behind them. undefined: none. */
+  readonly waitingBytes?: number;
   onPendingBytes(callback: (pendingBytes: number) => void): void;
 }
 

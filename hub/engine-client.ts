@@ -107,6 +107,10 @@ export class EngineClient implements IngestEngine, QueryEngine, SnapshotEngine {
     return this.#pendingBytes + this.#submittedBytes - this.#takenBytes;
   }
 
+  get waitingBytes(): number {
+    return this.#submittedBytes - this.#takenBytes;
+  }
+
   openLane(lane: LaneKey, claim: LaneClaim, isRenamed = false): Promise<LaneState> {
     return this.#call('openLane', lane, claim, isRenamed);
   }

@@ -345,6 +345,11 @@ export class JournalStore {
     };
   }
 
+  /** What the database may have. */
+  get bytesMax(): number {
+    return this.#pagesMax * PAGE_BYTES;
+  }
+
   get #pagesMax(): number {
     return databasePagesMax(this.#options.bufferBytesMax);
   }

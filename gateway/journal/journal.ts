@@ -59,6 +59,8 @@ export const JOURNAL_DEFAULTS = {
 
 /** A device waits for the room: then dropping is the better choice. */
 const THIN_STEPS_FOR_COMMIT = 4;
+/** In one go; then groups that wait for their commit have their turn. */
+const THIN_STEPS = 2;
 
 /** Room is looked at again after so many bytes of groups. */
 const BOUND_CHECK_BYTES = 1024 * 1024;
@@ -361,18 +363,18 @@ export class Journal {
     this.#uncheckedBytes = 0;
     const { bufferPolicy, clock } = this.#options;
     let use = this.#store.read(() => this.#store.diskUse());
-    let more = false;
-    if (bufferPolicy === 'thin' && wantsThinning(use)) {
+    let more = bufferPolicy === 'thin';
+    for (let step = 0; more && wantsThinning(use) && step < THIN_STEPS; step++) {
       more = this.#thin() !== null;
       use = this.#store.read(() => this.#store.diskUse());
     }
-    if (bufferPolicy !== 'reject') {
+    if (bufferPolicy !== 'reject' && !more) {
       for (let excess = excessBytes(use); excess > 0; excess = excessBytes(use)) {
         if (!evict(this.#store, excess, clock.monotonicUs())) break;
         use = this.#store.read(() => this.#store.diskUse());
       }
     }
-    this.#full = this.#full ? !hasRelief(use) : excessBytes(use) > 0;
+    this.#full = !more && (this.#full ? !hasRelief(use) : excessBytes(use) > 0);
     return more && wantsThinning(use);
   }
 

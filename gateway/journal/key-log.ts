@@ -7,6 +7,8 @@ import { RedeliveryKeys } from './redelivery.ts';
 
 /** A shorter log is not worth the folding: 50 ms for 200,000 keys. */
 const KEY_LOG_BYTES_MAX = 2 * 1024 * 1024;
+/** In a small buffer less, or keys would leave no room for readings. */
+const KEY_LOG_SHARE_MAX = 1 / 16;
 
 /** All keys that are stored. */
 export function readKeys(store: JournalStore): RedeliveryKeys {
@@ -26,7 +28,8 @@ export function readKeys(store: JournalStore): RedeliveryKeys {
 /** Folds the log if it is long. A crash leaves the log or the snapshot. */
 export function foldKeys(store: JournalStore, nowUs: number): void {
   const { keyLogBytes, keySnapshotBytes } = store.totals;
-  if (keyLogBytes <= Math.max(KEY_LOG_BYTES_MAX, keySnapshotBytes)) return;
+  const bytesMax = Math.min(KEY_LOG_BYTES_MAX, store.bytesMax * KEY_LOG_SHARE_MAX);
+  if (keyLogBytes <= Math.max(bytesMax, keySnapshotBytes)) return;
   const snapshot = readKeys(store).snapshot(new ByteWriter(), nowUs);
   store.write(() => {
     store.sql.insertKeys.run(0, snapshot);

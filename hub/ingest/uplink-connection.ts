@@ -308,6 +308,11 @@ export class UplinkConnection {
     this.#schedulePosition();
   }
 
+  /** The admission has changed. */
+  announce(): void {
+    if (this.#state === 'open') this.#sendPosition();
+  }
+
   #schedulePosition(): void {
     this.#cancelPosition ??= this.#host.clock.after(this.#host.settings.positionIntervalMs, () => this.#sendPosition());
   }

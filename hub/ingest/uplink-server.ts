@@ -78,6 +78,9 @@ export interface UplinkServerState {
 const UPGRADES_PENDING_MAX = 256;
 /** The smallest window: below it a lane would stop rather than go slowly. */
 const IN_FLIGHT_BYTES_MIN = 64 * 1024;
+/** Compressed, waiting for the engine: about 200 ms of its work where batches are well filled; goes on at half of it. */
+const WAITING_BYTES_HIGH = 128 * 1024;
+const WAITING_BYTES_LOW = 64 * 1024;
 /** Of a lane of old data: about twenty times what a gateway of 1 k readings/s makes. Back-pressure bounds what they all send. */
 const BACKFILL_BYTES_PER_SECOND_MIN = 32 * 1024;
 
@@ -97,6 +100,8 @@ export class UplinkServer implements ConnectionHost {
   #connections = new Set<UplinkConnection>();
   /** The connection that speaks for a lane, by laneAppId. */
   #lanes = new Map<string, UplinkConnection>();
+  /** The engine's queue is so long that live data would wait. */
+  #isBehind = false;
   /** Lanes that carry old data: they share what the hub admits of it. */
   #oldLanes = 0;
   #paused = false;
@@ -187,10 +192,11 @@ export class UplinkServer implements ConnectionHost {
     const old = 2 ** Math.ceil(Math.log2(Math.max(1, this.#oldLanes)));
     return {
       inFlightBytesMax: Math.max(IN_FLIGHT_BYTES_MIN, Math.min(inFlightBytesMax, 2 ** Math.floor(Math.log2(Math.max(1, share))))),
+      // Live data waits for the old data before it in the engine's queue, so that queue is kept short.
       // Old data makes room first: above half of the bound no more of it than keeps it moving. Each lane gets the same of it.
       backfillBytesPerSecond: Math.max(
         BACKFILL_BYTES_PER_SECOND_MIN,
-        Math.floor((backfillBytesPerSecondMax * Math.max(0, 2 * eighths - 1)) / old),
+        this.#isBehind ? 0 : Math.floor((backfillBytesPerSecondMax * Math.max(0, 2 * eighths - 1)) / old),
       ),
     };
   }
@@ -220,7 +226,7 @@ export class UplinkServer implements ConnectionHost {
     this.#batchesReceived++;
     this.#bytesReceived += bytes;
     // The engine counts what it was given at once, but tells about it later.
-    if (!this.#paused) this.#applyBackPressure();
+    this.#applyBackPressure();
   }
 
   closed(connection: UplinkConnection): void {
@@ -233,7 +239,13 @@ export class UplinkServer implements ConnectionHost {
   }
 
   #applyBackPressure(): void {
-    const { pendingBytes } = this.engine;
+    const { pendingBytes, waitingBytes = 0 } = this.engine;
+    const isBehind = waitingBytes > (this.#isBehind ? WAITING_BYTES_LOW : WAITING_BYTES_HIGH);
+    if (isBehind !== this.#isBehind) {
+      this.#isBehind = isBehind;
+      // Lanes that were slowed down would learn of it with their next batch.
+      if (this.#oldLanes > 0) for (const connection of this.#lanes.values()) connection.announce();
+    }
     const paused = this.#paused ? pendingBytes > this.settings.pendingBytesMax / 2 : pendingBytes > this.settings.pendingBytesMax;
     if (paused === this.#paused) return;
     this.#paused = paused;

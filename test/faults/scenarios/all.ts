@@ -1,4 +1,6 @@
 import type { Scenario } from '../scenario.ts';
+import { backlog } from './backlog.ts';
+import { buffer } from './buffer.ts';
 import { clocks } from './clocks.ts';
 import { damage } from './damage.ts';
 import { disk } from './disk.ts';
@@ -10,4 +12,4 @@ import { storm } from './storm.ts';
 import { upgrade } from './upgrade.ts';
 
 /** In the order in which `npm run faults` runs them. */
-export const SCENARIOS: readonly Scenario[] = [kill, powerCut, network, disk, damage, clocks, storm, poison, upgrade];
+export const SCENARIOS: readonly Scenario[] = [kill, powerCut, network, disk, damage, buffer, backlog, clocks, storm, poison, upgrade];
