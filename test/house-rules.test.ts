@@ -41,7 +41,7 @@ const HOMES: Readonly<Record<string, readonly string[]>> = {
   '@duckdb/node-api': ['hub/query/'],
   hyparquet: ['hub/lake/parquet/', 'firmware-sim/verify/', 'gateway/http/snappy.ts'],
   protobufjs: ['gateway/decode/remote-write.ts'],
-  'node-cron': ['hub/engine-worker.ts', 'hub/config.ts'],
+  'node-cron': ['hub/maintenance-worker.ts', 'hub/config.ts'],
   pino: ['shared/logging.ts'],
   'prom-client': ['shared/metrics.ts'],
   yaml: ['shared/config.ts'],

@@ -50,7 +50,7 @@ class World {
     );
     return all
       .flat()
-      .map((row) => JSON.stringify(Object.entries(row).sort()))
+      .map((row) => JSON.stringify(Object.entries(row).sort(([a], [b]) => (a < b ? -1 : 1))))
       .sort();
   }
 }
@@ -141,7 +141,7 @@ describe('compaction of readings', () => {
         const keys = rows.map(({ device, metric, tags, gateway, ts }) => [device, metric, tags ?? '', gateway, ts]);
         expect(keys).toEqual([...keys].sort((a, b) => compareKeys(a, b)));
       }),
-      { numRuns: 15 },
+      { numRuns: 10 },
     );
   });
 
@@ -194,7 +194,7 @@ describe('compaction of readings', () => {
   });
 
   test('stopped at any of its steps leaves every row there once', async () => {
-    for (let stopAfter = 0; stopAfter < 12; stopAfter += 2) {
+    for (let stopAfter = 0; stopAfter < 12; stopAfter += 3) {
       for (const mode of ['fail-before', 'fail-after'] as const) {
         const world = new World();
         await fill(world, await world.open(), 8);

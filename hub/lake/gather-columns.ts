@@ -47,8 +47,8 @@ function gatherNumbers(
   for (const part of parts) {
     const { column } = part;
     const isKnown = column !== undefined && column.type === type;
-    if (isKnown) values.set((column as NumberColumn).values.subarray(0, part.rowCount), at);
-    const partValid = isKnown ? ((column as NumberColumn).valid ?? null) : new Uint8Array(part.rowCount);
+    if (isKnown) values.set(column.values.subarray(0, part.rowCount), at);
+    const partValid = isKnown ? (column.valid ?? null) : new Uint8Array(part.rowCount);
     if (partValid !== null) {
       valid ??= new Uint8Array(rowCount).fill(1);
       valid.set(partValid.subarray(0, part.rowCount), at);
@@ -58,7 +58,8 @@ function gatherNumbers(
   if (order === null) return { name, type, values, valid } as ParquetColumn;
   const sorted = make(rowCount);
   for (let row = 0; row < rowCount; row++) sorted[row] = values[order[row]];
-  const sortedValid = valid === null ? null : Uint8Array.from(order, (row) => (valid as Uint8Array)[row]);
+  const sortedValid = valid?.slice() ?? null;
+  if (valid !== null && sortedValid !== null) for (let row = 0; row < rowCount; row++) sortedValid[row] = valid[order[row]];
   return { name, type, values: sorted, valid: sortedValid } as ParquetColumn;
 }
 

@@ -9,7 +9,7 @@ import type { ParquetColumn } from './parquet/encode.ts';
 import { stageFile } from './stage.ts';
 
 /** A flush a minute makes a file; readers take in 500. */
-const FILES_MIN = 16;
+const FILES_MIN = 8;
 const FILES_MAX = 400;
 
 /** @returns how many files became one */
