@@ -1,16 +1,16 @@
 /** The rows of a file, one after the other, with the line that each stands on. Memory is a record and the buffers of streams. */
 import { createReadStream } from 'node:fs';
 import { createGunzip } from 'node:zlib';
-import { parse, type CsvError, type Info } from 'csv-parse';
 import { SluiceError, errorMessage } from '../../shared/errors.ts';
 import { parquetRows } from '../query/parquet-rows.ts';
+import { csvRecords, type Line } from './csv-records.ts';
 import type { Row } from './mapping.ts';
 
 export const FORMATS = ['csv', 'ndjson', 'parquet'] as const;
 export type Format = (typeof FORMATS)[number];
 
-/** A longer record is not one of readings. */
-const RECORD_BYTES_MAX = 1_000_000;
+/** A longer line is not one of readings. */
+const LINE_CHARACTERS_MAX = 1_000_000;
 
 export type FileRow =
   | { readonly line: number; readonly row: Row }
@@ -45,58 +45,52 @@ export function openRows(file: string, format: Format, delimiter: string, column
 }
 
 async function* csvRows(bytes: NodeJS.ReadableStream, delimiter: string): AsyncGenerator<FileRow> {
-  const faults: FileRow[] = [];
-  const parser = parse({
-    columns: true,
-    info: true,
-    bom: true,
-    delimiter,
-    skip_empty_lines: true,
-    skip_records_with_error: true,
-    max_record_size: RECORD_BYTES_MAX,
-    on_skip: (error: CsvError | undefined, text: string | undefined) => {
-      faults.push({ line: Number(error?.['lines'] ?? 0), fault: error?.message ?? 'not a record', text: text ?? '' });
-    },
-  });
-  bytes.on('error', (error) => parser.destroy(error));
-  bytes.pipe(parser);
-  for await (const { info, record } of parser as AsyncIterable<{ info: Info; record: Record<string, string> }>) {
-    yield* faults.splice(0);
-    yield { line: info.lines, row: record };
+  let header: readonly string[] | null = null;
+  for await (const record of csvRecords(linesOf(bytes), delimiter)) {
+    if ('fault' in record) yield record;
+    else if (header === null) header = headerOf(record.fields);
+    else yield rowOf(record.line, header, record.fields);
   }
-  yield* faults;
 }
 
-async function* ndjsonRows(bytes: NodeJS.ReadableStream): AsyncGenerator<FileRow> {
+function headerOf(fields: readonly string[]): readonly string[] {
+  const names = fields.map((name) => name.trim());
+  const twice = names.find((name, index) => names.indexOf(name) !== index);
+  if (twice !== undefined) throw new SluiceError('ERR_IMPORT_MAPPING', `two columns have the name ${JSON.stringify(twice)}`);
+  return names;
+}
+
+function rowOf(line: number, header: readonly string[], fields: readonly string[]): FileRow {
+  if (fields.length !== header.length)
+    return { line, fault: `it has ${fields.length} fields, the header ${header.length}`, text: fields.join(',') };
+  const row: Record<string, string> = {};
+  header.forEach((name, index) => {
+    row[name] = fields[index];
+  });
+  return { line, row };
+}
+
+/** A line that is too long comes as what of it fits, and as its own fault: an open quote, or JSON that breaks off. */
+async function* linesOf(bytes: NodeJS.ReadableStream): AsyncGenerator<Line> {
   const decoder = new TextDecoder();
   let rest = '';
   let line = 0;
-  let isTooLong = false;
-  const rowOf = (text: string): FileRow | null => {
-    line++;
-    const wasTooLong = isTooLong;
-    isTooLong = false;
-    if (wasTooLong || text.length > RECORD_BYTES_MAX)
-      return { line, fault: `the line is longer than ${RECORD_BYTES_MAX} characters`, text: text.slice(0, 200) };
-    return text.trim() === '' ? null : parseLine(text, line);
-  };
   for await (const chunk of bytes as AsyncIterable<Buffer>) {
     const lines = (rest + decoder.decode(chunk, { stream: true })).split('\n');
-    rest = lines.pop() ?? '';
-    for (const text of lines) {
-      const row = rowOf(text);
-      if (row !== null) yield row;
-    }
-    if (rest.length > RECORD_BYTES_MAX) {
-      isTooLong = true;
-      rest = '';
-    }
+    rest = (lines.pop() ?? '').slice(0, LINE_CHARACTERS_MAX);
+    for (const text of lines) yield { line: ++line, text: (text.endsWith('\r') ? text.slice(0, -1) : text).slice(0, LINE_CHARACTERS_MAX) };
   }
-  const last = rest === '' && !isTooLong ? null : rowOf(rest);
-  if (last !== null) yield last;
+  rest += decoder.decode();
+  if (rest !== '') yield { line: ++line, text: rest };
+}
+
+async function* ndjsonRows(bytes: NodeJS.ReadableStream): AsyncGenerator<FileRow> {
+  for await (const { line, text } of linesOf(bytes)) if (text.trim() !== '') yield parseLine(text, line);
 }
 
 function parseLine(text: string, line: number): FileRow {
+  if (text.length >= LINE_CHARACTERS_MAX)
+    return { line, fault: `the line has ${LINE_CHARACTERS_MAX} characters or more`, text: text.slice(0, 200) };
   try {
     const value = JSON.parse(text) as unknown;
     if (typeof value === 'object' && value !== null && !Array.isArray(value)) return { line, row: value as Row };
