@@ -184,8 +184,8 @@ export class QueryService {
   }
 
   async #seriesSource(): Promise<SeriesSource> {
-    const bySeries = this.#engine.definitions.filter((definition) => definition.by === 'series' && definition.persisted);
-    // The coarsest has the fewest rows.
+    const bySeries = this.#engine.definitions.filter(({ by, persisted, slideMs }) => by === 'series' && persisted && slideMs === undefined);
+    // The coarsest has the fewest rows; windows that overlap would count readings twice.
     const [definition] = [...bySeries].sort((a, b) => b.sizeMs - a.sizeMs);
     const all = { ...ALL_TIME, gateways: null, devices: null, metrics: null };
     return {

@@ -93,11 +93,11 @@ function aggregates(captures: readonly AggregateCapture[]): string {
       FROM sluice_partials GROUP BY ${KEYS})`;
 }
 
-/** By the coarsest window of series, which has the fewest rows. */
+/** By the coarsest window of series, which has the fewest rows; windows that overlap would count readings twice. */
 function devices(captures: readonly AggregateCapture[]): string {
   const coarsest = captures
     .map(({ definition }) => definition)
-    .filter(({ by }) => by === 'series')
+    .filter(({ by, slideMs }) => by === 'series' && slideMs === undefined)
     .sort((a, b) => b.sizeMs - a.sizeMs)[0];
   return `CREATE VIEW devices AS SELECT gateway, device, list_sort(list(DISTINCT metric)) AS metrics,
     count(DISTINCT metric || chr(1) || coalesce(tags, '')) AS series, sum(n)::BIGINT AS count,
