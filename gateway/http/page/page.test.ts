@@ -41,6 +41,11 @@ const LEAN = {
 
 const RICH = {
   ...LEAN,
+  clock: {
+    state: 'known',
+    devices: [{ device: HOSTILE, ahead_us: -60e6, applied_us: 0 }],
+    events: [{ at_us: NOW_US, kind: 'step', source: 'ntp', step_us: 5e6 }],
+  },
   uplink: {
     status: 'unreachable',
     gateway: HOSTILE,
@@ -129,6 +134,8 @@ describe.skipIf(!hasChromium)('the page', () => {
     expect(await opened.locator('img').count()).toBe(0);
     expect(await opened.locator('#problems').textContent()).toContain(HOSTILE);
     expect(await opened.locator('#losses').textContent()).toContain('1,000');
+    expect(await opened.locator('#clock-devices').textContent()).toContain('−60 s');
+    expect(await opened.locator('#clock-events').textContent()).toContain('step, ntp+5 s');
     expect(await opened.evaluate('document.documentElement.scrollWidth - document.documentElement.clientWidth')).toBe(0);
     expect(faults).toEqual([]);
   });

@@ -36,6 +36,14 @@ const BUFFER = card(
 <p id="no-losses" class="dim small">No reading became a gap.</p>`,
 );
 
+const CLOCK = card(
+  'clock',
+  'Clock',
+  `<dl id="clock"></dl>
+<table id="clock-devices-table" hidden><caption class="small">Devices whose clocks are off</caption><thead><tr><th scope="col">device</th><th scope="col" class="n">ahead by</th></tr></thead><tbody id="clock-devices"></tbody></table>
+<table id="clock-events-table" hidden><caption class="small">Last events of the clock</caption><thead><tr><th scope="col">when</th><th scope="col">what</th><th scope="col" class="n">step</th></tr></thead><tbody id="clock-events"></tbody></table>`,
+);
+
 const PROBLEMS = card('problems', 'Last errors', '<p id="no-problems" class="dim small">None.</p><ul id="problems"></ul>');
 
 const BODY = `<div class="frame">
@@ -50,7 +58,7 @@ const BODY = `<div class="frame">
 </div>
 <div class="cards">
 <div class="column">${DEVICES}${card('unmatched', 'Topics that no rule takes', '<ul id="unmatched"></ul>')}${MESSAGES}</div>
-<div class="column">${PROBLEMS}${UPLINK}${BUFFER}${card('clock', 'Clock', '<dl id="clock"></dl>')}${card('flash', 'Flash', '<dl id="flash"></dl><div class="bar" id="flash-bar" hidden><i></i></div>')}${card('sources', 'Sources', '<ul id="sources"></ul>')}${card('broker', 'Arrivals', '<dl id="broker"></dl>')}</div>
+<div class="column">${PROBLEMS}${UPLINK}${BUFFER}${CLOCK}${card('flash', 'Flash', '<dl id="flash"></dl><div class="bar" id="flash-bar" hidden><i></i></div>')}${card('sources', 'Sources', '<ul id="sources"></ul>')}${card('broker', 'Arrivals', '<dl id="broker"></dl>')}</div>
 </div>
 </main>
 <footer class="dim small"><span id="version"></span></footer>

@@ -4,7 +4,7 @@
  */
 export const PAGE_SCRIPT = String.raw`
 'use strict';
-const POLL_MS = 2000, DEVICES_EVERY = 2, POINTS_MAX = 90, RATE_WINDOW_S = 60, MESSAGES_MAX = 50, ROWS_MAX = 100;
+const POLL_MS = 2000, DEVICES_EVERY = 2, POINTS_MAX = 90, RATE_WINDOW_S = 60, MESSAGES_MAX = 50, ROWS_MAX = 100, CLOCK_OFF_US = 2e6;
 const whole = new Intl.NumberFormat('en', { maximumFractionDigits: 0 });
 const short = new Intl.NumberFormat('en', { maximumSignificantDigits: 3 });
 const value = new Intl.NumberFormat('en', { maximumSignificantDigits: 7 });
@@ -65,6 +65,7 @@ function verdict(s, now) {
     return late ? ['warn', 'Connected, catching up', waiting] : ['good', 'Connected to the hub', has(up.last_committed_us) && up.last_committed_us > 0 ? 'Last commit ' + ago(up.last_committed_us, now) + '. ' + waiting : waiting];
   }
   if (up.status === 'wrong_lake') return ['bad', 'The hub serves another lake', 'Nothing is sent until an operator says so. ' + waiting];
+  if (up.status === 'connecting' && !has(up.last_error)) return ['warn', 'Connecting to the hub', waiting];
   return ['bad', 'No connection to the hub', waiting];
 }
 function showState(s, now) {
@@ -103,7 +104,7 @@ function showUplink(s, now) {
     ['last commit', ago(up.last_committed_us, now)],
     ['sent', whole.format(up.batches_sent) + (up.batches_sent === 1 ? ' batch, ' : ' batches, ') + bytes(up.bytes_sent)],
     ['reconnects', whole.format(up.reconnects)],
-    ['backfill share', has(up.backfill_share) ? short.format(up.backfill_share * 100) + ' %' : null],
+    ['old data beside new', has(up.backfill_bytes_per_second_max) ? 'at most ' + bytes(up.backfill_bytes_per_second_max) + ' per second' : null],
   ]);
   $('lanes').replaceChildren(...s.lanes.map((lane) => {
     const waiting = Math.max(0, lane.assigned - (has(lane.committed) ? lane.committed : lane.base - 1));
@@ -119,7 +120,9 @@ function showBuffer(s, now) {
     ['used', bytes(j.used_bytes) + ' of ' + bytes(j.allowed_bytes)],
     ['policy when full', j.policy],
     ['batches', whole.format(j.batches) + ' sealed, and ' + plural(j.unsealed_readings, 'reading') + ' not sealed'],
-    ['backfill', has(j.backfill) && j.backfill.batches > 0 ? whole.format(j.backfill.readings) + ' readings in ' + whole.format(j.backfill.batches) + ' batches' : null],
+    ['not offered yet', has(j.unassigned) && j.unassigned.batches > 0 ? plural(j.unassigned.readings, 'reading') + ', ' + bytes(j.unassigned.bytes) : null],
+    ['thinned', has(j.unassigned) && j.unassigned.thinned_batches > 0 ? whole.format(j.unassigned.thinned_batches) + ' of the batches' : null, 'warn'],
+    ['on disk', has(j.file_bytes) ? bytes(j.file_bytes) : null],
     ['commit to disk', has(j.commit_ms_mean) ? short.format(j.commit_ms_mean) + ' ms on average, ' + short.format(j.commit_ms_max) + ' ms at most' : null],
     ['exceptions on their way', whole.format(s.exceptions.waiting)],
     ['series', whole.format(s.series.count) + ' of ' + whole.format(s.series.max)],
@@ -141,6 +144,20 @@ function showClock(s, now) {
     ['steps', has(c.steps) ? whole.format(c.steps.forward) + ' forward, ' + whole.format(c.steps.back) + ' back' : null],
     ['this browser', signed(Date.now() * 1000 - now) + ' against the gateway'],
   ]);
+  const off = (c.devices || []).filter((device) => Math.abs(device.ahead_us) > CLOCK_OFF_US).slice(0, 10);
+  $('clock-devices').replaceChildren(...off.map((device) => {
+    const tr = row([device.device]);
+    tr.append(numeric(signed(device.ahead_us) + (device.applied_us ? ', corrected' : '')));
+    return tr;
+  }));
+  show('clock-devices-table', off.length > 0);
+  const events = (c.events || []).slice(-5).reverse();
+  $('clock-events').replaceChildren(...events.map((event) => {
+    const tr = row([ago(event.at_us, now), String(event.kind).replaceAll(/[_-]/g, ' ') + (has(event.source) ? ', ' + event.source : '')]);
+    tr.append(numeric(event.step_us ? signed(event.step_us) : '–'));
+    return tr;
+  }));
+  show('clock-events-table', events.length > 0);
 }
 function showFlash(f) {
   show('flash-card', has(f));
