@@ -122,7 +122,6 @@ function showBuffer(s, now) {
     ['batches', whole.format(j.batches) + ' sealed, and ' + plural(j.unsealed_readings, 'reading') + ' not sealed'],
     ['not offered yet', has(j.unassigned) && j.unassigned.batches > 0 ? plural(j.unassigned.readings, 'reading') + ', ' + bytes(j.unassigned.bytes) : null],
     ['thinned', has(j.unassigned) && j.unassigned.thinned_batches > 0 ? whole.format(j.unassigned.thinned_batches) + ' of the batches' : null, 'warn'],
-    ['on disk', has(j.file_bytes) ? bytes(j.file_bytes) : null],
     ['commit to disk', has(j.commit_ms_mean) ? short.format(j.commit_ms_mean) + ' ms on average, ' + short.format(j.commit_ms_max) + ' ms at most' : null],
     ['exceptions on their way', whole.format(s.exceptions.waiting)],
     ['series', whole.format(s.series.count) + ' of ' + whole.format(s.series.max)],
