@@ -8,6 +8,7 @@ import { gatewayConfigSchema, type GatewayConfig } from './config.ts';
 import { addDevice, credentialsPath, listDevices, removeDevice } from './credentials.ts';
 import { doctorCommand } from './doctor/doctor-command.ts';
 import { enrollCommand } from './enroll/enroll-command.ts';
+import { withIdentity } from './enroll/hub-identity.ts';
 import { startGateway } from './gateway.ts';
 import { boundHeap } from './heap-bounds.ts';
 import { tailCommands } from './tail/commands.ts';
@@ -38,7 +39,7 @@ async function run(config: GatewayConfig): Promise<void> {
       mqttPort: broker.address.port,
       mqttWsPort: broker.webSocketAddress?.port ?? null,
       httpPort: http.address.port,
-      uplink: config.uplink.url,
+      uplink: withIdentity(config).uplink.url,
       dataDir: config.dataDir,
       epoch: gateway.journal.epoch,
     },
