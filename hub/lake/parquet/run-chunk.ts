@@ -22,7 +22,7 @@ export interface RunRows {
 }
 
 /** A number of eight bytes each: 512 KiB. */
-export const ENTRIES_MAX = 65_536;
+const ENTRIES_MAX = 65_536;
 
 const writer = new HybridWriter();
 
