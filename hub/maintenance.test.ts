@@ -49,10 +49,10 @@ async function answers(hub: TestHub): Promise<Map<string, unknown>> {
   return all;
 }
 
-function rounded({ histPos, histNeg, srcFrom, srcTo, ...scalars }: WindowPartial): unknown {
+function rounded({ histPos, histNeg, srcFrom: _from, srcTo: _to, ...scalars }: WindowPartial): unknown {
   const numbers = Object.entries(scalars).map(([name, value]) => [name, Number(value.toPrecision(12))]);
   const sorted = (buckets: ReadonlyMap<number, number>): unknown => [...buckets].sort(([a], [b]) => a - b);
-  return [...numbers, sorted(histPos), sorted(histNeg), srcFrom < srcTo];
+  return [...numbers, sorted(histPos), sorted(histNeg)];
 }
 
 /** Commits, and flushes after every other one: windows in many pieces. */
