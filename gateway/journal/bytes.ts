@@ -2,15 +2,23 @@
  * Byte-wise writing and reading for the blobs that never leave this machine (journal rows, the key log).
  *
  * Both kinds of blob are sealed: a CRC-32 of everything behind it stands in the first four bytes, so that a damaged blob
- * is recognised before a byte of it is believed.
+ * is recognised before a byte of it is believed. A longer one is deflated where that makes it shorter: DEFLATED stands then in
+ * the place of its first byte, which no blob begins with otherwise.
  */
-import { crc32 } from 'node:zlib';
+import { crc32, deflateRawSync, inflateRawSync } from 'node:zlib';
 import { SluiceError } from '../../shared/errors.ts';
 
 const textEncoder = new TextEncoder();
 const textDecoder = new TextDecoder();
 
 const CHECKSUM_BYTES = 4;
+const DEFLATED = 0xff;
+/** Below, a commit's pages are the same with it. */
+const DEFLATE_BYTES_MIN = 1_024;
+/** The fastest: a third less for rows and keys of single readings, at about 80 MB/s. */
+const DEFLATE_LEVEL = 1;
+/** A group has at most some 32 MiB (readings and bytes that wait). */
+const INFLATED_BYTES_MAX = 256 * 1024 * 1024;
 
 export class ByteWriter {
   #bytes: Uint8Array;
@@ -82,9 +90,33 @@ export class ByteWriter {
     return this.#bytes.subarray(0, this.#length);
   }
 
+  /** As `finish`, deflated if that is shorter. */
+  finishShort(): Uint8Array {
+    if (this.#length < DEFLATE_BYTES_MIN) return this.finish();
+    const deflated = deflateRawSync(this.#bytes.subarray(CHECKSUM_BYTES, this.#length), { level: DEFLATE_LEVEL });
+    const headBytes = CHECKSUM_BYTES + 1;
+    if (headBytes + deflated.length >= this.#length) return this.finish();
+    this.#bytes[CHECKSUM_BYTES] = DEFLATED;
+    this.#bytes.set(deflated, headBytes);
+    this.#length = headBytes + deflated.length;
+    return this.finish();
+  }
+
   start(): void {
     this.#length = CHECKSUM_BYTES;
   }
+}
+
+function inflate(deflated: Uint8Array): Uint8Array {
+  try {
+    return inflateRawSync(deflated, { maxOutputLength: INFLATED_BYTES_MAX });
+  } catch (cause) {
+    throw new SluiceError('ERR_JOURNAL_DAMAGED', `a blob of ${deflated.length} bytes cannot be inflated`, { cause });
+  }
+}
+
+function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 export class ByteReader {
@@ -94,11 +126,13 @@ export class ByteReader {
 
   /** @throws SluiceError ERR_JOURNAL_DAMAGED when the checksum does not fit. */
   constructor(bytes: Uint8Array) {
-    this.#bytes = bytes;
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    if (bytes.length < CHECKSUM_BYTES || this.#view.getUint32(0, true) !== crc32(bytes.subarray(CHECKSUM_BYTES))) {
+    if (bytes.length < CHECKSUM_BYTES || viewOf(bytes).getUint32(0, true) !== crc32(bytes.subarray(CHECKSUM_BYTES))) {
       throw new SluiceError('ERR_JOURNAL_DAMAGED', `a blob of ${bytes.length} bytes does not fit its checksum`);
     }
+    const isDeflated = bytes[CHECKSUM_BYTES] === DEFLATED;
+    this.#bytes = isDeflated ? inflate(bytes.subarray(CHECKSUM_BYTES + 1)) : bytes;
+    if (isDeflated) this.#offset = 0;
+    this.#view = viewOf(this.#bytes);
   }
 
   #take(bytes: number): number {

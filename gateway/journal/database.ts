@@ -91,7 +91,6 @@ export function connect(path: string, options: ConnectOptions): Connection {
     db.pragma(`cache_size = -${CACHE_KIBIBYTES}`);
     // A WAL that one huge transaction made larger is cut back to twice its usual size.
     db.pragma(`journal_size_limit = ${2 * walPages * PAGE_BYTES}`);
-    db.pragma(`max_page_count = ${options.pagesMax}`);
     const version = db.pragma('user_version', { simple: true }) as number;
     if (version > SCHEMA_VERSION) {
       // One flipped bit in the header must not look like an upgrade: a real one says so in two places.
@@ -111,6 +110,8 @@ export function connect(path: string, options: ConnectOptions): Connection {
       })();
     }
     moveBatches(db);
+    // Only now: a move needs some pages for itself, and a full buffer must not keep its own migration from ending.
+    db.pragma(`max_page_count = ${options.pagesMax}`);
     if (options.growWal) growWal(`${path}-wal`, walPages);
     return db;
   } catch (error) {

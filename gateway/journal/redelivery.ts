@@ -11,7 +11,8 @@
  * between any two blobs leaves exactly the keys of the groups that were committed, since they share their transaction.
  *
  * A QoS 1 key in the log is the most of what a short message costs the flash, so it is packed: of the hash 32 bits, which
- * are compared only under the same client and message id, and of the id its distance to the client's one before.
+ * are compared only under the same client and message id, and of the id its distance to the client's one before. The hashes stand
+ * behind all entries: nothing makes them shorter, and between the entries they would keep those from being deflated well.
  *
  * It does not decide what to do with a redelivery, and it keeps no payloads.
  */
@@ -35,7 +36,7 @@ const DURABLE_BEFORE = 0;
 const LOG_VERSION = 1;
 const RING_CAPACITY_MIN = 8;
 /** In the log, beside the kinds of group.ts: a QoS 1 key, packed. */
-const KIND_QOS1_PACKED = 64;
+const KIND_QOS1_PACKED = 65;
 
 interface Ring {
   readonly clientId: string;
@@ -205,13 +206,14 @@ export class RedeliveryKeys {
     const clients = Array.from({ length: reader.count() }, () => reader.text());
     const entries = reader.count();
     const idBefore = new Uint16Array(clients.length);
+    const packed: { client: string; messageId: number }[] = [];
     for (let index = 0; index < entries; index++) {
       const kind = reader.byte();
       const clientIndex = reader.varint();
       const client = clients[clientIndex] ?? '';
       if (kind === KIND_QOS1_PACKED) {
         idBefore[clientIndex] += reader.varint();
-        this.add(client, idBefore[clientIndex], reader.word(), DURABLE_BEFORE, () => 0);
+        packed.push({ client, messageId: idBefore[clientIndex] });
         continue;
       }
       const messageId = reader.varint();
@@ -223,6 +225,7 @@ export class RedeliveryKeys {
       else if (kind === KEY_IDEMPOTENCY) this.addIdempotency(client, hash, DURABLE_BEFORE);
       else if (kind === KEY_POSITION) this.setPosition(client, hash);
     }
+    for (const { client, messageId } of packed) this.add(client, messageId, reader.word(), DURABLE_BEFORE, () => 0);
   }
 
   /** Everything as one blob that `replay` takes, without expired idempotency keys. */
@@ -257,7 +260,8 @@ export class RedeliveryKeys {
     writer.varint(entries.length);
     const entryWriter = new EntryWriter(writer, clients.size);
     for (const entry of entries) entryWriter.write(...entry);
-    return writer.finish();
+    entryWriter.end();
+    return writer.finishShort();
   }
 
   #activate(clientId: string, group: number, newClient: (clientId: string) => number): Ring {
@@ -333,6 +337,7 @@ function firstKey<V>(map: ReadonlyMap<string, V>): string {
 class EntryWriter {
   readonly #writer: ByteWriter;
   readonly #idBefore: Uint16Array;
+  readonly #hashes: number[] = [];
 
   constructor(writer: ByteWriter, clients: number) {
     this.#writer = writer;
@@ -346,7 +351,7 @@ class EntryWriter {
       writer.varint(client);
       // Modulo 2^16, as ids are: a client that begins again at 1 goes forward too.
       writer.varint((messageId - this.#idBefore[client]) & 0xffff);
-      writer.word(hash >>> 0);
+      this.#hashes.push(hash >>> 0);
       this.#idBefore[client] = messageId;
       return;
     }
@@ -354,6 +359,10 @@ class EntryWriter {
     writer.varint(client);
     writer.varint(messageId);
     if (kind !== KEY_QOS2_RELEASE) writer.varint(hash);
+  }
+
+  end(): void {
+    for (const hash of this.#hashes) this.#writer.word(hash);
   }
 }
 
@@ -370,5 +379,6 @@ export function encodeKeys(writer: ByteWriter, group: Group, from: number, to: n
   writer.varint(end - start);
   const entryWriter = new EntryWriter(writer, group.clients.length);
   for (let index = start; index < end; index++) entryWriter.write(keyKind[index], keyClient[index], keyMessageId[index], keyHash[index]);
-  return writer.finish();
+  entryWriter.end();
+  return writer.finishShort();
 }

@@ -2,7 +2,7 @@
  * One journal row: the readings of one group commit as a packed column blob.
  *
  * Written once and read once, by the same machine, within seconds: it is made to be short (flash wears by the byte) and
- * cheap, not to be small like a batch. Layout, all integers LEB128 varints unless said otherwise:
+ * cheap, not to be small like a batch. Layout before bytes.ts deflates it, all integers LEB128 varints unless said otherwise:
  *
  *     crc32 (4 bytes), version (1 byte), flags (1 byte: 1 = texts), readings, messages, arrival of the first message
  *     per message: readings, arrival delta to the message before
@@ -119,7 +119,7 @@ export function encodeRow(writer: ByteWriter, group: Group, from: number, to: nu
       if (at !== 0) writer.text(group.texts[at - 1]);
     }
   }
-  return writer.finish();
+  return writer.finishShort();
 }
 
 /** @throws SluiceError ERR_JOURNAL_DAMAGED */
