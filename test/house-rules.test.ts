@@ -37,6 +37,7 @@ const product = all.filter(({ file }) => !file.startsWith('test/') && !/\.(test|
 const HOMES: Readonly<Record<string, readonly string[]>> = {
   aedes: ['gateway/broker/'],
   'better-sqlite3': ['gateway/journal/'],
+  '@prometheus-io/lezer-promql': ['hub/promql/'],
   mqtt: ['firmware-sim/', 'gateway/sources/'],
   '@duckdb/node-api': ['hub/query/'],
   hyparquet: ['hub/lake/parquet/', 'firmware-sim/verify/', 'gateway/http/snappy.ts'],

@@ -28,6 +28,12 @@ export function distinctNames(series: readonly CatalogueSeries[], key: 'metric' 
   return names.length > NAMES_MAX ? null : names;
 }
 
+/** DuckDB gives groups in any order; answers have a fixed one. */
+function inOrder(found: SelectedSeries[]): SelectedSeries[] {
+  const keys = new Map(found.map((one) => [one, labelsKey(one.labels)]));
+  return found.sort((a, b) => ((keys.get(a) ?? '') < (keys.get(b) ?? '') ? -1 : 1));
+}
+
 function numbers(columns: ResultColumns, name: string, row: number): readonly number[] {
   return (columns.get(name)?.[row] ?? []) as readonly number[];
 }
@@ -83,9 +89,7 @@ export async function readingSamples(
   if (count > SAMPLES_MAX) throw tooManySamples();
   for (const { series, row } of selectedRows(result, selected))
     found.push({ labels: series.labels, samples: samplesOfRow(result, row, plan.need) });
-  // The engine gives groups in any order; answers have a fixed one.
-  const keys = new Map(found.map((one) => [one, labelsKey(one.labels)]));
-  return found.sort((a, b) => ((keys.get(a) ?? '') < (keys.get(b) ?? '') ? -1 : 1));
+  return inOrder(found);
 }
 
 function bucketStatement(plan: SelectorPlan, from: string): string {
@@ -154,7 +158,7 @@ export async function windowSamples(
     const known = windows.get(series)?.get(windowStartUs);
     windows.get(series)?.set(windowStartUs, known === undefined ? partial : mergePartials(known, partial));
   }
-  return selected.map((series) => ({ labels: series.labels, samples: samplesOfWindows(windows.get(series) ?? new Map()) }));
+  return inOrder(selected.map((series) => ({ labels: series.labels, samples: samplesOfWindows(windows.get(series) ?? new Map()) })));
 }
 
 interface SeriesPartial {

@@ -27,9 +27,12 @@ import type {
   Reading,
   Readings,
   ReadingsQuery,
+  Released,
+  ReleaseRequest,
   SeriesAnswer,
   SeriesQuery,
   SqlAnswer,
+  SqlQuery,
   StreamQuery,
   Tables,
   TimeParameter,
@@ -56,6 +59,8 @@ export type {
   Reading,
   Readings,
   ReadingsQuery,
+  Released,
+  ReleaseRequest,
   Series,
   SeriesAnswer,
   SeriesQuery,
@@ -178,13 +183,18 @@ export class SluiceHub {
     parameters?: readonly SqlParameter[] | Readonly<Record<string, SqlParameter>>,
     options?: RequestOptions,
   ): Promise<SqlAnswer> {
-    const body = JSON.stringify({ sql: statement, ...(parameters === undefined ? {} : { parameters }) });
-    return this.#json('v1/sql', options, { method: 'POST', body, headers: { 'content-type': 'application/json' } });
+    const query: SqlQuery = { sql: statement, ...(parameters === undefined ? {} : { parameters }) };
+    return this.#post('v1/sql', query, options);
   }
 
   /** Any path of the API, in any format that it has: the answer as it comes. */
   request(path: string, options: RequestOptions & { readonly accept?: string } = {}): Promise<Response> {
     return this.#fetch(path, this.#signal(options), { headers: options.accept === undefined ? {} : { accept: options.accept } });
+  }
+
+  /** Puts the readings of a quarantined exception into the lake with a corrected time, once. Needs an admin token. */
+  release(request: ReleaseRequest, options?: RequestOptions): Promise<Released> {
+    return this.#post('v1/exceptions/release', request, options);
   }
 
   // --- pages ---------------------------------------------------------------------------------------------------------
@@ -280,6 +290,10 @@ export class SluiceHub {
   #signal({ signal, timeoutMs = this.#options.timeoutMs ?? TIMEOUT_MS }: RequestOptions): AbortSignal {
     const timeout = AbortSignal.timeout(timeoutMs);
     return signal === undefined ? timeout : AbortSignal.any([signal, timeout]);
+  }
+
+  #post<T>(path: string, body: object, options?: RequestOptions): Promise<T> {
+    return this.#json(path, options, { method: 'POST', body: JSON.stringify(body), headers: { 'content-type': 'application/json' } });
   }
 
   async #json<T>(path: string, options: RequestOptions = {}, init: RequestInit = {}): Promise<T> {
