@@ -22,6 +22,7 @@ export function percentile(values: readonly number[], ratio: number): number | n
  */
 export class AgeWatch {
   readonly agesMs: number[] = [];
+  readonly #startMs = Date.now();
   #isRunning = true;
   readonly #done: Promise<void>;
 
@@ -42,7 +43,9 @@ export class AgeWatch {
         });
         const url = `${hubUrl}/v1/aggregates?window=10s&metric=sent_ms&device=${DEVICE}&from=now-10m`;
         const { rows } = await fetchJson<{ rows: readonly { last: number | null }[] }>(url);
-        const last = rows.at(-1)?.last ?? null;
+        const newest = rows.at(-1)?.last ?? null;
+        // What an earlier watch has sent says nothing about now.
+        const last = newest !== null && newest >= this.#startMs ? newest : null;
         hasArrived ||= last !== null;
         if (last !== null) this.agesMs.push(Date.now() - last);
       } catch {
