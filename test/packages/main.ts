@@ -21,6 +21,7 @@ import {
   upgrade,
   type Installed,
 } from './installed.ts';
+import { boot } from './booted.ts';
 import { runForeign } from './foreign.ts';
 import { rootArchive, succeed, TargetRoot } from './target-root.ts';
 
@@ -96,6 +97,16 @@ async function installedSteps(gateway: string, next: string, hub: string): Promi
   }
 }
 
+async function bootedStep(gateway: string, hub: string): Promise<void> {
+  if (!has('systemd-nspawn')) return skip('booted system', 'systemd-nspawn (apt-get install systemd-container)');
+  const root = await TargetRoot.create(path.join(buildDir, 'cache'));
+  try {
+    await step('booted system', () => boot(root, [gateway, hub]));
+  } finally {
+    await root.remove();
+  }
+}
+
 async function main(): Promise<void> {
   if (!has('dpkg-deb')) return skip('all', 'a Debian system (dpkg-deb)');
   const canInstall = process.getuid?.() === 0 && process.arch === 'x64' && has('debootstrap');
@@ -119,6 +130,7 @@ async function main(): Promise<void> {
   else if (built) {
     await archive;
     await installedSteps(gateway, next, hub);
+    if (!short) await bootedStep(gateway, hub);
   }
   if (short) return;
   const foreign = ['qemu-aarch64-static', 'aarch64-linux-gnu-g++', 'mosquitto_pub'].filter((command) => !has(command));

@@ -102,8 +102,13 @@ export class TargetRoot {
     });
   }
 
-  async remove(): Promise<void> {
+  /** Leaves the files: a container mounts its own. */
+  async unmount(): Promise<void> {
     for (const target of this.#mounted.splice(0).reverse()) await succeed('umount', [target]);
+  }
+
+  async remove(): Promise<void> {
+    await this.unmount();
     rmSync(this.directory, { recursive: true, force: true });
   }
 }
