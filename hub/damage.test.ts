@@ -71,7 +71,9 @@ describe('a damaged file of readings that windows still need', () => {
   ] as const) {
     test(`${name}: the hub starts, and a gap says how many readings of when are gone, once however often it starts`, async () => {
       const before = await start();
-      await commit(before, 1, 3);
+      await commit(before, 1, 1);
+      await before.engine.flush();
+      await commit(before, 2, 3);
       const [, second] = filesOf(before, 'readings');
       hurt(second);
       for (let turn = 0; turn < 3; turn++) {
@@ -101,7 +103,9 @@ describe('a damaged file of readings that windows still need', () => {
 
   test('two hubs that meet it at once record one gap', async () => {
     const before = await start();
-    await commit(before, 1, 3);
+    await commit(before, 1, 1);
+    await before.engine.flush();
+    await commit(before, 2, 3);
     overwrite(filesOf(before, 'readings')[1]);
     const hubs = await Promise.all([start(), start()]);
     for (const hub of [...hubs, await start()]) {
@@ -112,7 +116,9 @@ describe('a damaged file of readings that windows still need', () => {
 
   test('a crash between the gap and the removal of the file is made good by the next start', async () => {
     const before = await start();
-    await commit(before, 1, 3);
+    await commit(before, 1, 1);
+    await before.engine.flush();
+    await commit(before, 2, 3);
     const [, second] = filesOf(before, 'readings');
     overwrite(second);
     const { store } = before.lake;
@@ -132,7 +138,9 @@ describe('a damaged file of readings that windows still need', () => {
 
   test('put back from a backup after it was given up, it is not counted: the gap has said that it is gone', async () => {
     const before = await start();
-    await commit(before, 1, 3);
+    await commit(before, 1, 1);
+    await before.engine.flush();
+    await commit(before, 2, 3);
     const [, second] = filesOf(before, 'readings');
     copyFileSync(second, `${second}.backup`);
     overwrite(second);
