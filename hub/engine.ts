@@ -589,7 +589,8 @@ export class Engine {
       aggregatesVersion: this.#tail.aggregates.version,
       readingsVersion: this.#readings.version,
       files,
-      tail,
+      // Each column is copied on its way, empty or not: it is what a hot query costs most (profile).
+      tail: tail.filter(({ count }) => count > 0),
       overlayComplete: this.#overlay.complete,
       watermarks: this.#watermarks.all(),
       activeGateways: this.#watermarks.active(this.#clock.nowUs(), this.#settings.gatewayIdleTimeoutMs),

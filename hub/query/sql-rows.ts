@@ -60,7 +60,7 @@ function plain(value: DuckDBValue): unknown {
   if (value instanceof DuckDBDecimalValue) return value.toDouble();
   if (value instanceof DuckDBDateValue) return value.toString();
   if ('items' in value) return (value.items as DuckDBValue[]).map(plain);
-  if ('bytes' in value) return Buffer.from(value.bytes as Uint8Array).toString('base64');
+  if ('bytes' in value) return Buffer.from(value.bytes).toString('base64');
   if ('entries' in value && Array.isArray(value.entries)) {
     const entries = value.entries as readonly { readonly key: DuckDBValue; readonly value: DuckDBValue }[];
     return Object.fromEntries(entries.map((entry) => [String(plain(entry.key)), plain(entry.value)]));

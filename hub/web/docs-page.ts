@@ -11,5 +11,3 @@ SwaggerUIBundle({
   // The validator is a stranger's server.
   validatorUrl: null,
 });
-
-export {};

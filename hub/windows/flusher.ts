@@ -12,7 +12,7 @@
 import type { WindowDefinition } from '../../shared/window/definition.ts';
 import { definitionHash } from '../../shared/window/definition.ts';
 import type { PartialColumns } from '../../shared/window/partial-columns.ts';
-import { encodeInSlices } from '../lake/encode-slices.ts';
+import { AGGREGATE_ROW_GROUP_ROWS, encodeInSlices } from '../lake/encode-slices.ts';
 import type { AddFile, RemoveFile } from '../lake/delta-actions.ts';
 import { positionOf } from '../lake/delta-snapshot.ts';
 import type { CommitOutcome, DeltaTable } from '../lake/delta-table.ts';
@@ -94,7 +94,7 @@ export class Flusher {
   }
 
   async #stage(table: DeltaTable, rowCount: number, columns: ParquetColumn[]): Promise<AddFile> {
-    return stageFile(table, {}, await encodeInSlices(rowCount, columns, this.#breathe));
+    return stageFile(table, {}, await encodeInSlices(rowCount, columns, this.#breathe, AGGREGATE_ROW_GROUP_ROWS));
   }
 }
 

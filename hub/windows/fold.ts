@@ -29,7 +29,7 @@ import { planCompaction, type PlanFile } from '../lake/compaction-plan.ts';
 import { isDamage } from '../lake/damage.ts';
 import { parseFileStats, type AddFile } from '../lake/delta-actions.ts';
 import type { DeltaTable } from '../lake/delta-table.ts';
-import { encodeInSlices } from '../lake/encode-slices.ts';
+import { AGGREGATE_ROW_GROUP_ROWS, encodeInSlices } from '../lake/encode-slices.ts';
 import { gatherColumn } from '../lake/gather-columns.ts';
 import type { Lake } from '../lake/lake.ts';
 import type { ParquetColumn } from '../lake/parquet/encode.ts';
@@ -142,7 +142,13 @@ async function stageFolded(table: DeltaTable, parts: readonly ParquetColumns[], 
   for (const rows of days.values()) {
     const folded = foldRows(all, rows);
     await breathe();
-    adds.push(await stageFile(table, {}, await encodeInSlices(folded.count, aggregateColumns({ name }, hash, folded, null), breathe)));
+    adds.push(
+      await stageFile(
+        table,
+        {},
+        await encodeInSlices(folded.count, aggregateColumns({ name }, hash, folded, null), breathe, AGGREGATE_ROW_GROUP_ROWS),
+      ),
+    );
   }
   return adds;
 }

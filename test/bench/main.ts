@@ -47,6 +47,7 @@ const BENCHES: readonly Bench[] = [
   },
   { name: 'drain', title: 'Drain', rounds: 3, load: async () => (await import('./drain.ts')).benchDrain },
   { name: 'freshness', title: 'Freshness and hot queries', rounds: 3, load: async () => (await import('./freshness.ts')).benchFreshness },
+  { name: 'query', title: 'Queries while ingesting', rounds: 1, load: async () => (await import('./query.ts')).benchQuery },
   { name: 'hub-ingest', title: 'Hub ingest', rounds: 3, load: async () => (await import('./hub-ingest.ts')).benchHubIngest },
   {
     name: 'lake-size',

@@ -1,0 +1,276 @@
+/**
+ * How quick the hub answers, idle and while it takes half of what it can: windows of the last minutes, of the last hour and
+ * of a year, and a SQL scan of all readings.
+ *
+ * The lake is made by the engine in this process: a year of 100 series every 15 minutes, and as many readings of the
+ * reference fleet as SLUICE_BENCH_SQL_READINGS says (default 100 million, short 5 million). References: InfluxDB's
+ * GROUP BY time over the same year of one series, and DuckDB in this process over the same Parquet files.
+ */
+import { DuckDBInstance } from '@duckdb/node-api';
+import { encodeBatch } from '../../shared/batch/encode.ts';
+import { ManualClock } from '../../shared/clock.ts';
+import { createLogger } from '../../shared/logging.ts';
+import { laneAppId } from '../../shared/uplink.ts';
+import { Engine } from '../../hub/engine.ts';
+import { Lake } from '../../hub/lake/lake.ts';
+import { LocalStore } from '../../hub/lake/local-store.ts';
+import { Maintenance } from '../../hub/maintenance.ts';
+import { Samples, type BenchOptions, type Measured } from './figures.ts';
+import { BENCH_LANE, benchEngineSettings } from './lake-size.ts';
+import { absentNote, startInflux } from './peers.ts';
+import { percentile } from './percentile.ts';
+import { pause, withSite, type HubProgram, type Site } from './processes.ts';
+import { runQueries } from './query-load.ts';
+import { mulberry32, REFERENCE_START_US } from './reference-fleet.ts';
+import { sealFleet, type SealedFleet } from './sealed-fleet.ts';
+import { UplinkClient, type SealedBody } from './uplink-client.ts';
+
+const HOT_DEVICES = 250;
+const YEAR_DEVICES = 100;
+const YEAR_INTERVAL_US = 900_000_000;
+const DAY_US = 86_400_000_000;
+const YEAR_FROM_US = REFERENCE_START_US - 365 * DAY_US;
+const SECONDS_PER_RAW_BATCH = 60;
+const RAW_BATCHES_PER_CHUNK = 16;
+const QUERIES_PER_SECOND = 500;
+const CONNECTIONS = 64;
+const THREADS = 2;
+const logger = createLogger('bench', 'silent');
+
+const HUB = 'Sluice hub';
+const INFLUX = 'InfluxDB 1.x, GROUP BY time over the readings';
+const DUCKDB = 'DuckDB, the same files';
+const SCAN = "date_trunc('hour', ts) AS hour, count(*) AS n, avg(value) AS mean";
+
+/** One value per device every 15 minutes of a day. */
+function dayBatch(day: number, random: () => number): SealedBody {
+  const fromUs = YEAR_FROM_US + day * DAY_US;
+  const toUs = fromUs + DAY_US;
+  const perDevice = (toUs - fromUs) / YEAR_INTERVAL_US;
+  const count = perDevice * YEAR_DEVICES;
+  const seriesTable = Array.from({ length: YEAR_DEVICES }, (_, index) => ({ device: yearDevice(index), metric: 'temperature', tags: '' }));
+  const runs = {
+    count,
+    seriesTable,
+    runOffsets: Uint32Array.from({ length: YEAR_DEVICES + 1 }, (_, index) => index * perDevice),
+    eventTimeUs: Float64Array.from({ length: count }, (_, index) => fromUs + (index % perDevice) * YEAR_INTERVAL_US),
+    value: Float64Array.from({ length: count }, () => Math.round(random() * 1000) / 10),
+    text: null,
+    texts: [],
+  };
+  return {
+    body: encodeBatch({ sealedUs: toUs, arrivalFromUs: fromUs, arrivalToUs: toUs, runs, exceptions: [] }, 'br'),
+    readingCount: count,
+  };
+}
+
+function yearDevice(index: number): string {
+  return `year-${String(index).padStart(3, '0')}`;
+}
+
+function rawChunk(chunk: number): SealedFleet {
+  const seconds = SECONDS_PER_RAW_BATCH * RAW_BATCHES_PER_CHUNK;
+  const options = { devices: HOT_DEVICES, secondsPerBatch: SECONDS_PER_RAW_BATCH, batchCount: RAW_BATCHES_PER_CHUNK, seed: chunk };
+  return sealFleet({ ...options, startUs: REFERENCE_START_US + chunk * seconds * 1_000_000, compression: 'none' });
+}
+
+/** @returns readings in it */
+export async function makeLake(lakeDir: string, rawReadings: number, log: (line: string) => void): Promise<number> {
+  const clock = new ManualClock(REFERENCE_START_US);
+  const open = async (): Promise<Lake> => Lake.open(await LocalStore.open(lakeDir), lakeDir, { clock, hubId: 'bench', logger });
+  let committed = 0;
+  const engine = await Engine.open(benchEngineSettings(lakeDir), await open(), clock, logger, {
+    committed(positions) {
+      committed = positions.find(({ appId }) => appId === laneAppId(BENCH_LANE))?.committed ?? committed;
+    },
+    pending: () => undefined,
+    fatal(error) {
+      throw error;
+    },
+  });
+  await engine.openLane(BENCH_LANE, { epoch: BENCH_LANE.epoch, lane: 'live', base: 1, assigned: Number.MAX_SAFE_INTEGER });
+  let seq = 0;
+  let readings = 0;
+  const submit = async ({ body, readingCount }: SealedBody): Promise<void> => {
+    seq++;
+    readings += readingCount;
+    engine.submit(BENCH_LANE, { seq, readingCount, exceptionCount: 0, receivedUs: clock.nowUs(), body: new Uint8Array(body) });
+    clock.advance(5_000_000);
+    while (committed < seq) {
+      await engine.idle();
+      clock.advance(100_000);
+    }
+  };
+  const random = mulberry32(1);
+  for (let day = 0; day < 365; day++) {
+    await submit(dayBatch(day, random));
+    await engine.flush();
+  }
+  // The windows of a day went to the lake together: what folding leaves of it.
+  for (let chunk = 0; readings < rawReadings; chunk++) {
+    for (const batch of rawChunk(chunk).batches) await submit(batch);
+    await engine.flush();
+    if (chunk % 10 === 9) log(`the lake has ${Math.round(readings / 1e6)} M readings`);
+  }
+  await engine.stop();
+  const maintenance = new Maintenance(await open());
+  for (const waitUs of [DAY_US, DAY_US / 12]) {
+    clock.advance(waitUs);
+    await maintenance.run();
+  }
+  return readings;
+}
+
+/** Readings per second that the hub commits when it is sent all that it takes. */
+async function maximum(hub: HubProgram, token: string, fleet: SealedFleet): Promise<number> {
+  const client = await UplinkClient.connect(hub, token);
+  const startMs = performance.now();
+  for (const batch of fleet.batches) client.send(batch);
+  await client.idle();
+  client.close();
+  return fleet.readings / ((performance.now() - startMs) / 1000);
+}
+
+/** Sends at an even rate until it is stopped. */
+async function paced(hub: HubProgram, token: string, fleet: SealedFleet, perSecond: number): Promise<() => void> {
+  const client = await UplinkClient.connect(hub, token);
+  const readingsPerBatch = fleet.readings / fleet.batches.length;
+  const startMs = performance.now();
+  let sent = 0;
+  const timer = setInterval(() => {
+    const due = Math.floor(((performance.now() - startMs) / 1000) * (perSecond / readingsPerBatch));
+    for (; sent < due; sent++) client.send(fleet.batches[sent % fleet.batches.length]);
+  }, 10);
+  return () => {
+    clearInterval(timer);
+    client.close();
+  };
+}
+
+async function scanMs(hub: HubProgram): Promise<number> {
+  const startMs = performance.now();
+  const response = await fetch(`${hub.url}/v1/sql`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ sql: `SELECT ${SCAN} FROM readings GROUP BY 1 ORDER BY 1` }),
+  });
+  const text = await response.text();
+  if (response.status !== 200) throw new Error(`SQL answered ${response.status}: ${text}`);
+  return performance.now() - startMs;
+}
+
+/** The readings' files at their newest version. */
+async function duckDbScanMs(lakeDir: string): Promise<number> {
+  const clock = new ManualClock(REFERENCE_START_US);
+  const lake = await Lake.open(await LocalStore.open(lakeDir), lakeDir, { clock, hubId: 'bench', logger });
+  const files = [...lake.readings.snapshot.files.keys()].map((file) => `'${lake.localPath(lake.readings, file)}'`);
+  const instance = await DuckDBInstance.create(':memory:', { threads: String(THREADS) });
+  const connection = await instance.connect();
+  const startMs = performance.now();
+  await connection.runAndReadAll(
+    `SELECT date_trunc('hour', make_timestamp(epoch_us(ts))) AS hour, count(*) AS n, avg(value) AS mean FROM read_parquet([${files.join(', ')}]) GROUP BY 1 ORDER BY 1`,
+  );
+  return performance.now() - startMs;
+}
+
+/** p99 of the same year of one series; null: InfluxDB is not installed. */
+async function influxYearMs(site: Site, rounds: number): Promise<number | null> {
+  const influx = await startInflux(site);
+  if (influx === null) return null;
+  const random = mulberry32(1);
+  const lines = Array.from(
+    { length: (REFERENCE_START_US - YEAR_FROM_US) / YEAR_INTERVAL_US },
+    (_, index) => `year,device=${yearDevice(7)} value=${Math.round(random() * 1000) / 10} ${YEAR_FROM_US + index * YEAR_INTERVAL_US}000`,
+  );
+  const written = await fetch(`${influx.url}/write?db=bench&precision=ns`, { method: 'POST', body: lines.join('\n') });
+  if (!written.ok) throw new Error(`InfluxDB: ${written.status} ${await written.text()}`);
+  const [from, to] = [YEAR_FROM_US, REFERENCE_START_US].map((us) => new Date(us / 1000).toISOString());
+  const q = `SELECT count(value),sum(value),mean(value),min(value),max(value),stddev(value) FROM year WHERE device='${yearDevice(7)}' AND time >= '${from}' AND time < '${to}' GROUP BY time(1h)`;
+  const latenciesMs: number[] = [];
+  for (let round = 0; round < rounds; round++) {
+    const startMs = performance.now();
+    await (await fetch(`${influx.url}/query?db=bench&q=${encodeURIComponent(q)}`)).text();
+    latenciesMs.push(performance.now() - startMs);
+  }
+  return percentile(latenciesMs, 0.99);
+}
+
+interface Mix {
+  readonly name: string;
+  readonly paths: readonly string[];
+  readonly perSecond: number;
+  readonly connections: number;
+  readonly wantedP99Ms: number | null;
+}
+
+function mixes(): Mix[] {
+  const hot = (range: string): string[] =>
+    Array.from(
+      { length: HOT_DEVICES },
+      (_, index) => `/v1/aggregates?window=1m&device=sensor-${String(index + 1).padStart(4, '0')}&from=now-${range}`,
+    );
+  const time = (us: number): string => new Date(us / 1000).toISOString();
+  const year = `/v1/aggregates?window=1h&device=${yearDevice(7)}&from=${time(YEAR_FROM_US)}&to=${time(REFERENCE_START_US)}&limit=10000&functions=count,sum,mean,min,max,stddev`;
+  return [
+    {
+      name: 'the last 5 minutes of a device, 64 clients, 500/s',
+      paths: hot('5m'),
+      perSecond: QUERIES_PER_SECOND,
+      connections: CONNECTIONS,
+      wantedP99Ms: 10,
+    },
+    { name: 'the last 5 minutes of a device, 1 client', paths: hot('5m'), perSecond: 20, connections: 1, wantedP99Ms: null },
+    { name: 'the last hour of a device, 64 clients, 100/s', paths: hot('1h'), perSecond: 100, connections: CONNECTIONS, wantedP99Ms: null },
+    { name: 'a year of one series by the hour, 1 client', paths: [year], perSecond: 2, connections: 1, wantedP99Ms: 100 },
+  ];
+}
+
+async function round(samples: Samples, { isShort, profileDir, log }: BenchOptions, notes: Set<string>): Promise<void> {
+  const rawReadings = Number(process.env['SLUICE_BENCH_SQL_READINGS'] ?? (isShort ? 5_000_000 : 100_000_000));
+  const seconds = isShort ? 5 : 20;
+  await withSite(profileDir, async (site) => {
+    const readings = await makeLake(site.lakeDir, rawReadings, log);
+    const scanCase = `SQL: ${Math.round(readings / 1e6)} M readings by the hour`;
+    const isFull = readings >= 100_000_000;
+    samples.add(`${scanCase}, idle`, DUCKDB, 'time', 's', (await duckDbScanMs(site.lakeDir)) / 1000);
+    const tokens = await site.gatewayTokens(['gw-max', 'gw-load']);
+    const hub = await site.hub();
+    samples.add(`${scanCase}, idle`, HUB, 'time', 's', (await scanMs(hub)) / 1000);
+    const now = Date.now() * 1000;
+    const fleet = sealFleet({ devices: HOT_DEVICES, secondsPerBatch: 5, batchCount: 240, seed: 1, startUs: now - 1_200_000_000 });
+    const maxPerSecond = await maximum(hub, tokens[0], fleet);
+    log(`the maximum is ${Math.round(maxPerSecond)} readings/s`);
+    const stop = await paced(hub, tokens[1], fleet, maxPerSecond / 2);
+    for (const { name, paths, perSecond, connections, wantedP99Ms } of mixes()) {
+      const result = await runQueries(site, { url: hub.url, paths, perSecond, connections, warmupSeconds: 3, seconds });
+      samples.add(name, HUB, 'p50', 'ms', result.p50Ms);
+      samples.add(name, HUB, 'p99', 'ms', result.p99Ms);
+      samples.add(name, HUB, 'answered', '%', (result.queries / (result.queries + result.failed)) * 100);
+      if (wantedP99Ms !== null) samples.want(name, HUB, 'p99', { of: 'value', atMost: wantedP99Ms });
+    }
+    samples.add(`${scanCase}, ingesting`, HUB, 'time', 's', (await scanMs(hub)) / 1000);
+    stop();
+    if (isFull) {
+      samples.want(`${scanCase}, idle`, HUB, 'time', { of: 'value', atMost: 5 });
+      samples.want(`${scanCase}, ingesting`, HUB, 'time', { of: 'value', atMost: 10 });
+    }
+    await pause(500);
+    const influxMs = await influxYearMs(site, isShort ? 20 : 100);
+    if (influxMs === null) notes.add(absentNote('influxd', 'influxdb'));
+    else samples.add('a year of one series by the hour, 1 client', INFLUX, 'p99', 'ms', influxMs);
+  });
+}
+
+export async function benchQuery(options: BenchOptions): Promise<Measured> {
+  const samples = new Samples();
+  const notes = new Set<string>();
+  for (let count = 0; count < options.rounds; count++) await round(samples, options, notes);
+  return {
+    figures: samples.figures(),
+    method:
+      `A lake of ${YEAR_DEVICES} series every 15 minutes for a year and of the reference fleet (${HOT_DEVICES} devices, 4 metrics, 1 Hz), compacted and folded. One gateway sends at half of the rate that the same hub took just before; ` +
+      `latencies are of an open loop, from when a query was due. SQL is POST /v1/sql of \`SELECT ${SCAN} FROM readings GROUP BY 1\` with ${THREADS} threads, InfluxDB and DuckDB ran idle.`,
+    notes: [...notes],
+    chart: { metric: 'p99', title: 'Query latency while ingesting, p99, ms' },
+  };
+}
