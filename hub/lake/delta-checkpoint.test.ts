@@ -310,6 +310,21 @@ describe('vacuum', () => {
     expect(await vacuum(again, null)).toMatchObject({ deletedFiles: 2 });
   });
 
+  test('a table whose checkpoints another hub writes forgets what they forget', async () => {
+    const bench = makeBench();
+    const [writer, reader] = [await bench.open(), await bench.open()];
+    const add = await stage(writer);
+    await writer.tryCommit(request([add], []));
+    await writer.tryCommit(request([], [], { removes: [removeAction(add, Math.floor(bench.clock.nowUs() / 1000), true)] }));
+    bench.clock.advance(2 * DAY_US);
+    await fill(bench, writer, 100);
+    await writer.checkpoint();
+    await reader.refresh();
+    expect(reader.snapshot.tombstones.size).toBe(1);
+    expect(await reader.checkpointIfDue()).toBeNull();
+    expect(reader.snapshot.tombstones.size).toBe(0);
+  });
+
   test('after a checkpoint has forgotten a tombstone still waits for nothing that is referenced', async () => {
     const bench = makeBench();
     const table = await bench.open();

@@ -236,8 +236,12 @@ export class DeltaTable {
     const { wallMs } = instant(this.#clock);
     const result = await writeCheckpoint(this.log, this.#checkpointFormat, snapshot, wallMs);
     this.#checkpointVersion = Math.max(this.#checkpointVersion, result.version);
-    this.#replay.expireTombstones(Math.min(wallMs, snapshot.timestampMs) - retentionOf(snapshot.metaData).deletedFileMs);
+    this.#expireTombstones(snapshot);
     return result;
+  }
+
+  #expireTombstones({ timestampMs, metaData }: Snapshot): void {
+    this.#replay.expireTombstones(Math.min(instant(this.#clock).wallMs, timestampMs) - retentionOf(metaData).deletedFileMs);
   }
 
   /** Writes a checkpoint if the table's interval has passed since the last one, whoever wrote that; null if not. */
@@ -245,7 +249,10 @@ export class DeltaTable {
     const { checkpointInterval } = retentionOf(this.snapshot.metaData);
     if (this.version - this.#checkpointVersion < checkpointInterval) return null;
     this.#checkpointVersion = Math.max(this.#checkpointVersion, (await this.log.readHint()) ?? -1);
-    return this.version - this.#checkpointVersion < checkpointInterval ? null : this.checkpoint();
+    if (this.version - this.#checkpointVersion >= checkpointInterval) return this.checkpoint();
+    // Another hub writes the checkpoints: what they forget is forgotten here too.
+    this.#expireTombstones(this.snapshot);
+    return null;
   }
 
   async #commit(request: CommitRequest): Promise<CommitOutcome> {
