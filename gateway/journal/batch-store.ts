@@ -9,7 +9,8 @@ import type { BatchContent, Compression } from '../../shared/batch/batch.ts';
 import { encodeBatch } from '../../shared/batch/encode.ts';
 import { errorMessage, isSluiceError } from '../../shared/errors.ts';
 import type { ExceptionRecord } from '../../shared/exception.ts';
-import type { LaneClaim, LaneName } from '../../shared/uplink.ts';
+import type { LaneName } from '../../shared/uplink.ts';
+import type { JournalLane } from './journal-api.ts';
 import type { BatchHead, BatchRow, Statements } from './statements.ts';
 
 /** What the checksum of a batch covers beside its body. */
@@ -152,19 +153,20 @@ export function settle(
 }
 
 /**
- * All lanes of older epochs with something held, then the current epoch's live lane, and its backfill lane where it holds
- * something or `hasOld` says that there is something for it.
+ * All lanes of older epochs with something held, then the current epoch's live lane, and its backfill lane where it was ever
+ * assigned to or `hasOld` says that there is something for it.
  */
-export function laneClaims(sql: Statements, currentEpoch: string, hasOld: boolean): LaneClaim[] {
-  const claims: LaneClaim[] = [];
+export function laneClaims(sql: Statements, currentEpoch: string, hasOld: boolean): JournalLane[] {
+  const claims: JournalLane[] = [];
   for (const { epoch, lane, assigned } of sql.lanes.all()) {
     const first = sql.laneFirst.get(epoch, lane);
-    if (first !== undefined && epoch !== currentEpoch) claims.push({ epoch, lane, base: first.seq as number, assigned });
+    if (first !== undefined && epoch !== currentEpoch) claims.push({ epoch, lane, base: first.seq as number, assigned, isDue: true });
   }
   for (const lane of ['live', 'backfill'] as const) {
     const assigned = sql.lane.get(currentEpoch, lane)?.assigned ?? 0;
     const base = sql.laneFirst.get(currentEpoch, lane)?.seq ?? assigned + 1;
-    if (lane === 'live' || hasOld || base <= assigned) claims.push({ epoch: currentEpoch, lane, base, assigned });
+    const isDue = base <= assigned || (lane === 'backfill' && hasOld);
+    if (lane === 'live' || assigned > 0 || isDue) claims.push({ epoch: currentEpoch, lane, base, assigned, isDue });
   }
   return claims;
 }

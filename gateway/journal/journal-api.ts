@@ -108,6 +108,12 @@ export interface OfferedBatch {
   readonly body: Uint8Array;
 }
 
+/** A lane as the journal has it. */
+export interface JournalLane extends LaneClaim {
+  /** Something is held, or there is something for it that only an offer places. */
+  readonly isDue: boolean;
+}
+
 /** What the uplink asks of the journal. All answers are durable when they resolve. */
 export interface UplinkJournal {
   /** This opening's epoch: 32 hex digits. */
@@ -115,8 +121,8 @@ export interface UplinkJournal {
   /** The pinned lake id; null before the first contact. */
   readonly lakeId: string | null;
   pinLake(lakeId: string): Promise<void>;
-  /** All lanes of which something is held or that are current. */
-  lanes(): Promise<LaneClaim[]>;
+  /** All lanes of which something is held, and those of the current epoch that are live or were ever assigned to. */
+  lanes(): Promise<JournalLane[]>;
   /**
    * Batches of the lane after `afterSeq`, in order, at most `bytesMax` (but at least one): those that have a seq already,
    * then, on a lane of the current epoch, sealed ones that get theirs now, durably, before this resolves.

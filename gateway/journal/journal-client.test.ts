@@ -47,7 +47,7 @@ describe.each(['worker', 'inline'] as const)('the journal on thread %s', (thread
     expect(sealed).toBe(0);
     await client.seal();
     expect(sealed).toBe(1);
-    expect(await client.lanes()).toEqual([{ epoch: client.epoch, lane: 'live', base: 1, assigned: 0 }]);
+    expect(await client.lanes()).toEqual([{ epoch: client.epoch, lane: 'live', base: 1, assigned: 0, isDue: false }]);
     const [batch] = await client.offer(client.epoch, 'live', 0, 1e6);
     expect(batch).toMatchObject({ epoch: client.epoch, lane: 'live', seq: 1, readingCount: 3, exceptionCount: 0 });
     expect([...decodeBatch(batch?.body).runs.value]).toEqual([1, 2, 3]);

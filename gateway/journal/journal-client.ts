@@ -9,7 +9,7 @@ import { randomBytes } from 'node:crypto';
 import { Worker } from 'node:worker_threads';
 import type { JournalClock } from '../clock.ts';
 import { SluiceError, errorMessage } from '../../shared/errors.ts';
-import { WATERMARK_POSITIONS_MAX, type Backlog, type LaneClaim, type LaneName } from '../../shared/uplink.ts';
+import { WATERMARK_POSITIONS_MAX, type Backlog, type LaneName } from '../../shared/uplink.ts';
 import { workerUrl } from '../../shared/worker-url.ts';
 import {
   GroupCommit,
@@ -20,7 +20,7 @@ import {
   type GroupCommitStats,
 } from './group-commit.ts';
 import { groupBuffers, type Group } from './group.ts';
-import type { OfferedBatch, UplinkJournal } from './journal-api.ts';
+import type { JournalLane, OfferedBatch, UplinkJournal } from './journal-api.ts';
 import { JOURNAL_DEFAULTS, type JournalOptions } from './journal.ts';
 import { fromPlain, stampOf, type Call, type CallResult, type JournalReply, type JournalRequest, type Stamp } from './journal-messages.ts';
 import { JournalServer } from './journal-server.ts';
@@ -139,8 +139,8 @@ export class JournalClient implements UplinkJournal, CommitPort {
     await this.#call({ method: 'pinLake', lakeId });
   }
 
-  async lanes(): Promise<LaneClaim[]> {
-    return (await this.#call({ method: 'lanes' })) as LaneClaim[];
+  async lanes(): Promise<JournalLane[]> {
+    return (await this.#call({ method: 'lanes' })) as JournalLane[];
   }
 
   async offer(epoch: string, lane: LaneName, afterSeq: number, bytesMax: number): Promise<OfferedBatch[]> {

@@ -2,9 +2,9 @@
 import type { Clock } from '../../shared/clock.ts';
 import type { JournalClock } from '../clock.ts';
 import { SluiceError, type ErrorCode } from '../../shared/errors.ts';
-import type { LaneClaim, LaneName } from '../../shared/uplink.ts';
+import type { LaneName } from '../../shared/uplink.ts';
 import type { Group, GroupArrays } from './group.ts';
-import type { OfferedBatch } from './journal-api.ts';
+import type { JournalLane, OfferedBatch } from './journal-api.ts';
 import type { JournalState, JournalStats } from './journal-state.ts';
 
 /** The main thread's clocks when it sent a message: arrival stamps are its monotonic time, which no other thread has. */
@@ -38,7 +38,7 @@ export interface PlainError {
   readonly message: string;
 }
 
-export type CallResult = LaneClaim[] | OfferedBatch[] | JournalStats | null;
+export type CallResult = JournalLane[] | OfferedBatch[] | JournalStats | null;
 
 export type JournalReply =
   | { readonly type: 'ready'; readonly keys: Uint8Array; readonly state: JournalState }

@@ -157,19 +157,19 @@ describe('lanes', () => {
       journal.tick();
     }
     const { epoch } = journal;
-    expect(journal.lanes()).toEqual([{ epoch, lane: 'live', base: 1, assigned: 0 }]);
+    expect(journal.lanes()).toEqual([{ epoch, lane: 'live', base: 1, assigned: 0, isDue: false }]);
     expect(journal.offer(epoch, 'live', 0, 1).map(({ seq }) => seq)).toEqual([1]);
     crashCopy(directory, copy);
     expect(journal.offer(epoch, 'live', 1, 1).map(({ seq }) => seq)).toEqual([2]);
     journal.free(epoch, 'live', 99);
-    expect(journal.lanes()).toEqual([{ epoch, lane: 'live', base: 3, assigned: 2 }]);
+    expect(journal.lanes()).toEqual([{ epoch, lane: 'live', base: 3, assigned: 2, isDue: false }]);
     expect(journal.offer(epoch, 'live', 2, 1e6).map(({ seq }) => seq)).toEqual([3]);
 
     const again = openJournal(copy);
     expect(again.epoch).not.toBe(epoch);
     expect(again.lanes()).toEqual([
-      { epoch, lane: 'live', base: 1, assigned: 1 },
-      { epoch: again.epoch, lane: 'live', base: 1, assigned: 0 },
+      { epoch, lane: 'live', base: 1, assigned: 1, isDue: true },
+      { epoch: again.epoch, lane: 'live', base: 1, assigned: 0, isDue: false },
     ]);
     expect(again.offer(epoch, 'live', 0, 1e6).map(({ seq }) => seq)).toEqual([1]);
     expect(again.offer(again.epoch, 'live', 0, 1e6).map(({ seq }) => seq)).toEqual([1, 2]);

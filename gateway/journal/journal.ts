@@ -20,13 +20,13 @@
  * It does not wait, retry or order: those who call it do. Errors: ERR_JOURNAL_UNAVAILABLE (try again), ERR_JOURNAL_FULL.
  */
 import { SluiceError, errorMessage } from '../../shared/errors.ts';
-import type { LaneClaim, LaneName } from '../../shared/uplink.ts';
+import type { LaneName } from '../../shared/uplink.ts';
 import { laneClaims } from './batch-store.ts';
 import { evict, excessBytes, hasRelief, wantsThinning } from './buffer-bound.ts';
 import type { BufferPolicy } from './buffer-policy.ts';
 import { ByteWriter } from './bytes.ts';
 import type { Group } from './group.ts';
-import type { OfferedBatch } from './journal-api.ts';
+import type { JournalLane, OfferedBatch } from './journal-api.ts';
 import type { JournalState, JournalStats } from './journal-state.ts';
 import { JournalStore, type JournalStoreOptions } from './journal-store.ts';
 import { foldKeys, readKeys } from './key-log.ts';
@@ -86,7 +86,7 @@ export class Journal {
   /** Of a commit that is not done: so much room it needs when it is tried again. */
   #wantedBytes = 0;
   /** null: changed since it was last asked for. */
-  #lanes: LaneClaim[] | null = null;
+  #lanes: JournalLane[] | null = null;
   readonly #counters = {
     commits: 0,
     commitUs: 0,
@@ -264,7 +264,7 @@ export class Journal {
   }
 
   /** @throws SluiceError ERR_JOURNAL_UNAVAILABLE, as all that follow */
-  lanes(): LaneClaim[] {
+  lanes(): JournalLane[] {
     return this.#store.read(() => laneClaims(this.#store.sql, this.#store.epoch, hasOldBatches(this.#store, this.#age)));
   }
 

@@ -21,7 +21,7 @@ import type { ClockState, Hello, LaneClaim, LaneName, Welcome } from '../../shar
 import { VERSION } from '../../shared/version.ts';
 import { WIRE_VERSION } from '../../shared/batch/batch.ts';
 import type { HubTimeSink, JournalClock } from '../clock.ts';
-import type { UplinkJournal } from '../journal/journal-api.ts';
+import type { JournalLane, UplinkJournal } from '../journal/journal-api.ts';
 import { BackfillShare } from './backfill-share.ts';
 import { Backoff } from './backoff.ts';
 import { hubAddress, type HubAddress } from './hub-address.ts';
@@ -51,6 +51,8 @@ interface Lane {
   readonly epoch: string;
   readonly lane: LaneName;
   readonly backoff: Backoff;
+  /** The hub instance that last welcomed it. */
+  welcomedBy: string | null;
   link: LaneLink | null;
   parked: 'upgrade_hub' | 'forked' | null;
   /** Monotonic µs before which it does not connect. */
@@ -62,6 +64,10 @@ interface Lane {
   /** 0: nothing to free. */
   freeTo: number;
   freeing: boolean;
+}
+
+function asClaim({ epoch, lane, base, assigned }: JournalLane): LaneClaim {
+  return { epoch, lane, base, assigned };
 }
 
 /** A backfill lane that was drained is opened again at the earliest after so long. */
@@ -247,7 +253,7 @@ export class Uplink {
 
   async #planOnce(): Promise<void> {
     const { journal, clock } = this.#options;
-    let claims: LaneClaim[];
+    let claims: JournalLane[];
     try {
       claims = (await journal.lanes()).slice(0, CLAIMS_MAX);
     } catch (cause) {
@@ -257,7 +263,7 @@ export class Uplink {
     if (this.#stopped) return;
     const nowUs = clock.monotonicUs();
     if (!claims.some((claim) => claim.epoch === journal.epoch && claim.lane === 'live'))
-      claims.push({ epoch: journal.epoch, lane: 'live', base: 1, assigned: 0 });
+      claims.push({ epoch: journal.epoch, lane: 'live', base: 1, assigned: 0, isDue: false });
     this.#forgetDrained(claims);
     this.#closeIdle(claims, nowUs);
     const primary = this.#laneOf(journal.epoch, 'live');
@@ -265,15 +271,15 @@ export class Uplink {
     if (primary.link?.open !== true) return;
     for (const claim of claims) {
       const lane = this.#laneOf(claim.epoch, claim.lane);
-      if (lane === primary || lane.link !== null || nowUs < lane.retryUs || !this.#wanted(claim)) continue;
+      if (lane === primary || lane.link !== null || nowUs < lane.retryUs || !this.#isWanted(lane, claim)) continue;
       if ([...this.#lanes.values()].filter((other) => other.link !== null).length >= this.#settings.connectionsMax) return;
       this.#connect(lane, claims);
     }
   }
 
-  /** Something is held; or the journal has something for its present backfill lane, which it claims only then. */
-  #wanted(claim: LaneClaim): boolean {
-    return claim.base <= claim.assigned || (claim.epoch === this.#options.journal.epoch && claim.lane === 'backfill');
+  /** It has something to send; or another hub than before answers, which may have a lake that lost what this lane delivered. */
+  #isWanted(lane: Lane, claim: JournalLane): boolean {
+    return claim.isDue || lane.welcomedBy !== this.#welcome?.hubInstance;
   }
 
   #forgetDrained(claims: readonly LaneClaim[]): void {
@@ -302,6 +308,7 @@ export class Uplink {
         epoch,
         lane: name,
         backoff,
+        welcomedBy: null,
         link: null,
         parked: null,
         retryUs: 0,
@@ -316,10 +323,10 @@ export class Uplink {
     return lane;
   }
 
-  #connect(lane: Lane, claims: readonly LaneClaim[]): void {
+  #connect(lane: Lane, claims: readonly JournalLane[]): void {
     const { journal, clock, logger } = this.#options;
-    const known = claims.find((claim) => claim.epoch === lane.epoch && claim.lane === lane.lane) as LaneClaim;
-    const claim: LaneClaim = { ...known, assigned: Math.max(known.assigned, lane.assigned) };
+    const known = claims.find((claim) => claim.epoch === lane.epoch && claim.lane === lane.lane) as JournalLane;
+    const claim: LaneClaim = { ...asClaim(known), assigned: Math.max(known.assigned, lane.assigned) };
     const hello: Hello = {
       type: 'hello',
       gatewayVersion: VERSION,
@@ -327,7 +334,7 @@ export class Uplink {
       lakeId: this.#settings.acceptLakeId ?? journal.lakeId,
       epoch: lane.epoch,
       lane: lane.lane,
-      lanes: [claim, ...claims.filter((other) => other !== known)].slice(0, CLAIMS_MAX),
+      lanes: [claim, ...claims.filter((other) => other !== known).map(asClaim)].slice(0, CLAIMS_MAX),
       backlog: journal.backlog(),
       clock: this.#clockState(),
     };
@@ -356,6 +363,7 @@ export class Uplink {
   #onWelcome(lane: Lane, welcome: Welcome): void {
     this.#wrongLake = false;
     this.#welcome = welcome;
+    lane.welcomedBy = welcome.hubInstance;
     if (welcome.position.status !== 'upgrade_hub') lane.parked = null;
     // After an outage there is a backlog: no reason to wait for the next look.
     const backfill = this.#lanes.get(laneId(this.#options.journal.epoch, 'backfill'));

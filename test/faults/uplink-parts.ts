@@ -7,7 +7,7 @@ import { connect, createServer, type AddressInfo, type Server, type Socket } fro
 import { crc32 } from 'node:zlib';
 import { randomBytes } from 'node:crypto';
 import { pino } from 'pino';
-import type { OfferedBatch, UplinkJournal } from '../../gateway/journal/journal-api.ts';
+import type { JournalLane, OfferedBatch, UplinkJournal } from '../../gateway/journal/journal-api.ts';
 import type { UplinkSettings } from '../../gateway/uplink/settings.ts';
 import { startUplink, type Uplink } from '../../gateway/uplink/uplink.ts';
 import { GatewayRegistry } from '../../hub/ingest/gateways.ts';
@@ -106,7 +106,7 @@ export class MemoryJournal implements UplinkJournal {
     this.lakeId = lakeId;
   }
 
-  async lanes(): Promise<LaneClaim[]> {
+  async lanes(): Promise<JournalLane[]> {
     await Promise.resolve();
     return this.laneList
       .filter((lane) => lane.held.size > 0 || lane.epoch === this.epoch)
@@ -115,6 +115,7 @@ export class MemoryJournal implements UplinkJournal {
         lane,
         base: held.size === 0 ? assigned + 1 : Math.min(...held.keys()),
         assigned,
+        isDue: held.size > 0 || (lane === 'backfill' && this.unassigned.backfill.length > 0),
       }));
   }
 

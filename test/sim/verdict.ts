@@ -201,12 +201,12 @@ function checkConservation(
   const tally = { sent: 0, acked: 0, rows: rowCount, repeated: 0, quarantined: 0, inGaps: 0, inLostSeqs: 0, excused: 0, forgotten: 0 };
   for (const gateway of gateways) {
     const own = exceptions.filter((exception) => exception.gateway === gateway.name);
-    const lostSeqs = own.flatMap(({ epoch, reason, seq }) => {
+    const lostSeqs = own.flatMap(({ epoch, lane, reason, seq }) => {
       const match = /^lake_behind_gateway: batches (\d+) to (\d+) /.exec(reason);
-      return match === null ? [] : [{ epoch, first: Number(match[1]), last: seq }];
+      return match === null ? [] : [{ epoch, lane, first: Number(match[1]), last: seq }];
     });
-    const isLost = ({ epoch, seq }: Place): boolean =>
-      lostSeqs.some((lost) => lost.epoch === epoch && lost.first <= seq && seq <= lost.last);
+    const isLost = ({ epoch, lane, seq }: Place): boolean =>
+      lostSeqs.some((lost) => lost.epoch === epoch && lost.lane === lane && lost.first <= seq && seq <= lost.last);
     const isForgotten = ({ epoch }: Place): boolean => lakeRestores > 0 && epoch !== gateway.epoch;
     // A gap may itself have been in a part of the lake that was lost: then it was told of once, and what is told of it now counts.
     const ids = new Set(own.map(({ id }) => id));
