@@ -99,6 +99,35 @@ describe('a commit', () => {
     expect(port.groups.length).toBe(1);
   });
 
+  test('waits for the sake of the flash, so that the oldest message has its ack in time, and not when it is large or the last', async () => {
+    const { clock, port, turn, send, writer } = setUp({ commitDelayMs: () => 1_000 });
+    send(1);
+    clock.advance(600_000);
+    send(2);
+    turn();
+    clock.advance(399_000);
+    expect(port.groups.length).toBe(0);
+    clock.advance(1_000);
+    expect(port.groups[0]?.messages).toBe(2);
+    // The commit took 300 ms: the next starts so much earlier.
+    clock.advance(300_000);
+    port.answer();
+    send(3);
+    turn();
+    clock.advance(700_000);
+    expect(port.groups.length).toBe(2);
+    port.answer();
+    for (let message = 0; message < 16_384; message++) send(message);
+    turn();
+    expect(port.groups.length).toBe(3);
+    port.answer();
+    send(4);
+    const closed = writer.close();
+    expect(port.groups.length).toBe(4);
+    port.answer();
+    await closed;
+  });
+
   test('that fails from some message on fails those, and forgets that they were ever seen', () => {
     const { port, writer, turn, log, send } = setUp();
     send(1, { redelivery: keyOf(1) });
