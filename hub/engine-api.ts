@@ -113,6 +113,8 @@ export type TableName = 'readings' | 'exceptions' | 'aggregates' | 'progress';
 
 /** null = all. In names `*` stands for any characters. */
 export interface TableRange {
+  /** Of `aggregates`: hashes of definitions. */
+  readonly definitions?: readonly string[] | null;
   /** Event times in [fromUs, toUs): ts, window_start, or the range from_ts .. to_ts of an exception. */
   readonly fromUs: number;
   readonly toUs: number;
@@ -149,7 +151,7 @@ export interface SnapshotRequest {
 export interface SnapshotCapture {
   readonly readings: TableCapture | null;
   readonly exceptions: TableCapture | null;
-  /** One per persisted definition; their `files` are the same. Empty where aggregates are not read. */
+  /** One per persisted definition. Empty where aggregates are not read. */
   readonly aggregates: readonly AggregateCapture[];
 }
 

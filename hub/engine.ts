@@ -577,7 +577,7 @@ export class Engine {
     const missing = (table: LakeTable, slackUs: number) => (path: string) => unknown.push(this.#unreadableGap(table, path, slackUs));
     const source = definition.persisted ? 'aggregates' : 'readings';
     const files = (definition.persisted ? this.#tail.aggregates : this.#readings).select(
-      definition.persisted ? filter : range,
+      definition.persisted ? { ...filter, definitions: [definitionHash(definition)] } : range,
       this.#unreadable.paths(source),
       missing(source, definition.persisted ? definition.sizeMs * 1000 : 0),
     );

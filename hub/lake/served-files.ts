@@ -35,6 +35,9 @@ interface Entry {
   readonly maxDevice: unknown;
   readonly minMetric: unknown;
   readonly maxMetric: unknown;
+  /** Of aggregates: hashes of definitions. */
+  readonly minDef: unknown;
+  readonly maxDef: unknown;
   /** The capture that has seen it. */
   seenBy: number;
 }
@@ -55,6 +58,8 @@ function parsed(file: AddFile, table: string): Omit<Entry, 'seenBy' | 'file'> {
     maxDevice: maxValues['device'],
     minMetric: minValues['metric'],
     maxMetric: maxValues['metric'],
+    minDef: minValues['def'],
+    maxDef: maxValues['def'],
   };
   entryOf.set(file, entry);
   return entry;
@@ -145,6 +150,7 @@ export class ServedFiles {
       entry.seenBy = capture;
       if (!mayHoldNames(entry.minDevice, entry.maxDevice, range.devices)) return;
       if (!mayHoldNames(entry.minMetric, entry.maxMetric, range.metrics)) return;
+      if (!mayHoldNames(entry.minDef, entry.maxDef, range.definitions ?? null)) return;
       if (unreadable?.has(entry.path) === true) onUnreadable?.(entry.path);
       else selected.push(entry.file);
     };

@@ -48,7 +48,7 @@ test('what is kept in memory answers as DuckDB does from the same files, and a d
         metrics: ['temp*'],
       };
       const capture = hub.engine.captureAggregates(filter);
-      expect(capture.files.length).toBeGreaterThan(1);
+      if (names === null) expect(capture.files.length).toBeGreaterThan(1);
       const { rows, rest } = await partials.read(capture.files, capture.definitionHash, filter);
       expect(rest).toEqual([]);
       expect(rows.sort(byKey)).toEqual((await lakePartials(reader, capture, filter, 1_000)).sort(byKey));

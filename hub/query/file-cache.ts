@@ -2,7 +2,7 @@
  * Small files of the lake, read once and kept in columns: what answers hot queries without asking DuckDB.
  *
  * Data files never change, so nothing is ever invalid; what is used least goes first. A query that would have to read much
- * that is not here (a year) leaves it to DuckDB, which skips row groups; one file that cannot be read is left to it as well,
+ * that is not here (a year) reads a part of it and leaves the rest to DuckDB, which skips row groups; one file that cannot be read is left to it as well,
  * which then says so. Bounds: bytes of a file, bytes that one query reads in, bytes of all that is kept (estimated).
  */
 import { readFile } from 'node:fs/promises';
@@ -16,7 +16,7 @@ import { concatenate } from '../windows/fold.ts';
 
 const FILE_BYTES_MAX = 4_000_000;
 const READ_BYTES_MAX = 8_000_000;
-const KEPT_BYTES_MAX = 192_000_000;
+const KEPT_BYTES_MAX = 256_000_000;
 
 interface Kept<T> {
   readonly value: T;
@@ -39,7 +39,14 @@ class FileCache<T> {
   async take(files: readonly LakeFile[]): Promise<{ readonly values: readonly T[]; readonly rest: readonly LakeFile[] }> {
     const missing = files.filter(({ path }) => !this.#kept.has(path));
     const isCheap = missing.reduce((sum, { size }) => sum + size, 0) <= READ_BYTES_MAX;
-    if (isCheap) for (const file of missing) if (file.size <= FILE_BYTES_MAX) await this.#read(file.path);
+    let readBytes = 0;
+    for (const file of missing) {
+      // What is not cheap comes in over several queries, as far as there is room: nothing goes for it.
+      const isFull = !isCheap && (readBytes >= READ_BYTES_MAX || this.#bytes >= this.#bytesMax);
+      if (file.size > FILE_BYTES_MAX || isFull) continue;
+      await this.#read(file.path);
+      readBytes += file.size;
+    }
     const values: T[] = [];
     const rest: LakeFile[] = [];
     for (const file of files) {

@@ -19,7 +19,7 @@ import { encodeParquet } from '../lake/parquet/encode.ts';
 import { quote } from './duckdb.ts';
 import type { SqlQuery, SqlSettings, SqlValue } from './sql-api.ts';
 import { mentionsOf, splitExplain, type SqlCondition, type SqlMention, type SqlMentions, type SqlNode, type SqlView } from './sql-plan.ts';
-import { viewStatements } from './sql-views.ts';
+import { aggregateFiles, viewStatements } from './sql-views.ts';
 
 const ALL_TIME: TableRange = { fromUs: -62_135_596_800_000_000, toUs: 253_402_300_799_000_000, devices: null, metrics: null };
 /** `now()` of the plan is earlier than that of the run. */
@@ -79,12 +79,7 @@ export class SqlDatabase {
 
   async run(query: SqlQuery, views: ReadonlySet<SqlView>, request: SnapshotRequest, capture: SnapshotCapture): Promise<DuckDBResult> {
     const tailFiles = request.aggregates === null ? [] : this.#writeTail(capture);
-    const files = [
-      ...(capture.readings?.files ?? []),
-      ...(capture.exceptions?.files ?? []),
-      ...(capture.aggregates[0]?.files ?? []),
-      ...tailFiles,
-    ];
+    const files = [...(capture.readings?.files ?? []), ...(capture.exceptions?.files ?? []), ...aggregateFiles(capture), ...tailFiles];
     const connection = this.#connection;
     await connection.run(`SET allowed_paths = [${files.map(({ path: file }) => quote(file)).join(', ')}]`);
     await connection.run('SET enable_external_access = false');

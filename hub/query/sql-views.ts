@@ -105,6 +105,11 @@ function devices(captures: readonly AggregateCapture[]): string {
     FROM sluice_partials WHERE window_name = ${quote(coarsest?.name ?? '')} GROUP BY gateway, device`;
 }
 
+/** Of all definitions; a file may have rows of several. */
+export function aggregateFiles({ aggregates: captures }: SnapshotCapture): LakeFile[] {
+  return [...new Map(captures.flatMap(({ files }) => files.map((file) => [file.path, file] as const))).values()];
+}
+
 /** @param tailFiles Parquet files with the partials that are in memory */
 export function viewStatements(
   views: ReadonlySet<SqlView>,
@@ -116,7 +121,7 @@ export function viewStatements(
   if (request.readings !== null) statements.push(readings(capture.readings?.files ?? [], request.readings));
   if (request.exceptions !== null) statements.push(exceptions(capture.exceptions?.files ?? []));
   if (request.aggregates !== null) {
-    const files = [...(capture.aggregates[0]?.files ?? []), ...tailFiles];
+    const files = [...aggregateFiles(capture), ...tailFiles];
     statements.push(partials(capture.aggregates, files, request.aggregates));
     if (views.has('devices')) statements.push(devices(capture.aggregates));
     if (views.has('aggregates')) statements.push(percentileMacro(), aggregates(capture.aggregates));

@@ -75,7 +75,7 @@ function rawChunk(chunk: number): SealedFleet {
 }
 
 /** @returns readings in it */
-export async function makeLake(lakeDir: string, rawReadings: number, log: (line: string) => void): Promise<number> {
+async function makeLake(lakeDir: string, rawReadings: number, log: (line: string) => void): Promise<number> {
   const clock = new ManualClock(REFERENCE_START_US);
   const open = async (): Promise<Lake> => Lake.open(await LocalStore.open(lakeDir), lakeDir, { clock, hubId: 'bench', logger });
   let committed = 0;
