@@ -54,6 +54,18 @@ describe('after an outage', () => {
     expect(valuesOf(journal.offer(epoch, 'backfill', 0, 1e9))).toEqual(Array.from({ length: 9 }, (_, at) => 1 + at));
   });
 
+  test('a clock that is set back after the live lane has passed a backlog over does not strand it', () => {
+    const { journal, clock } = afterOutage();
+    const { epoch } = journal;
+    journal.offer(epoch, 'live', 0, 1e9);
+    clock.step(-3_600 * SECOND_US);
+    expect(journal.lanes().map(({ lane, isDue }) => [lane, isDue])).toEqual([
+      ['live', true],
+      ['backfill', true],
+    ]);
+    expect(valuesOf(journal.offer(epoch, 'backfill', 0, 1e9))).toEqual(Array.from({ length: 30 }, (_, at) => at));
+  });
+
   test('the watermark waits for what the backfill lane has not got, and depends on both lanes', () => {
     const { journal } = afterOutage();
     const { epoch } = journal;

@@ -81,12 +81,18 @@ function nextLive(store: JournalStore, sinceUs: number): BatchRow | undefined {
 
 function nextOld(store: JournalStore, sinceUs: number): BatchRow | undefined {
   const row = store.sql.unassignedAfter.get(0);
-  return row === undefined || row.arrival_to_us >= sinceUs ? undefined : row;
+  return row !== undefined && isOld(store, row, sinceUs) ? row : undefined;
+}
+
+/** What the live lane has passed over stays old when a clock that is set back makes it look young. */
+function isOld(store: JournalStore, { id, arrival_to_us }: Pick<BatchRow, 'id' | 'arrival_to_us'>, sinceUs: number): boolean {
+  return arrival_to_us < sinceUs || id <= store.liveAfter;
 }
 
 /** Is there something for the backfill lane? */
 export function hasOldBatches(store: JournalStore, { nowUs, backfillAfterUs }: Age): boolean {
-  return (store.sql.unassignedOldest.get()?.arrival_to_us ?? Infinity) < nowUs - backfillAfterUs;
+  const oldest = store.sql.unassignedOldest.get();
+  return oldest !== undefined && isOld(store, oldest, nowUs - backfillAfterUs);
 }
 
 /** @returns how many batches went */
