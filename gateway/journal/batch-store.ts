@@ -104,7 +104,10 @@ function emptyRuns(): Pick<BatchContent, 'runs'> {
   };
 }
 
-/** A batch that says only that something is missing. Times that damage made impossible are replaced by `nowUs`. */
+/**
+ * A batch that says only that something is missing: a gap of its readings, and one of unknown count for what its exceptions
+ * had, since the head counts records and not the readings in them. Times that damage made impossible are replaced by `nowUs`.
+ */
 export function encodeTombstone(head: Partial<BatchHead>, reason: string, nowUs: number): EncodedBatch {
   const sane = (us: number | undefined): number => (us !== undefined && Number.isSafeInteger(us) && us > 0 && us < 2 ** 52 ? us : nowUs);
   const arrivalFromUs = Math.min(sane(head.arrival_from_us), nowUs);
@@ -119,8 +122,10 @@ export function encodeTombstone(head: Partial<BatchHead>, reason: string, nowUs:
     reason,
     payload: null,
   };
-  const body = encodeBatch({ sealedUs: nowUs, arrivalFromUs, arrivalToUs: nowUs, ...emptyRuns(), exceptions: [gap] }, 'none');
-  return { body, readings: 0, exceptions: 1 };
+  const ofExceptions: ExceptionRecord = { ...gap, readingCount: null, reason: `${reason}: ${head.exceptions} exceptions` };
+  const exceptions = (head.exceptions ?? 0) > 0 ? [gap, ofExceptions] : [gap];
+  const body = encodeBatch({ sealedUs: nowUs, arrivalFromUs, arrivalToUs: nowUs, ...emptyRuns(), exceptions }, 'none');
+  return { body, readings: 0, exceptions: exceptions.length };
 }
 
 export interface LanePosition {

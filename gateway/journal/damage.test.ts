@@ -139,14 +139,17 @@ describe('a damaged file', () => {
     const db = new Database(fileOf(directory));
     db.prepare('UPDATE batch_body SET body = zeroblob(length(body)) WHERE id = (SELECT id FROM batch WHERE seq = 3)').run();
     db.prepare('UPDATE batch SET readings = readings + 1 WHERE seq = 5').run();
+    db.prepare('UPDATE batch SET exceptions = 2 WHERE seq = 7').run();
     db.close();
     const journal = openJournal(directory);
     const { readings, exceptions, seqs } = drain(journal);
     expect(exceptions.map(({ kind, reason, readingCount }) => [kind, reason, readingCount])).toEqual([
       ['gap', 'batch_corrupt', 40],
       ['gap', 'batch_corrupt', 41],
+      ['gap', 'batch_corrupt', 40],
+      ['gap', 'batch_corrupt: 2 exceptions', null], // how many readings they told of is not known
     ]);
-    expect(readings.length).toBe(12 * 40 - 80);
+    expect(readings.length).toBe(12 * 40 - 120);
     expect(seqs.length).toBe(12 - 1);
     expect(journal.state().backlog.readings).toBe(400);
   });

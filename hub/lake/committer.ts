@@ -50,14 +50,12 @@ export interface CommitResult {
 /** Behind every index that the batch proper can have used: its exceptions are at most its readings. */
 const SUBSTITUTE_IDX = 2_000_000_000;
 
-/** One exception instead of a batch: encodeTombstone of the gateway, and the engine's own two. */
+/** Gaps instead of a batch: encodeTombstone of the gateway, and the engine's own two. */
 function isSubstitute({ runs, exceptions }: PendingBatch): boolean {
-  const [record] = exceptions;
   return (
     (runs === null || runs.count === 0) &&
-    exceptions.length === 1 &&
-    record.device === null &&
-    /^(batch_corrupt|batch_not_applicable|lake_behind_gateway)\b/.test(record.reason)
+    exceptions.length > 0 &&
+    exceptions.every(({ device, reason }) => device === null && /^(batch_corrupt|batch_not_applicable|lake_behind_gateway)\b/.test(reason))
   );
 }
 

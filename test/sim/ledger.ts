@@ -40,6 +40,9 @@ export interface OfferedGap {
   readonly readingCount: number | null;
 }
 
+/** As gateway/journal/wal-repair.ts explains. */
+const UNTOLD_COMMITS = 2;
+
 export class Ledger {
   readonly entries = new Map<number, LedgerEntry>();
   /** By the id that they get in the lake. */
@@ -102,11 +105,19 @@ export class Ledger {
   }
 
   /**
-   * The gateway's files were damaged. A WAL is worth nothing behind its first damaged frame, so the journal may stand
-   * where it was long before: what has been sent since is sent again, because nothing can tell that it was.
+   * The gateway's files were damaged: what was sent since the part that is lost is sent again, because nothing can tell that
+   * it was. Damage to the last two commits of a WAL cannot be told from the commit that a power cut interrupts: they may be
+   * gone without a word (docs/guarantees.md, 8).
    */
   damaged(gateway: string): void {
-    for (const entry of this.of(gateway)) if (entry.journalledUs !== null || entry.qos === 0) entry.copiesMax++;
+    const commits = new Set<number>();
+    for (const { journalledUs } of this.of(gateway)) if (journalledUs !== null) commits.add(journalledUs);
+    const untold = new Set([...commits].sort((a, b) => b - a).slice(0, UNTOLD_COMMITS));
+    for (const entry of this.of(gateway)) {
+      const { journalledUs } = entry;
+      if (journalledUs !== null && untold.has(journalledUs)) entry.excuse ??= 'it was in the last commits of a WAL that was damaged there';
+      if (journalledUs !== null || entry.qos === 0) entry.copiesMax++;
+    }
   }
 }
 
