@@ -109,7 +109,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       logger: logger.child({ part: 'broker' }),
     });
     stopped.push(() => broker.stop(deadlineMs));
-    const feeds = startSources(config.sources, config.mqtt.packetBytesMax, {
+    const feeds = await startSources(config.sources, config.mqtt.packetBytesMax, {
       decoder,
       journal: writer,
       clock,

@@ -1,8 +1,11 @@
-/** All sources that the configuration names: started together, stopped together, one status. */
+/**
+ * All sources that the configuration names: started together, stopped together, one status. A kind of which there is none is
+ * not loaded: the MQTT client alone keeps 7 MB of memory.
+ */
 import { z } from 'zod';
 import { folderSourceSchema } from './folder-settings.ts';
-import { FolderSource, type FolderSourceStatus } from './folder-source.ts';
-import { MqttSource, type MqttSourceStatus, type SourceOptions } from './mqtt-source.ts';
+import type { FolderSourceStatus } from './folder-source.ts';
+import type { MqttSourceStatus, SourceOptions } from './mqtt-source.ts';
 import { mqttSourceSchema } from './mqtt-settings.ts';
 
 const SOURCES_MAX = 16;
@@ -31,10 +34,13 @@ export interface Sources {
   stop(deadlineMs: number): Promise<void>;
 }
 
-export function startSources(settings: SourcesSettings, packetBytesMax: number, options: SourceOptions): Sources {
+export async function startSources(settings: SourcesSettings, packetBytesMax: number, options: SourceOptions): Promise<Sources> {
+  // Both before the first is started: one that runs while the other cannot be loaded would belong to nobody.
+  const mqtt = settings.mqtt.length === 0 ? null : await import('./mqtt-source.ts');
+  const folder = settings.folders.length === 0 ? null : await import('./folder-source.ts');
   const sources = [
-    ...settings.mqtt.map((own) => new MqttSource({ ...options, settings: own, packetBytesMax })),
-    ...settings.folders.map((own) => new FolderSource({ ...options, settings: own })),
+    ...(mqtt === null ? [] : settings.mqtt.map((own) => new mqtt.MqttSource({ ...options, settings: own, packetBytesMax }))),
+    ...(folder === null ? [] : settings.folders.map((own) => new folder.FolderSource({ ...options, settings: own }))),
   ];
   return {
     status: () => sources.map((source) => source.status()),
