@@ -27,7 +27,7 @@ export interface GroupRegistryOptions {
 const SERIES_MAX_DEFAULT = 1_000_000;
 const CAPACITY_MIN = 64;
 /** Map entries and array slots (estimate for V8, pointers compressed or not). */
-const SERIES_OVERHEAD_BYTES = 160;
+const SERIES_OVERHEAD_BYTES = 200;
 
 interface GatewaySeries {
   readonly ids: Map<string, number>;
@@ -61,6 +61,9 @@ export class GroupRegistry {
   #metricNames: string[] = [];
   #nameBytes = 0;
   #generation = 0;
+  /** Ids by device, of the first `#devicesIndexed` series: made when a query names a device. */
+  #byDevice = new Map<string, number[]>();
+  #devicesIndexed = 0;
   #resolved = new WeakMap<readonly Series[], { readonly gateway: string; readonly generation: number; readonly ids: Uint32Array }>();
 
   constructor(options: GroupRegistryOptions = {}) {
@@ -91,6 +94,16 @@ export class GroupRegistry {
 
   metricIdOf(seriesId: number): number {
     return this.#metricOfSeries[seriesId];
+  }
+
+  /** Of all gateways, ascending. */
+  seriesOfDevice(device: string): readonly number[] {
+    for (; this.#devicesIndexed < this.#device.length; this.#devicesIndexed++) {
+      const ids = this.#byDevice.get(this.#device[this.#devicesIndexed]);
+      if (ids === undefined) this.#byDevice.set(this.#device[this.#devicesIndexed], [this.#devicesIndexed]);
+      else ids.push(this.#devicesIndexed);
+    }
+    return this.#byDevice.get(device) ?? [];
   }
 
   groupKey(by: WindowBy, id: number): GroupKey {
@@ -180,6 +193,8 @@ export class GroupRegistry {
   keep(seriesMarks: Uint8Array, metricMarks: Uint8Array): GroupRenumbering {
     assert(seriesMarks.length === this.seriesCount && metricMarks.length === this.metricCount, 'marks of another registry');
     const old = { gateway: this.#gateway, device: this.#device, metric: this.#metric, tags: this.#tags, metricNames: this.#metricNames };
+    this.#byDevice = new Map();
+    this.#devicesIndexed = 0;
     this.#gateways = new Map();
     this.#gateway = [];
     this.#device = [];

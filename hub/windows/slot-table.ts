@@ -261,6 +261,17 @@ export class SlotTable {
     return slot;
   }
 
+  /** The slot of the group and start; -1: there is none. */
+  slotOf(group: number, startUs: number): number {
+    const mask = this.#index.length - 1;
+    let at = placeOf(group, startUs / this.stepUs, mask);
+    for (;;) {
+      const slot = this.#index[at] - 1;
+      if (slot < 0 || (this.words[slot * SLOT_WORDS + GROUP] === group && this.doubles[slot * SLOT_DOUBLES] === startUs)) return slot;
+      at = (at + PROBE_STEP) & mask;
+    }
+  }
+
   #create(group: number, startUs: number): number {
     const slot = this.count++;
     if (this.count * SLOT_DOUBLES > this.doubles.length) {

@@ -22,7 +22,7 @@ import { bucketCodeOfWords, HIGH_WORD } from '../../shared/window/histogram.ts';
 import type { PartialColumns } from '../../shared/window/partial-columns.ts';
 import { GONE, type GroupRegistry } from './group-registry.ts';
 import { planPanes, serves, type PaneBase } from './pane-plan.ts';
-import { GroupSelection, NO_SOURCE, REJECTED, slotRows, type RowFilter, type RowSource } from './slot-rows.ts';
+import { GroupSelection, namedSlots, NO_SOURCE, REJECTED, slotRows, type RowFilter, type RowSource } from './slot-rows.ts';
 import {
   FIRST,
   FIRST_TS,
@@ -310,15 +310,24 @@ export class WindowState {
    *
    * @param span.sizeUs of a slot of the target, which begins at a multiple of the target's step
    * @param span.groupOf id in the target, or REJECTED
+   * @param span.slots of the source; default all
    */
   #rollUp(
     source: SlotTable,
     target: SlotTable,
-    span: { readonly groupOf: (group: number) => number; readonly sizeUs: number; readonly fromUs?: number; readonly toUs?: number },
+    span: {
+      readonly groupOf: (group: number) => number;
+      readonly sizeUs: number;
+      readonly fromUs?: number;
+      readonly toUs?: number;
+      readonly slots?: Int32Array | null;
+    },
   ): void {
-    const { groupOf, sizeUs, fromUs = -Infinity, toUs = Infinity } = span;
+    const { groupOf, sizeUs, fromUs = -Infinity, toUs = Infinity, slots = null } = span;
     const segment = this.#segment;
-    for (let slot = 0; slot < source.count; slot++) {
+    const count = slots?.length ?? source.count;
+    for (let index = 0; index < count; index++) {
+      const slot = slots === null ? index : slots[index];
       const paneUs = source.doubles[slot * SLOT_DOUBLES + START];
       const lastUs = Math.floor(paneUs / target.stepUs) * target.stepUs;
       if (lastUs < fromUs || paneUs - sizeUs >= toUs) continue;
@@ -351,9 +360,17 @@ export class WindowState {
     const selection = new GroupSelection(this.registry, by, filter);
     const toGroup = this.#groupOf(panes.by, by);
     const times = { fromUs: filter.fromUs ?? -Infinity, toUs: filter.toUs ?? Infinity };
+    // A window begins up to its size before the last of its panes.
+    const around = { ...filter, toUs: times.toUs + sizeUs };
+    const slotsOf = (table: SlotTable, tableBy: WindowBy): Int32Array | null => namedSlots(table, this.registry, tableBy, around);
     const wanted = (group: number): number => (selection.select(group) === REJECTED ? REJECTED : group);
-    this.#rollUp(panes.panes, windows, { groupOf: (group) => wanted(toGroup(group)), sizeUs, ...times });
-    this.#rollUp(late, windows, { groupOf: wanted, sizeUs: slideUs, ...times });
+    this.#rollUp(panes.panes, windows, {
+      groupOf: (group) => wanted(toGroup(group)),
+      sizeUs,
+      slots: slotsOf(panes.panes, panes.by),
+      ...times,
+    });
+    this.#rollUp(late, windows, { groupOf: wanted, sizeUs: slideUs, slots: slotsOf(late, by), ...times });
     return windows;
   }
 

@@ -78,9 +78,10 @@ export const SCALAR_COLUMNS = [
 export type ScalarColumn = (typeof SCALAR_COLUMNS)[number];
 export type ScalarColumns = Record<ScalarColumn, Float64Array>;
 
-/** Zeroed scalar columns for so many rows, to be filled by whoever builds PartialColumns. */
+/** Zeroed scalar columns for so many rows, to be filled by whoever builds PartialColumns; one buffer: they cross threads together. */
 export function scalarColumns(count: number): ScalarColumns {
-  return Object.fromEntries(SCALAR_COLUMNS.map((name) => [name, new Float64Array(count)])) as ScalarColumns;
+  const all = new Float64Array(SCALAR_COLUMNS.length * count);
+  return Object.fromEntries(SCALAR_COLUMNS.map((name, index) => [name, all.subarray(index * count, (index + 1) * count)])) as ScalarColumns;
 }
 
 /** The keys of one group, as one row of a GroupTable. */
