@@ -68,7 +68,7 @@ test('every window answers the same from overlay, tail, lake and after a restart
     { window: '10s', gateways: ['gw-3'], count: 9 },
     { window: '1m_by_metric', gateways: null, count: 2 }, // last: it is over all gateways
   ];
-  const overlays: AggregateRow[][] = [];
+  const overlays: (readonly AggregateRow[])[] = [];
   for (const [index, { window, gateways, count }] of cases.entries()) {
     const own = laneOf(`gw-${index + 1}`);
     await hub.engine.openLane(own, { epoch: EPOCH, lane: 'live', base: 1, assigned: 2 });

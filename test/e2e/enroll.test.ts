@@ -1,9 +1,12 @@
 /** First contact as an operator has it: a token from the hub, one command at the gateway, readings in the lake. */
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { connectAsync } from 'mqtt';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { systemClock } from '../../shared/clock.ts';
+import { createEnrolment } from '../../hub/ingest/enrolments.ts';
+import { LocalStore } from '../../hub/lake/local-store.ts';
 import { fetchJson, Lab, until } from './processes.ts';
 
 const lab = new Lab();
@@ -14,8 +17,10 @@ beforeAll(async () => {
 });
 afterAll(() => lab.close());
 
+/** What `token create --enroll` makes, without a program for each. */
 async function enrolmentToken(name: string): Promise<string> {
-  return (await lab.run('hub/main.js', ['token', 'create', '--enroll', name, '--quiet', '--lake-dir', lab.lakeDir])).trim();
+  const { token } = await createEnrolment(await LocalStore.open(lab.lakeDir), name, 3_600_000, systemClock, randomBytes);
+  return token;
 }
 
 function enroll(dataDir: string, token: string): ReturnType<Lab['tryRun']> {
@@ -23,7 +28,7 @@ function enroll(dataDir: string, token: string): ReturnType<Lab['tryRun']> {
 }
 
 test('a gateway that enrolled sends to its hub without another setting, under the name that the hub gave it', async () => {
-  const token = await enrolmentToken('site-1');
+  const token = (await lab.run('hub/main.js', ['token', 'create', '--enroll', 'site-1', '--quiet', '--lake-dir', lab.lakeDir])).trim();
   const dataDir = path.join(lab.directory, 'field');
   const enrolled = await enroll(dataDir, token);
   expect(enrolled).toMatchObject({ code: 0 });
