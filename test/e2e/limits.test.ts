@@ -37,7 +37,7 @@ test('a full buffer drops the oldest: what arrives and what the gaps count are w
   lab = new Lab();
   const hub = await lab.hub();
   const gateway = await lab.gateway('gw-1', hub.url, [
-    ...['--journal-buffer-bytes-max', String(16 * 1024 * 1024)],
+    ...['--journal-buffer-bytes-max', String(16 * 1024 * 1024), '--journal-buffer-policy', 'drop-oldest'],
     ...['--uplink-backoff-ms-max', '500'],
   ]);
   const status = (): Promise<Status> => fetchJson<Status>(`${gateway.httpUrl}/v1/status`);

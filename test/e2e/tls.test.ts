@@ -94,7 +94,7 @@ test.skipIf(!hasOpenssl)(
       await Promise.all([device.endAsync(), browser.endAsync()]);
       const posted = await ask(`https://127.0.0.1:${httpPort}/v1/readings`, gatewayCa, {
         method: 'POST',
-        body: '{"device":"d-3","metric":"temperature","value":23.5}',
+        body: '{"device":"d-3","temperature":23.5}',
       });
       expect(posted.status, posted.body).toBeLessThan(300);
 
