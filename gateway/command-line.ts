@@ -20,7 +20,7 @@ function print(line: string): void {
 }
 
 async function run(config: GatewayConfig): Promise<void> {
-  const { startGateway } = await import('./gateway.ts'); // only here: the other commands start in half the time without it
+  const { startGateway } = await import('./gateway.ts'); // only here: the other commands start far sooner without it
   const logger = createLogger('gateway', config.logLevel);
   const gateway = await startGateway({
     config,

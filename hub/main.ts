@@ -21,7 +21,7 @@ const run = new Command('run').description('run the hub (default)');
 const runConfig = withConfig(run, 'hub', hubConfigSchema);
 run.action(async () => {
   const config = runConfig(process.env);
-  const { startHub } = await import('./hub.ts'); // only here: the other commands start in half the time without it
+  const { startHub } = await import('./hub.ts'); // only here: the other commands start far sooner without it
   const logger = createLogger('hub', config.logLevel);
   collectInPlace();
   const hub = await startHub(config, systemClock, logger, (error) => {
