@@ -7,6 +7,7 @@ import { SluiceError, errorMessage } from '../shared/errors.ts';
 import type { Logger } from '../shared/logging.ts';
 import { Access } from './access.ts';
 import { startBroker, type Broker } from './broker/broker.ts';
+import { sessionLimits } from './broker/session-store.ts';
 import { GatewayClock, type ClockEvent } from './clock.ts';
 import { DeviceClocks } from './clock-devices.ts';
 import { machineClockSources, type ClockSources } from './clock-sources.ts';
@@ -106,6 +107,8 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       clock,
       counters,
       tap,
+      stored: journal.takeSessions(),
+      sessionLimits: sessionLimits(config.journal.bufferBytesMax),
       logger: logger.child({ part: 'broker' }),
     });
     stopped.push(() => broker.stop(deadlineMs));

@@ -1,8 +1,8 @@
 /**
  * The MQTT 3.1.1 broker: aedes over TCP and WebSocket, with or without TLS.
  *
- * Readings become durable in PublishGate before anything is acknowledged; the rest is as aedes has it (subscriptions,
- * retained messages, sessions in memory). All bounds of a connection are set here.
+ * Readings become durable in PublishGate before anything is acknowledged, retained messages and persistent sessions beside them
+ * (SessionStore); the rest is as aedes has it. All bounds of a connection are set here.
  */
 import type { EventEmitter } from 'node:events';
 import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from 'node:http';
@@ -21,12 +21,15 @@ import type { MqttConfig } from '../config.ts';
 import type { Decoder } from '../decode/decoder.ts';
 import type { IngestCounters } from '../ingest-counters.ts';
 import type { JournalWriter } from '../journal/journal-api.ts';
+import { NO_SESSIONS, type StoredSessions } from '../journal/sessions.ts';
 import type { MessageTap } from '../tail/message-tap.ts';
 import { aedesCodec } from './aedes-codec.ts';
 import { DirectIntake, type BrokerClient } from './direct-intake.ts';
 import { skipWithoutSubscribers, type PublishingBroker } from './no-subscribers.ts';
 import { PublishGate, type PublishedMessage, type Sender } from './publish-gate.ts';
-import { boundPersistence, type MemoryPersistence, type SessionCounters } from './session-store.ts';
+import type { Persistence } from './persistence.ts';
+import { keepQos2Ids } from './qos2-ids.ts';
+import { SessionStore, sessionLimits, type SessionLimits, type SessionStats } from './session-store.ts';
 
 export interface BrokerOptions {
   readonly config: MqttConfig;
@@ -37,17 +40,18 @@ export interface BrokerOptions {
   readonly counters: IngestCounters;
   readonly logger: Logger;
   readonly tap?: MessageTap;
+  /** What the journal had of sessions and retained messages when it was opened. */
+  readonly stored?: StoredSessions;
+  readonly sessionLimits?: SessionLimits;
 }
 
-export interface BrokerStats {
+export interface BrokerStats extends SessionStats {
   readonly connections: number;
   readonly connectionsRefused: number;
   readonly authenticationsFailed: number;
   readonly connectionErrors: number;
   /** Messages that wait for their commit. */
   readonly acksPending: number;
-  readonly queueDropped: number;
-  readonly retainedDropped: number;
 }
 
 export interface Broker {
@@ -93,7 +97,7 @@ class MqttBroker implements Broker {
   readonly #senders = new WeakMap<Client, Sender>();
   readonly #redelivered = new WeakSet<object>();
   readonly #failed = new WeakSet<Client>();
-  readonly #sessions: SessionCounters = { queueDropped: 0, retainedDropped: 0 };
+  readonly #sessions: SessionStore;
   readonly #servers: Server[] = [];
   readonly #streams = new Map<Duplex, DirectIntake>();
   #hasSubscribers = (): boolean => true;
@@ -106,7 +110,9 @@ class MqttBroker implements Broker {
 
   constructor(options: BrokerOptions) {
     this.#options = options;
-    this.#gate = new PublishGate(options);
+    const limits = options.sessionLimits ?? sessionLimits(Infinity);
+    this.#sessions = new SessionStore(options.journal, limits, options.stored ?? NO_SESSIONS);
+    this.#gate = new PublishGate({ ...options, sessions: this.#sessions });
     const { config } = options;
     this.#aedes = new Aedes({
       connectTimeout: config.connectTimeoutMs,
@@ -146,9 +152,10 @@ class MqttBroker implements Broker {
     const { config, access, journal } = this.#options;
     dropNumberCache();
     await this.#aedes.listen();
-    const { persistence } = this.#aedes as unknown as { persistence: MemoryPersistence };
-    const sessions = boundPersistence(persistence, journal, (packet) => this.#redelivered.has(packet), this.#sessions);
-    this.#hasSubscribers = skipWithoutSubscribers(this.#aedes as unknown as PublishingBroker, () => sessions() > 0);
+    const { persistence } = this.#aedes as unknown as { persistence: Persistence };
+    this.#sessions.install(persistence);
+    keepQos2Ids(persistence, journal, (packet) => this.#redelivered.has(packet));
+    this.#hasSubscribers = skipWithoutSubscribers(this.#aedes as unknown as PublishingBroker, () => this.#sessions.hasSubscriptions);
     const tls = readTls(config.tls);
     const bind = (server: Server, port: number, flagName: string, what: string): Promise<AddressInfo> => {
       this.#servers.push(server);
@@ -244,7 +251,7 @@ class MqttBroker implements Broker {
     }
     const intake = this.#streams.get(client.conn);
     if (intake === undefined) return done(null, false); // it is gone already
-    const sender = { clientId: client.id, onlyDevice, order: this.#gate.openOrder(intake) };
+    const sender = { clientId: client.id, onlyDevice, order: this.#gate.openOrder(intake), isGone: () => client.closed };
     this.#senders.set(client, sender);
     intake.open(sender);
     done(null, true);
@@ -257,7 +264,7 @@ class MqttBroker implements Broker {
       authenticationsFailed: this.#authenticationsFailed,
       connectionErrors: this.#connectionErrors,
       acksPending: this.#gate.pending,
-      ...this.#sessions,
+      ...this.#sessions.stats(),
     };
   }
 

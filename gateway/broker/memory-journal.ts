@@ -3,6 +3,7 @@ import type { ExceptionRecord } from '../../shared/exception.ts';
 import { CollectingSink, type CollectedReading } from '../decode/test-sink.ts';
 import type { JournalWriter, MessageOptions, ReadingSink, RedeliveryKey } from '../journal/journal-api.ts';
 import { BoundedSeriesRegistry } from '../journal/registry.ts';
+import type { SessionChange } from '../journal/sessions.ts';
 
 type Done = (error: Error | null) => void;
 
@@ -54,6 +55,7 @@ export class MemoryJournal implements JournalWriter {
       if (error === null) {
         this.readings.push(...message.readings);
         this.exceptions.push(...message.exceptions);
+        this.changes.push(...(message.options.changes ?? []));
       } else if (message.options.redelivery !== null) this.#keys.delete(keyOf(message.options.redelivery));
       const { position } = message.options;
       if (error === null && position !== undefined) this.#positions.set(position.source, position.at);
@@ -75,6 +77,14 @@ export class MemoryJournal implements JournalWriter {
   qos2Release(clientId: string, messageId: number, done: Done): void {
     this.#open.delete(openKey(clientId, messageId));
     this.#wait(done);
+  }
+
+  /** Durable changes, in order. */
+  readonly changes: SessionChange[] = [];
+
+  sessionChanges(changes: readonly SessionChange[], done: Done | null): void {
+    this.#group.push({ readings: [], exceptions: [], options: { redelivery: null, idempotencyKey: null, changes, done } });
+    this.#schedule();
   }
 
   isIdempotent(key: string, whenDurable: Done): boolean {

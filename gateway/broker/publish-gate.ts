@@ -20,6 +20,7 @@ import { messageHash } from '../journal/message-hash.ts';
 import type { MessageTap, Watch } from '../tail/message-tap.ts';
 import { unmatchedHint, type SeenOutcome } from '../tail/seen-message.ts';
 import { AckOrder, type AckWriter, type Settle } from './ack-order.ts';
+import type { MessageState, SessionStore } from './session-store.ts';
 
 /** Who publishes; null for the will of a client that is gone. */
 export interface Sender {
@@ -27,6 +28,8 @@ export interface Sender {
   /** The one device that it may write as; null: any. */
   readonly onlyDevice: string | null;
   readonly order: AckOrder;
+  /** Has its connection ended? Absent: it has not. */
+  readonly isGone?: () => boolean;
 }
 
 export interface PublishedMessage {
@@ -34,6 +37,7 @@ export interface PublishedMessage {
   readonly payload: Buffer;
   readonly qos: 0 | 1 | 2;
   readonly dup: boolean;
+  readonly retain?: boolean;
   /** Wills have none, whatever their QoS. */
   readonly messageId: number | undefined;
 }
@@ -45,6 +49,8 @@ export interface PublishGateOptions {
   readonly counters: IngestCounters;
   readonly logger: Logger;
   readonly tap?: MessageTap;
+  /** Where subscribers are, and retained messages are kept. */
+  readonly sessions?: SessionStore;
   /** How the messages are named to who looks at them; a broker's own are `mqtt`. */
   readonly source?: string;
 }
@@ -54,6 +60,9 @@ const SYSTEM_TOPICS = '$SYS/';
 const ACKS_PER_CLIENT_MAX = 65_535;
 /** Payloads of all messages that wait for an answer. The journal bounds what it holds; this bounds what waits behind it. */
 const PENDING_BYTES_MAX = 64 * 1024 * 1024;
+
+const NOT_GONE = (): boolean => false;
+const NO_READINGS = (): void => {};
 
 /** Counts readings without a time of their own, and keeps nothing. */
 class StampProbe implements ReadingSink {
@@ -77,6 +86,7 @@ export class PublishGate {
   readonly #counters: IngestCounters;
   readonly #logger: Logger;
   readonly #tap: MessageTap | null;
+  readonly #sessions: SessionStore | null;
   readonly #source: string;
   #stopping = false;
   #pending = 0;
@@ -113,6 +123,7 @@ export class PublishGate {
     this.#counters = options.counters;
     this.#logger = options.logger;
     this.#tap = options.tap ?? null;
+    this.#sessions = options.sessions ?? null;
     this.#source = options.source ?? 'mqtt';
   }
 
@@ -145,9 +156,12 @@ export class PublishGate {
     const waits = sender !== null && message.qos > 0 && messageId !== undefined;
     const plan = this.#decoder.plan(message.topic);
     if (!waits) {
-      if (plan !== null) this.#take(plan, message, sender, null, callback);
+      const state = this.#stateOf(message, sender);
+      if (plan !== null) this.#take(plan, message, sender, null, state, callback);
       else {
         this.#noRule(message, sender);
+        if (state !== null) this.#journal.sessionChanges(state.changes, null);
+        state?.taken();
         callback(null);
       }
       return false;
@@ -163,11 +177,6 @@ export class PublishGate {
     this.#pending++;
     this.#pendingBytes += message.payload.length;
     const settle = sender.order.expect(direct ? null : callback, messageId, message.payload.length);
-    if (plan === null) {
-      this.#noRule(message, sender);
-      settle(null);
-      return false;
-    }
     const key: RedeliveryKey = {
       clientId: sender.clientId,
       messageId,
@@ -179,7 +188,17 @@ export class PublishGate {
       this.#show(message, sender, plan)?.done('redelivery');
       return true;
     }
-    this.#take(plan, message, sender, key, settle);
+    // What nobody subscribes to does not come here (`direct`), and is not looked up.
+    const state = direct ? null : this.#stateOf(message, sender);
+    const settleState =
+      state === null
+        ? settle
+        : (error: Error | null): void => {
+            state.settled(error);
+            settle(error);
+          };
+    if (plan === null) this.#takeWithoutRule(message, sender, key, state, settleState);
+    else this.#take(plan, message, sender, key, state, settleState);
     return false;
   }
 
@@ -196,8 +215,9 @@ export class PublishGate {
     });
   }
 
-  #mayBeRedelivery(plan: TopicPlan, message: PublishedMessage, key: RedeliveryKey): boolean {
+  #mayBeRedelivery(plan: TopicPlan | null, message: PublishedMessage, key: RedeliveryKey): boolean {
     if (key.qos === 2) return this.#journal.qos2Open(key.clientId, key.messageId);
+    if (plan === null) return false;
     const probe = new StampProbe();
     try {
       this.#decoder.decode(plan, message.payload, probe, { arrivalUs: this.#clock.nowUs(), onlyDevice: null });
@@ -207,8 +227,32 @@ export class PublishGate {
     return probe.readings > 0 && probe.stampless === 0;
   }
 
-  #take(plan: TopicPlan, message: PublishedMessage, sender: Sender | null, key: RedeliveryKey | null, settle: Settle): void {
-    const options = { redelivery: key, idempotencyKey: null, done: key === null ? null : settle };
+  #stateOf(message: PublishedMessage, sender: Sender | null): MessageState | null {
+    return this.#sessions?.take(message, sender?.isGone ?? NOT_GONE) ?? null;
+  }
+
+  /** No reading, but what it is to subscribers, and its QoS 2 id, are to be durable before its ack. */
+  #takeWithoutRule(message: PublishedMessage, sender: Sender, key: RedeliveryKey, state: MessageState | null, settle: Settle): void {
+    this.#noRule(message, sender);
+    if (state === null && key.qos === 1) return settle(null);
+    const options = { redelivery: key.qos === 2 ? key : null, idempotencyKey: null, changes: state?.changes, done: settle };
+    try {
+      this.#journal.message(NO_READINGS, options);
+      state?.taken();
+    } catch (error) {
+      this.#refuse(error, settle);
+    }
+  }
+
+  #take(
+    plan: TopicPlan,
+    message: PublishedMessage,
+    sender: Sender | null,
+    key: RedeliveryKey | null,
+    state: MessageState | null,
+    settle: Settle,
+  ): void {
+    const options = { redelivery: key, idempotencyKey: null, changes: state?.changes, done: key === null ? null : settle };
     this.#plan = plan;
     this.#payload = message.payload;
     this.#onlyDevice = sender?.onlyDevice ?? null;
@@ -228,6 +272,7 @@ export class PublishGate {
       if (refused) return this.#refuse(error, settle);
       if (!this.#bury(plan, message, error, options, settle)) return;
     }
+    state?.taken();
     if (key === null) settle(null);
   }
 

@@ -1,166 +1,432 @@
 /**
- * Bounds and durability around the memory persistence of aedes.
+ * Retained messages, and subscriptions and queues of persistent sessions: in memory for aedes, durable in the journal.
  *
- * aedes keeps sessions, retained messages and queues of absent subscribers in memory, without bounds: here each has one,
- * and what is beyond it is refused and counted. QoS 2 ids between PUBLISH and PUBREL are durable in the journal: the
- * memory forgets them in a crash, the journal does not, and PUBCOMP waits until the journal has released the id.
+ * Constraints: a QoS 1 or 2 message is acknowledged once it is in the journal together with what it means here: aedes writes
+ * its PUBACK before it stores, so the gate takes that from `take` and has it committed with the readings, in one fsync. SUBACK,
+ * UNSUBACK and the CONNACK that ends an old session wait for their commit as well. A PUBACK of a subscriber takes its message
+ * away with the next commit, without one of its own: after a crash QoS 1 may deliver again. QoS 2 may not, so the id under which a
+ * message is sent, and that it has arrived, are durable before PUBLISH and PUBREL leave.
  *
- * A crash loses sessions, retained messages and queues (they are conveniences beside the telemetry, as README says), never
- * a QoS 2 id.
+ * Everything has a bound: sessions and their filters are refused beyond it, messages for a full queue are not queued, what is too much
+ * to retain leaves its topic without a retained message rather than with an old one; all counted.
+ *
+ * A crash leaves what was committed: of what was acknowledged, all. A message whose publisher was gone before it could be told is
+ * there once for each time it was sent (QoS 1). Wills are not kept over a crash. QoS 2 ids of publishers: qos2-ids.ts.
  */
+import { Readable } from 'node:stream';
 import { SluiceError } from '../../shared/errors.ts';
 import type { JournalWriter } from '../journal/journal-api.ts';
+import type { SessionChange, StoredSessions } from '../journal/sessions.ts';
+import type { ClientRef, OutgoingUpdate, Persistence, StoredPacket } from './persistence.ts';
+import { filterMatches, SubscriptionTree, type Match } from './subscription-tree.ts';
 
-export const SESSIONS_MAX = 10_000;
-export const SESSION_QUEUE_MAX = 1_000; // Mosquitto's max_queued_messages
-export const QUEUED_BYTES_MAX = 16 * 1024 * 1024;
-export const RETAINED_MAX = 10_000;
-export const RETAINED_BYTES_MAX = 16 * 1024 * 1024;
+export interface SessionLimits {
+  readonly sessionsMax: number;
+  readonly filtersPerSessionMax: number;
+  /** Messages in the queue of one session. */
+  readonly queueMax: number;
+  readonly queuedBytesMax: number;
+  readonly retainedMax: number;
+  readonly retainedBytesMax: number;
+}
 
-interface StoredPacket {
-  readonly cmd?: string;
+const BYTES_MAX = 16 * 1024 * 1024;
+/** In a small buffer less, or readings would have no room. */
+const BUFFER_SHARE_MAX = 1 / 16;
+
+export function sessionLimits(bufferBytesMax: number): SessionLimits {
+  const bytesMax = Math.min(BYTES_MAX, bufferBytesMax * BUFFER_SHARE_MAX);
+  return {
+    sessionsMax: 10_000,
+    filtersPerSessionMax: 100,
+    queueMax: 1_000, // Mosquitto's max_queued_messages
+    queuedBytesMax: bytesMax,
+    retainedMax: 10_000,
+    retainedBytesMax: bytesMax,
+  };
+}
+
+/** A message as the gate has it. */
+interface Message {
   readonly topic: string;
-  readonly payload: Buffer | string;
-  readonly messageId?: number;
+  readonly payload: Buffer;
+  readonly qos: number;
+  readonly retain?: boolean;
 }
 
-interface ClientRef {
-  readonly id: string;
+/** What a message changes here, to be committed with it. */
+export interface MessageState {
+  readonly changes: readonly SessionChange[];
+  /** Must be called as soon as the journal has not refused it, before another message is looked at. */
+  taken(): void;
+  /** Must be called once a QoS 1 or 2 message is durable, or has failed. */
+  settled(error: Error | null): void;
 }
 
-/** The part of aedes-persistence 11 that is wrapped. */
-export interface MemoryPersistence {
-  storeRetained(packet: StoredPacket): Promise<unknown>;
-  addSubscriptions(client: ClientRef, subscriptions: readonly unknown[]): Promise<unknown>;
-  removeSubscriptions(client: ClientRef, topics: readonly string[]): Promise<unknown>;
-  cleanSubscriptions(client: ClientRef): Promise<unknown>;
-  subscriptionsByClient(client: ClientRef): Promise<readonly unknown[]>;
-  outgoingEnqueue(subscription: { readonly clientId: string }, packet: StoredPacket): Promise<unknown>;
-  outgoingEnqueueCombi(subscriptions: readonly { readonly clientId: string }[], packet: StoredPacket): Promise<unknown>;
-  outgoingClearMessageId(client: ClientRef, packet: StoredPacket): Promise<StoredPacket | undefined>;
-  incomingGetPacket(client: ClientRef, packet: StoredPacket): Promise<unknown>;
-  incomingDelPacket(client: ClientRef, packet: StoredPacket): Promise<unknown>;
-}
-
-export interface SessionCounters {
+export interface SessionStats {
+  readonly sessions: number;
+  readonly sessionsRefused: number;
+  readonly queuedMessages: number;
+  readonly queuedBytes: number;
   /** Messages that were not queued for an absent or slow subscriber. */
-  queueDropped: number;
-  retainedDropped: number;
+  readonly queueDropped: number;
+  readonly retainedMessages: number;
+  readonly retainedBytes: number;
+  readonly retainedDropped: number;
 }
 
-/**
- * Changes the persistence in place: aedes makes it itself and looks its methods up at each call.
- *
- * @returns how many sessions have subscriptions
- */
-export function boundPersistence(
-  memory: MemoryPersistence,
-  journal: JournalWriter,
-  isRedelivered: (packet: object) => boolean,
-  counters: SessionCounters,
-): () => number {
-  boundRetained(memory, counters);
-  const sessions = boundSessions(memory);
-  boundQueues(memory, counters);
-  keepQos2Ids(memory, journal, isRedelivered);
-  return () => sessions.size;
+interface Retained {
+  readonly topic: string;
+  readonly qos: number;
+  readonly payload: Buffer;
+  durable: boolean;
 }
 
-function boundRetained(memory: MemoryPersistence, counters: SessionCounters): void {
-  const sizes = new Map<string, number>();
-  let bytes = 0;
-  const store = memory.storeRetained.bind(memory);
-  memory.storeRetained = async (packet) => {
-    const before = sizes.get(packet.topic);
-    const after = packet.payload.length + packet.topic.length;
-    if (packet.payload.length === 0) {
-      sizes.delete(packet.topic);
-      bytes -= before ?? 0;
-    } else if ((before === undefined && sizes.size >= RETAINED_MAX) || bytes - (before ?? 0) + after > RETAINED_BYTES_MAX) {
-      // Not an error: it would end the connection of a device whose reading is durable already.
-      counters.retainedDropped++;
-      return undefined;
-    } else {
-      sizes.set(packet.topic, after);
-      bytes += after - (before ?? 0);
+interface Filter {
+  qos: number;
+  durable: boolean;
+}
+
+interface Entry {
+  readonly id: number;
+  readonly topic: string;
+  readonly qos: number;
+  readonly payload: Buffer;
+  /** Has a row in the journal, or is about to. */
+  readonly stored: boolean;
+  /** aedes' name of the message; null: aedes has not begun to deliver it. */
+  brokerId: string | null;
+  brokerCounter: number;
+  messageId: number | undefined;
+  released: boolean;
+  committed: boolean;
+  /** aedes does not deliver a QoS 1 message whose publisher went before its PUBACK could be written. */
+  readonly publisherGone: () => boolean;
+}
+
+interface Session {
+  readonly filters: Map<string, Filter>;
+  queue: Entry[];
+}
+
+const STORED_BROKER_ID = 'stored';
+const ENTRY_BYTES = 64;
+
+function entryBytes({ topic, payload }: { readonly topic: string; readonly payload: Buffer }): number {
+  return ENTRY_BYTES + topic.length + payload.length;
+}
+
+/** With memory of its own: a packet's payload is a part of a whole socket read. */
+function ownCopy(payload: Uint8Array): Buffer {
+  return Buffer.from(Uint8Array.from(payload).buffer);
+}
+
+export class SessionStore {
+  readonly #journal: JournalWriter;
+  readonly #limits: SessionLimits;
+  readonly #tree = new SubscriptionTree();
+  readonly #sessions = new Map<string, Session>();
+  readonly #retained = new Map<string, Retained>();
+  /** By the payload, which is the one thing of a message that aedes hands on as it is: what the gate has queued for whom. */
+  readonly #taken = new WeakMap<Buffer, Map<string, Entry>>();
+  readonly #counters = { sessionsRefused: 0, queueDropped: 0, retainedDropped: 0 };
+  #subscribed = 0;
+  #queued = 0;
+  #queuedBytes = 0;
+  #retainedBytes = 0;
+  #nextId = 1;
+
+  constructor(journal: JournalWriter, limits: SessionLimits, stored: StoredSessions) {
+    this.#journal = journal;
+    this.#limits = limits;
+    for (const { topic, qos, payload } of stored.retained) this.#setRetained({ topic, qos, payload: ownCopy(payload), durable: true });
+    for (const { client, filter, qos } of stored.subscriptions) this.#setFilter(client, filter, { qos, durable: true });
+    for (const { id, client, topic, qos, payload, messageId, released } of stored.outgoing) {
+      const state = { messageId: messageId ?? undefined, released: released === 1, committed: true };
+      const name = { brokerId: STORED_BROKER_ID, brokerCounter: id };
+      const message = { topic, qos, payload: ownCopy(payload) };
+      this.#enqueue(client, { id, ...message, ...name, ...state, stored: true, publisherGone: () => false });
+      this.#nextId = id + 1;
     }
-    return store(packet);
-  };
-}
+  }
 
-function boundSessions(memory: MemoryPersistence): ReadonlySet<string> {
-  const sessions = new Set<string>();
-  const add = memory.addSubscriptions.bind(memory);
-  const remove = memory.removeSubscriptions.bind(memory);
-  const clean = memory.cleanSubscriptions.bind(memory);
-  memory.addSubscriptions = async (client, subscriptions) => {
-    if (!sessions.has(client.id) && sessions.size >= SESSIONS_MAX) {
-      throw new SluiceError('ERR_BROKER_TOO_MANY', `${sessions.size} sessions have subscriptions, at most ${SESSIONS_MAX} may`);
-    }
-    sessions.add(client.id);
-    return add(client, subscriptions);
-  };
-  memory.removeSubscriptions = async (client, topics) => {
-    const answer = await remove(client, topics);
-    if ((await memory.subscriptionsByClient(client)).length === 0) sessions.delete(client.id);
-    return answer;
-  };
-  memory.cleanSubscriptions = async (client) => {
-    sessions.delete(client.id);
-    return clean(client);
-  };
-  return sessions;
-}
+  /** Does any session, its client present or not, have subscriptions? */
+  get hasSubscriptions(): boolean {
+    return this.#subscribed > 0;
+  }
 
-function boundQueues(memory: MemoryPersistence, counters: SessionCounters): void {
-  const queues = new Map<string, number>();
-  let bytes = 0;
-  const enqueueCombi = memory.outgoingEnqueueCombi.bind(memory);
-  const clear = memory.outgoingClearMessageId.bind(memory);
-  const admit = (clientId: string, size: number): boolean => {
-    const count = queues.get(clientId) ?? 0;
-    if (count >= SESSION_QUEUE_MAX || bytes + size > QUEUED_BYTES_MAX) {
-      counters.queueDropped++;
-      return false;
+  stats(): SessionStats {
+    return {
+      sessions: this.#subscribed,
+      queuedMessages: this.#queued,
+      queuedBytes: this.#queuedBytes,
+      retainedMessages: this.#retained.size,
+      retainedBytes: this.#retainedBytes,
+      ...this.#counters,
+    };
+  }
+
+  /**
+   * What a new message changes. Retained messages change in the order in which the journal has them; queues have it once aedes
+   * delivers it.
+   *
+   * @param publisherGone whether the publisher's connection has ended
+   * @returns null: nothing
+   */
+  take(message: Message, publisherGone: () => boolean): MessageState | null {
+    const subscribers = message.qos > 0 && this.#subscribed > 0 ? this.#tree.match(message.topic).filter(({ qos }) => qos > 0) : [];
+    if (subscribers.length === 0 && message.retain !== true) return null;
+    const changes: SessionChange[] = [];
+    const payload = ownCopy(message.payload);
+    const retain = message.retain === true ? this.#retain({ ...message, payload }, changes) : null;
+    const entries = new Map<string, Entry>();
+    for (const { clientId } of subscribers) {
+      const entry = this.#admit(clientId, { ...message, payload }, publisherGone);
+      if (entry === null) continue;
+      entries.set(clientId, entry);
+      changes.push({ kind: 'queue', id: entry.id, client: clientId, topic: entry.topic, qos: entry.qos, payload });
     }
-    queues.set(clientId, count + 1);
-    bytes += size;
+    // Also when there are none: what was not admitted now is not to be queued later.
+    this.#taken.set(message.payload, entries);
+    const settled = (error: Error | null): void => {
+      if (retain !== null) retain.message.durable = error === null;
+      for (const [clientId, entry] of entries) {
+        entry.committed = error === null;
+        if (error !== null) this.#remove(clientId, entry);
+      }
+    };
+    return { changes, taken: () => retain?.apply(), settled };
+  }
+
+  /** Puts this in the place of what aedes' own persistence does in memory, without bounds. */
+  install(persistence: Persistence): void {
+    persistence.storeRetained = () => Promise.resolve(); // the gate has
+    persistence.createRetainedStreamCombi = (filters) => Readable.from(this.#retainedFor(filters));
+    persistence.addSubscriptions = (client, subscriptions) => this.#subscribe(client.id, subscriptions);
+    persistence.removeSubscriptions = (client, filters) => this.#unsubscribe(client.id, filters);
+    persistence.cleanSubscriptions = (client) => this.#forget(client.id);
+    persistence.subscriptionsByClient = (client) =>
+      Promise.resolve([...(this.#sessions.get(client.id)?.filters ?? [])].map(([topic, { qos }]) => ({ topic, qos })));
+    persistence.subscriptionsByTopic = (topic) =>
+      Promise.resolve(
+        this.#tree
+          .match(topic)
+          .filter(({ qos }) => qos > 0)
+          .map((match: Match) => ({ ...match, topic })),
+      );
+    persistence.outgoingEnqueue = (subscription, packet) => this.#deliver([subscription], packet);
+    persistence.outgoingEnqueueCombi = (subscriptions, packet) => this.#deliver(subscriptions, packet);
+    persistence.outgoingUpdate = (client, packet) => this.#update(client.id, packet);
+    persistence.outgoingClearMessageId = (client, packet) => Promise.resolve(this.#clear(client, packet));
+    persistence.outgoingStream = (client) => Readable.from(this.#outgoing(client.id));
+  }
+
+  #change(changes: readonly SessionChange[]): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#journal.sessionChanges(changes, (error) => (error === null ? resolve() : reject(error)));
+    });
+  }
+
+  #retain({ topic, qos, payload }: Message, changes: SessionChange[]): { message: Retained; apply: () => void } | null {
+    const before = this.#retained.get(topic);
+    if (before?.durable === true && before.qos === qos && before.payload.equals(payload)) return null;
+    const after: Retained = { topic, qos, payload, durable: false };
+    const bytes = this.#retainedBytes - (before === undefined ? 0 : entryBytes(before)) + entryBytes(after);
+    const isFull = (before === undefined && this.#retained.size >= this.#limits.retainedMax) || bytes > this.#limits.retainedBytesMax;
+    const isKept = payload.length > 0 && !isFull;
+    if (payload.length > 0 && isFull) this.#counters.retainedDropped++;
+    // Nothing to forget in memory is no reason not to: an earlier attempt may not have become durable.
+    if (!isKept && before === undefined && payload.length > 0) return null;
+    changes.push({ kind: 'retain', topic, qos, payload: isKept ? payload : new Uint8Array(0) });
+    return { message: after, apply: () => (isKept ? this.#setRetained(after) : this.#deleteRetained(topic)) };
+  }
+
+  #deleteRetained(topic: string): void {
+    const before = this.#retained.get(topic);
+    if (before === undefined) return;
+    this.#retained.delete(topic);
+    this.#retainedBytes -= entryBytes(before);
+  }
+
+  #setRetained(message: Retained): void {
+    const before = this.#retained.get(message.topic);
+    this.#retainedBytes += entryBytes(message) - (before === undefined ? 0 : entryBytes(before));
+    this.#retained.set(message.topic, message);
+  }
+
+  *#retainedFor(filters: readonly string[]): Generator<object> {
+    for (const filter of filters) {
+      const exact = /[#+]/.test(filter) ? null : this.#retained.get(filter);
+      const candidates = exact === null ? this.#retained.values() : exact === undefined ? [] : [exact];
+      for (const { topic, qos, payload } of candidates)
+        if (filterMatches(filter, topic)) yield { cmd: 'publish', topic, qos, payload, retain: true };
+    }
+  }
+
+  #session(clientId: string): Session {
+    let session = this.#sessions.get(clientId);
+    if (session === undefined) {
+      session = { filters: new Map(), queue: [] };
+      this.#sessions.set(clientId, session);
+    }
+    return session;
+  }
+
+  #setFilter(clientId: string, filter: string, state: Filter): void {
+    const { filters } = this.#session(clientId);
+    if (filters.size === 0) this.#subscribed++;
+    filters.set(filter, state);
+    this.#tree.set(filter, clientId, state.qos);
+  }
+
+  #deleteFilter(clientId: string, filter: string): boolean {
+    const session = this.#sessions.get(clientId);
+    if (session?.filters.delete(filter) !== true) return false;
+    this.#tree.delete(filter, clientId);
+    if (session.filters.size === 0) this.#subscribed--;
+    this.#dropIfEmpty(clientId, session);
     return true;
-  };
-  memory.outgoingEnqueueCombi = async (subscriptions, packet) =>
-    enqueueCombi(
-      subscriptions.filter((subscription) => admit(subscription.clientId, packet.payload.length)),
-      packet,
-    );
-  memory.outgoingEnqueue = async (subscription, packet) => memory.outgoingEnqueueCombi([subscription], packet);
-  memory.outgoingClearMessageId = async (client, packet) => {
-    const cleared = await clear(client, packet);
-    if (cleared === undefined) return undefined;
-    const count = (queues.get(client.id) ?? 1) - 1;
-    if (count > 0) queues.set(client.id, count);
-    else queues.delete(client.id);
-    bytes = Math.max(0, bytes - (cleared.payload?.length ?? 0));
-    return cleared;
-  };
-}
+  }
 
-function keepQos2Ids(memory: MemoryPersistence, journal: JournalWriter, isRedelivered: (packet: object) => boolean): void {
-  const get = memory.incomingGetPacket.bind(memory);
-  const del = memory.incomingDelPacket.bind(memory);
-  // aedes asks this for a PUBLISH (is it a duplicate?) and for a PUBREL (is there something to release?). The journal
-  // knows the id of every PUBLISH by then, its own included, so only the gate can tell a redelivery.
-  memory.incomingGetPacket = (client, packet) =>
-    get(client, packet).catch((error: unknown) => {
-      const known = packet.cmd === 'publish' ? isRedelivered(packet) : journal.qos2Open(client.id, packet.messageId as number);
-      if (known) return packet;
+  #dropIfEmpty(clientId: string, { filters, queue }: Session): void {
+    if (filters.size === 0 && queue.length === 0) this.#sessions.delete(clientId);
+  }
+
+  async #subscribe(clientId: string, subscriptions: readonly { readonly topic: string; readonly qos: number }[]): Promise<void> {
+    const { sessionsMax, filtersPerSessionMax } = this.#limits;
+    const known = this.#sessions.get(clientId)?.filters;
+    const added = subscriptions.filter(({ topic }) => known?.has(topic) !== true).length;
+    const filters = (known?.size ?? 0) + added;
+    if (((known?.size ?? 0) === 0 && this.#subscribed >= sessionsMax) || filters > filtersPerSessionMax) {
+      this.#counters.sessionsRefused++;
+      const what = `${this.#subscribed} sessions have subscriptions, this one would have ${filters}`;
+      throw new SluiceError('ERR_BROKER_TOO_MANY', `${what}; at most ${sessionsMax} sessions with ${filtersPerSessionMax} each may`);
+    }
+    const changed: Filter[] = [];
+    const changes: SessionChange[] = [];
+    for (const { topic: filter, qos } of subscriptions) {
+      const before = this.#sessions.get(clientId)?.filters.get(filter);
+      // aedes asks once for each filter of a packet: what is not durable yet is written, and waited for, again.
+      if (before?.durable === true && before.qos === qos) continue;
+      const state = { qos, durable: false };
+      this.#setFilter(clientId, filter, state);
+      changed.push(state);
+      changes.push({ kind: 'subscribe', client: clientId, filter, qos });
+    }
+    if (changes.length === 0) return;
+    await this.#change(changes);
+    for (const state of changed) state.durable = true;
+  }
+
+  async #unsubscribe(clientId: string, filters: readonly string[]): Promise<void> {
+    for (const filter of filters) this.#deleteFilter(clientId, filter);
+    // Known or not: an earlier attempt may not have become durable.
+    await this.#change(filters.map((filter) => ({ kind: 'unsubscribe', client: clientId, filter })));
+  }
+
+  /** A clean session starts: what there was of another is over [MQTT-3.1.2-6]. */
+  async #forget(clientId: string): Promise<void> {
+    const session = this.#sessions.get(clientId);
+    if (session === undefined) return;
+    for (const filter of session.filters.keys()) this.#deleteFilter(clientId, filter);
+    for (const entry of session.queue.slice()) this.#remove(clientId, entry);
+    this.#sessions.delete(clientId);
+    try {
+      await this.#change([{ kind: 'forget', client: clientId }]);
+    } catch (error) {
+      this.#session(clientId); // its next clean start tries again
       throw error;
-    });
-  memory.incomingDelPacket = async (client, packet) => {
-    const messageId = packet.messageId as number;
-    await del(client, packet).catch(() => undefined); // after a restart only the journal has it
-    if (!journal.qos2Open(client.id, messageId)) return;
-    await new Promise<void>((resolve, reject) => {
-      journal.qos2Release(client.id, messageId, (error) => (error === null ? resolve() : reject(error)));
-    });
-  };
+    }
+  }
+
+  #admit(clientId: string, message: Message, publisherGone: () => boolean, stored = true): Entry | null {
+    const { topic, qos, payload } = message;
+    const { queueMax, queuedBytesMax } = this.#limits;
+    const length = this.#sessions.get(clientId)?.queue.length ?? 0;
+    if (length >= queueMax || this.#queuedBytes + entryBytes(message) > queuedBytesMax) {
+      this.#counters.queueDropped++;
+      return null;
+    }
+    const state = { brokerId: null, brokerCounter: 0, messageId: undefined, released: false, committed: false };
+    const entry: Entry = { id: this.#nextId++, topic, qos, payload, stored, publisherGone, ...state };
+    this.#enqueue(clientId, entry);
+    return entry;
+  }
+
+  #enqueue(clientId: string, entry: Entry): void {
+    this.#session(clientId).queue.push(entry);
+    this.#queued++;
+    this.#queuedBytes += entryBytes(entry);
+  }
+
+  #remove(clientId: string, entry: Entry): void {
+    const session = this.#sessions.get(clientId);
+    const at = session?.queue.indexOf(entry) ?? -1;
+    if (session === undefined || at < 0) return;
+    session.queue.splice(at, 1);
+    this.#queued--;
+    this.#queuedBytes -= entryBytes(entry);
+    this.#dropIfEmpty(clientId, session);
+  }
+
+  /** aedes begins to deliver: what the gate has queued gets the name by which aedes will ask for it. */
+  #deliver(subscriptions: readonly { readonly clientId: string }[], packet: StoredPacket): Promise<void> {
+    const payload = packet.payload as Buffer;
+    const taken = this.#taken.get(payload);
+    for (const { clientId } of subscriptions) {
+      // A redelivery, or one who has subscribed since: it gets the message while it and the gateway are there.
+      const entry =
+        taken === undefined
+          ? this.#admit(clientId, { topic: packet.topic, qos: packet.qos, payload: ownCopy(payload) }, () => false, false)
+          : taken.get(clientId);
+      if (entry === undefined || entry === null) continue;
+      entry.brokerId = packet.brokerId;
+      entry.brokerCounter = packet.brokerCounter;
+    }
+    return Promise.resolve();
+  }
+
+  *#outgoing(clientId: string): Generator<object> {
+    for (const entry of this.#sessions.get(clientId)?.queue.slice() ?? []) {
+      const { id, topic, qos, payload, messageId, released } = entry;
+      if (entry.brokerId === null) {
+        if (qos === 2 || !entry.committed || !entry.publisherGone()) continue;
+        entry.brokerId = STORED_BROKER_ID;
+        entry.brokerCounter = id;
+      }
+      const name = { brokerId: entry.brokerId, brokerCounter: entry.brokerCounter, messageId };
+      // Sent before: with DUP [MQTT-3.3.1-1], or only its release.
+      if (released) yield { ...name, cmd: 'pubrel' };
+      else yield { ...name, cmd: 'publish', topic, qos, payload, retain: false, dup: messageId !== undefined };
+    }
+  }
+
+  async #update(clientId: string, packet: OutgoingUpdate): Promise<void> {
+    const { brokerId, brokerCounter, messageId, cmd } = packet;
+    const queue = this.#sessions.get(clientId)?.queue ?? [];
+    const entry =
+      queue.find((candidate) => brokerId !== undefined && candidate.brokerId === brokerId && candidate.brokerCounter === brokerCounter) ??
+      queue.find((candidate) => messageId !== undefined && candidate.messageId === messageId);
+    // Not queued, for want of room: it is delivered all the same, once.
+    if (entry === undefined || messageId === undefined) return;
+    if (cmd === 'pubrel') {
+      if (entry.released) return;
+      entry.released = true;
+      if (entry.stored) await this.#change([{ kind: 'released', id: entry.id }]);
+    } else if (entry.messageId !== messageId) {
+      entry.messageId = messageId;
+      if (entry.qos === 2 && entry.stored) await this.#change([{ kind: 'sent', id: entry.id, messageId }]);
+    }
+  }
+
+  #clear({ id: clientId }: ClientRef, { messageId }: { readonly messageId?: number }): object | undefined {
+    // aedes clears a message that it has found to be delivered already, which has no id: that one is still to be acknowledged.
+    if (messageId === undefined) return undefined;
+    const entry = this.#sessions.get(clientId)?.queue.find((candidate) => candidate.messageId === messageId);
+    if (entry === undefined) return undefined;
+    this.#remove(clientId, entry);
+    if (entry.stored) this.#journal.sessionChanges([{ kind: 'unqueue', id: entry.id }], null);
+    const { topic, qos, payload } = entry;
+    return { cmd: 'publish', topic, qos, payload, messageId };
+  }
 }

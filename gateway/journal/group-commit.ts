@@ -29,6 +29,7 @@ import {
 import type { JournalWriter, MessageOptions, ReadingSink, RedeliveryKey } from './journal-api.ts';
 import { idempotencyDigest, type RedeliveryKeys } from './redelivery.ts';
 import { BoundedSeriesRegistry } from './registry.ts';
+import type { SessionChange } from './sessions.ts';
 
 export interface CommitOutcome {
   /** Nothing of the group from message `from` on is stored. */
@@ -149,7 +150,7 @@ export class GroupCommit implements JournalWriter {
     this.series = new BoundedSeriesRegistry(options.seriesMax);
   }
 
-  message(decode: (sink: ReadingSink) => void, { redelivery, idempotencyKey, position, done }: MessageOptions): void {
+  message(decode: (sink: ReadingSink) => void, { redelivery, idempotencyKey, position, changes, done }: MessageOptions): void {
     const refusal = this.#refusal();
     if (refusal !== null) return this.#hold(refusal, done);
     const open = this.#open;
@@ -167,6 +168,7 @@ export class GroupCommit implements JournalWriter {
       this.#keys.addIdempotency(digest, takenUs, this.#number);
       open.key(KEY_IDEMPOTENCY, open.addClient(digest), 0, takenUs);
     }
+    if (changes !== undefined) for (const change of changes) open.change(change);
     if (position === undefined) return this.#endMessage(done);
     const { source, at } = position;
     open.key(KEY_POSITION, open.addClient(source), 0, at);
@@ -201,6 +203,16 @@ export class GroupCommit implements JournalWriter {
     if (refusal !== null) return this.#hold(refusal, done);
     this.#keys.releaseQos2(clientId, messageId);
     this.#open.key(KEY_QOS2_RELEASE, this.#open.addClient(clientId), messageId, 0);
+    this.#endMessage(done);
+  }
+
+  sessionChanges(changes: readonly SessionChange[], done: Done | null): void {
+    const refusal = this.#refusal();
+    if (refusal !== null) {
+      if (done !== null) this.#hold(refusal, done);
+      return;
+    }
+    for (const change of changes) this.#open.change(change);
     this.#endMessage(done);
   }
 

@@ -7,6 +7,7 @@
  */
 import type { ExceptionRecord } from '../../shared/exception.ts';
 import type { ReadingSink, RegisteredSeries } from './journal-api.ts';
+import { changeBytes, type SessionChange } from './sessions.ts';
 
 /** What a key entry says; stored as one byte. */
 export const KEY_QOS1 = 1;
@@ -44,6 +45,8 @@ export interface Group {
   readonly hasTexts: boolean;
   readonly texts: readonly string[];
   readonly exceptions: readonly ExceptionRecord[];
+  /** Of sessions and retained messages, with the index of the message that they belong to; ascending. */
+  readonly changes: readonly { readonly message: number; readonly change: SessionChange }[];
   /** MQTT client ids, idempotency key digests, or names of sources. */
   readonly clients: readonly string[];
   /** Series that the journal has not seen, with consecutive ids from `newSeriesFrom`. */
@@ -98,6 +101,7 @@ export class OpenGroup implements ReadingSink {
   #hasTexts = false;
   #texts: string[] = [];
   #exceptions: ExceptionRecord[] = [];
+  #changes: { message: number; change: SessionChange }[] = [];
   #clients: string[] = [];
   /** Estimate of what the group holds in memory. */
   #bytes = 0;
@@ -192,6 +196,12 @@ export class OpenGroup implements ReadingSink {
     this.#bytes += 24;
   }
 
+  /** A change that the message brings that `endMessage` ends next. */
+  change(change: SessionChange): void {
+    this.#changes.push({ message: this.#messages, change });
+    this.#bytes += changeBytes(change);
+  }
+
   /** @returns the index of the message in the group */
   endMessage(arrivalUs: number): number {
     const index = this.#messages;
@@ -215,6 +225,7 @@ export class OpenGroup implements ReadingSink {
       hasTexts: this.#hasTexts,
       texts: this.#texts,
       exceptions: this.#exceptions,
+      changes: this.#changes,
       clients: this.#clients,
       newSeriesFrom,
       newSeries,
@@ -229,6 +240,7 @@ export class OpenGroup implements ReadingSink {
     this.#hasTexts = false;
     this.#texts = [];
     this.#exceptions = [];
+    this.#changes = [];
     this.#clients = [];
     this.#bytes = 0;
   }

@@ -5,6 +5,7 @@
 import type { ExceptionRecord } from '../../shared/exception.ts';
 import type { Series } from '../../shared/reading.ts';
 import type { Backlog, LaneClaim, LaneName } from '../../shared/uplink.ts';
+import type { SessionChange } from './sessions.ts';
 
 /**
  * Where a decoder puts readings: straight into the columns of the open group, no object per reading.
@@ -62,6 +63,8 @@ export interface MessageOptions {
   readonly idempotencyKey: string | null;
   /** Replaces the position of that source. Needs `done`. */
   readonly position?: SourcePosition;
+  /** What it changes of sessions and retained messages, durable with it. */
+  readonly changes?: readonly SessionChange[];
   /** Called once after the group commit (error null) or when it could not be stored. null: nobody waits (QoS 0). */
   readonly done: ((error: Error | null) => void) | null;
 }
@@ -91,6 +94,11 @@ export interface JournalWriter {
   qos2Open(clientId: string, messageId: number): boolean;
   /** PUBREL: forgets the QoS 2 id, durably, then calls back. */
   qos2Release(clientId: string, messageId: number, done: (error: Error | null) => void): void;
+  /**
+   * Changes of sessions and retained messages that come with no reading. Without `done` they ride along (at most 5 s), and
+   * what a full journal refuses of them is forgotten: only what may happen twice is written so.
+   */
+  sessionChanges(changes: readonly SessionChange[], done: ((error: Error | null) => void) | null): void;
   /** Was an HTTP request with this key taken before (24 h)? `whenDurable` as above. */
   isIdempotent(key: string, whenDurable: (error: Error | null) => void): boolean;
   /** The last durable position of a source; null: none, or too many others (POSITIONS_MAX) moved since. */

@@ -26,6 +26,7 @@ import { fromPlain, stampOf, type Call, type CallResult, type JournalReply, type
 import { JournalServer } from './journal-server.ts';
 import type { JournalState, JournalStats } from './journal-state.ts';
 import { RedeliveryKeys } from './redelivery.ts';
+import { NO_SESSIONS, type StoredSessions } from './sessions.ts';
 
 type StorageOptions = Omit<JournalOptions, 'clock' | 'randomHex'>;
 export type WorkerOptions = StorageOptions & { readonly stamp: Stamp; readonly boot: string | undefined };
@@ -64,6 +65,7 @@ export class JournalClient implements UplinkJournal, CommitPort {
   #state: JournalState;
   /** The journal has done something since, and could not say how it stands. */
   #isStateOld = false;
+  #sessions: StoredSessions = NO_SESSIONS;
   #commitAnswer: ((outcome: CommitOutcome) => void) | null = null;
   readonly #calls = new Map<number, { resolve: (result: CallResult) => void; reject: (error: Error) => void }>();
   #nextCall = 1;
@@ -85,6 +87,7 @@ export class JournalClient implements UplinkJournal, CommitPort {
           const keys = new RedeliveryKeys();
           keys.replay(reply.keys);
           client = new JournalClient(options, transport, keys, reply.state);
+          client.#sessions = reply.sessions;
           resolve(client);
         } else if (reply.type === 'refused') {
           void transport.end();
@@ -115,6 +118,13 @@ export class JournalClient implements UplinkJournal, CommitPort {
 
   get lakeId(): string | null {
     return this.#state.lakeId;
+  }
+
+  /** What was stored of retained messages and persistent sessions before this opening; once. */
+  takeSessions(): StoredSessions {
+    const sessions = this.#sessions;
+    this.#sessions = NO_SESSIONS;
+    return sessions;
   }
 
   get accepting(): boolean {

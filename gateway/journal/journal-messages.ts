@@ -6,6 +6,7 @@ import type { LaneName } from '../../shared/uplink.ts';
 import type { Group, GroupArrays } from './group.ts';
 import type { JournalLane, OfferedBatch } from './journal-api.ts';
 import type { JournalState, JournalStats } from './journal-state.ts';
+import type { StoredSessions } from './sessions.ts';
 
 /** The main thread's clocks when it sent a message: arrival stamps are its monotonic time, which no other thread has. */
 export interface Stamp {
@@ -41,7 +42,7 @@ export interface PlainError {
 export type CallResult = JournalLane[] | OfferedBatch[] | JournalStats | null;
 
 export type JournalReply =
-  | { readonly type: 'ready'; readonly keys: Uint8Array; readonly state: JournalState }
+  | { readonly type: 'ready'; readonly keys: Uint8Array; readonly sessions: StoredSessions; readonly state: JournalState }
   | { readonly type: 'refused'; readonly error: PlainError }
   | {
       readonly type: 'committed';

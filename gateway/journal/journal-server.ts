@@ -37,7 +37,7 @@ export class JournalServer {
     this.#setStamp = setStamp;
     this.#post = post;
     const keys = this.#journal.keysSnapshot();
-    post({ type: 'ready', keys, state: this.#journal.state() }, [keys.buffer as ArrayBuffer]);
+    post({ type: 'ready', keys, sessions: this.#journal.sessions(), state: this.#journal.state() }, [keys.buffer as ArrayBuffer]);
   }
 
   request(request: JournalRequest): void {

@@ -55,6 +55,8 @@ export interface Ids {
   exception: number;
   batch: number;
   keys: number;
+  /** Messages to sessions: their ids come from the broker; this is behind the last one that is stored. */
+  outgoing: number;
 }
 
 export interface Totals {
@@ -389,6 +391,7 @@ export class JournalStore {
         this.sql.deleteJournalFrom.run(this.ids.journal);
         this.sql.deleteExceptionsFrom.run(this.ids.exception);
         this.sql.deleteKeysFrom.run(this.ids.keys);
+        this.sql.deleteOutgoingFrom.run(this.ids.outgoing);
       }).immediate();
       this.ids = { ...this.ids, batch: (this.sql.nextIds.get() as Ids).batch };
       this.seriesStored = this.sql.seriesOf.all(this.opening).length;

@@ -35,6 +35,7 @@ import { addException, ExceptionBudget, FLOOD } from './pending-exceptions.ts';
 import { mergeOnce } from './merging.ts';
 import { encodeKeys } from './redelivery.ts';
 import { encodeRow } from './row-codec.ts';
+import { applyChange, changeBytes, readSessions, type StoredSessions } from './sessions.ts';
 import { isSealDue, sealOnce, type SealingOptions } from './sealing.ts';
 import { thinOnce } from './thinning.ts';
 
@@ -124,6 +125,11 @@ export class Journal {
     return readKeys(this.#store).snapshot(new ByteWriter(), this.#options.clock.nowUs()).slice();
   }
 
+  /** Retained messages and persistent sessions as they are stored. */
+  sessions(): StoredSessions {
+    return this.#store.read(() => readSessions(this.#store.sql));
+  }
+
   /**
    * Stores the group, durably. A message that cannot be stored is found by halving and stands in `progress.failed`; the
    * others are stored. After an error the same progress goes on with what is left.
@@ -185,6 +191,8 @@ export class Journal {
     let rowBytes = 0;
     let keyBytes = 0;
     let exceptions = 0;
+    const changes = group.changes.filter(({ message }) => message >= from && message < to);
+    const changedBytes = changes.reduce((sum, { change }) => sum + changeBytes(change), 0);
     this.#store.bounds.cover(group.arrays.eventTimeUs, group.readings, this.#options.clock.nowUs());
     this.#store.write(() => {
       for (let id = this.#store.seriesStored; id < this.#store.series.length; id++) {
@@ -196,8 +204,7 @@ export class Journal {
         const { messageReadingEnd, messageArrivalUs } = group.arrays;
         rowReadings = messageReadingEnd[to - 1] - (from === 0 ? 0 : messageReadingEnd[from - 1]);
         rowBytes = row.length;
-        this.#wantedBytes = rowBytes;
-        if (!this.#store.hasRoomFor(rowBytes)) throw this.#noRoom(rowBytes);
+        this.#takeRoom(rowBytes + changedBytes);
         this.#store.sql.insertJournal.run(next.journal++, this.#store.opening, messageArrivalUs[from], rowReadings, row);
       }
       const { messageExceptionEnd, messageArrivalUs } = group.arrays;
@@ -214,6 +221,11 @@ export class Journal {
           );
         }
       }
+      if (row === null && changedBytes > 0) this.#takeRoom(changedBytes);
+      for (const { change } of changes) {
+        applyChange(this.#store.sql, change);
+        if (change.kind === 'queue') next.outgoing = change.id + 1;
+      }
       const keys = encodeKeys(this.#writer, group, from, to);
       if (keys !== null) {
         keyBytes = keys.length;
@@ -227,7 +239,7 @@ export class Journal {
     this.#store.totals.journalBytes += rowBytes;
     this.#store.totals.exceptions += exceptions;
     this.#store.totals.keyLogBytes += keyBytes;
-    this.#uncheckedBytes += rowBytes + keyBytes;
+    this.#uncheckedBytes += rowBytes + keyBytes + changedBytes;
     this.#wantedBytes = 0;
   }
 
@@ -385,6 +397,12 @@ export class Journal {
     this.#counters.thinUs += this.#options.clock.monotonicUs() - startedUs;
     if (freed !== null) this.#counters.thinned++;
     return freed;
+  }
+
+  /** @throws SluiceError ERR_JOURNAL_FULL, ERR_JOURNAL_UNAVAILABLE: there is none */
+  #takeRoom(bytes: number): void {
+    this.#wantedBytes = bytes;
+    if (!this.#store.hasRoomFor(bytes)) throw this.#noRoom(bytes);
   }
 
   #noRoom(bytes: number): SluiceError {

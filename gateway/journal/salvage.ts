@@ -15,6 +15,7 @@ import { encodeTombstone, insertBatch, isWhole } from './batch-store.ts';
 import type { Connection, Statement } from './database.ts';
 import { insertException } from './pending-exceptions.ts';
 import { OLD_BATCH_TABLE } from './schema.ts';
+import type { OutgoingRow, RetainedRow, SubscriptionRow } from './sessions.ts';
 import {
   prepareStatements,
   type BatchRow,
@@ -158,9 +159,19 @@ function salvageNames(old: Connection, sql: Statements): void {
       sql.insertKeys.run(row.id, row.body);
     });
   }
+  salvageSessions(old, sql);
   for (const row of readable<{ reason: string; readings: number; batches: number }>(old, 'loss', 'reason')) {
     attempt(() => sql.addLoss.run(row.reason, row.readings, row.batches));
   }
+}
+
+function salvageSessions(old: Connection, sql: Statements): void {
+  for (const { topic, qos, payload } of readable<RetainedRow>(old, 'retained', 'topic'))
+    attempt(() => sql.setRetained.run(topic, qos, payload));
+  for (const { client, filter, qos } of readable<SubscriptionRow>(old, 'subscription', 'client, filter'))
+    attempt(() => sql.setSubscription.run(client, filter, qos));
+  for (const row of readable<OutgoingRow & { message_id: number | null }>(old, 'outgoing', 'id'))
+    attempt(() => sql.insertOutgoing.run(row.id, row.client, row.topic, row.qos, row.payload, row.message_id, row.released));
 }
 
 /** Batches as version 1 has them (body and head in one row), and as version 2 has them; after a crash in a move there are both. */

@@ -8,7 +8,8 @@
  * the next opening goes on. Nothing uses the journal before a move is complete.
  *
  * Layout: database and WAL. `journal` has groups as they came, `exception` what is to go into a batch beside them, `batch` and
- * `batch_body` what is sealed: a body is written once, what changes about a batch (its place) is in its head.
+ * `batch_body` what is sealed: a body is written once, what changes about a batch (its place) is in its head. `retained`,
+ * `subscription` and `outgoing` are the broker's (sessions.ts).
  */
 import type Database from 'better-sqlite3';
 
@@ -52,6 +53,13 @@ export const MIGRATIONS: readonly string[] = [
   ALTER TABLE opening ADD COLUMN boot TEXT;
   ALTER TABLE opening ADD COLUMN start_us INTEGER;
   ALTER TABLE opening ADD COLUMN alive_us INTEGER;
+  `,
+  // What the broker keeps (sessions.ts).
+  `
+  CREATE TABLE retained (topic TEXT PRIMARY KEY, qos INTEGER NOT NULL, payload BLOB NOT NULL);
+  CREATE TABLE subscription (client TEXT NOT NULL, filter TEXT NOT NULL, qos INTEGER NOT NULL, PRIMARY KEY (client, filter)) WITHOUT ROWID;
+  CREATE TABLE outgoing (id INTEGER PRIMARY KEY, client TEXT NOT NULL, topic TEXT NOT NULL, qos INTEGER NOT NULL, payload BLOB NOT NULL,
+    message_id INTEGER, released INTEGER NOT NULL DEFAULT 0);
   `,
 ];
 

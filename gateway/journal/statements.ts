@@ -2,6 +2,7 @@
 import type { ExceptionKind } from '../../shared/exception.ts';
 import type { LaneName } from '../../shared/uplink.ts';
 import type { Connection, Statement } from './database.ts';
+import type { OutgoingRow, RetainedRow, SubscriptionRow } from './sessions.ts';
 
 export interface JournalRow {
   readonly id: number;
@@ -207,6 +208,29 @@ export function prepareStatements(db: Connection) {
     deleteKeysBetween: prepare<[number, number]>('DELETE FROM key_log WHERE id > ? AND id < ?'),
     deleteKeysFrom: prepare<[number]>('DELETE FROM key_log WHERE id >= ?'),
 
+    setRetained: prepare<[string, number, Uint8Array]>(
+      'INSERT INTO retained (topic, qos, payload) VALUES (?, ?, ?) ON CONFLICT (topic) DO UPDATE SET qos = excluded.qos, payload = excluded.payload',
+    ),
+    deleteRetained: prepare<[string]>('DELETE FROM retained WHERE topic = ?'),
+    retained: prepare<[], RetainedRow>('SELECT topic, qos, payload FROM retained'),
+    setSubscription: prepare<[string, string, number]>(
+      'INSERT INTO subscription (client, filter, qos) VALUES (?, ?, ?) ON CONFLICT (client, filter) DO UPDATE SET qos = excluded.qos',
+    ),
+    deleteSubscription: prepare<[string, string]>('DELETE FROM subscription WHERE client = ? AND filter = ?'),
+    deleteSubscriptions: prepare<[string]>('DELETE FROM subscription WHERE client = ?'),
+    subscriptions: prepare<[], SubscriptionRow>('SELECT client, filter, qos FROM subscription'),
+    insertOutgoing: prepare<[number, string, string, number, Uint8Array, number | null, number]>(
+      'INSERT OR REPLACE INTO outgoing (id, client, topic, qos, payload, message_id, released) VALUES (?, ?, ?, ?, ?, ?, ?)',
+    ),
+    setOutgoingSent: prepare<[number, number]>('UPDATE outgoing SET message_id = ? WHERE id = ?'),
+    setOutgoingReleased: prepare<[number]>('UPDATE outgoing SET released = 1 WHERE id = ?'),
+    deleteOutgoing: prepare<[number]>('DELETE FROM outgoing WHERE id = ?'),
+    deleteOutgoingOf: prepare<[string]>('DELETE FROM outgoing WHERE client = ?'),
+    deleteOutgoingFrom: prepare<[number]>('DELETE FROM outgoing WHERE id >= ?'),
+    outgoing: prepare<[], OutgoingRow>(
+      'SELECT id, client, topic, qos, payload, message_id AS messageId, released FROM outgoing ORDER BY id',
+    ),
+
     insertOpening: prepare<[number, string, number, number | null, string | null, number | null, number | null]>(
       'INSERT INTO opening (id, epoch, wall_us, offset_us, boot, start_us, alive_us) VALUES (?, ?, ?, ?, ?, ?, ?)',
     ),
@@ -231,9 +255,10 @@ export function prepareStatements(db: Connection) {
       'SELECT reason, readings, batches FROM loss ORDER BY reason',
     ),
 
-    nextIds: prepare<[], { journal: number; exception: number; batch: number; keys: number; opening: number }>(
+    nextIds: prepare<[], { journal: number; exception: number; batch: number; keys: number; outgoing: number; opening: number }>(
       `SELECT (SELECT coalesce(max(id), 0) + 1 FROM journal) AS journal, (SELECT coalesce(max(id), 0) + 1 FROM exception) AS exception,
-        (SELECT coalesce(max(id), 0) + 1 FROM batch) AS batch, (SELECT coalesce(max(id), 0) + 1 FROM key_log) AS keys, (SELECT coalesce(max(id), 0) + 1 FROM opening) AS opening`,
+        (SELECT coalesce(max(id), 0) + 1 FROM batch) AS batch, (SELECT coalesce(max(id), 0) + 1 FROM key_log) AS keys,
+        (SELECT coalesce(max(id), 0) + 1 FROM outgoing) AS outgoing, (SELECT coalesce(max(id), 0) + 1 FROM opening) AS opening`,
     ),
   };
 }

@@ -88,7 +88,7 @@ describe('a full buffer', () => {
   test('thins and drops series of a low priority before it touches those of a high one, also after a restart', { timeout: 30_000 }, () => {
     const clock = new ManualClock(START_US);
     const directory = temporaryDirectory();
-    const options = { clock, bufferBytesMax: BUFFER_BYTES, bufferPolicy: 'thin' } as const;
+    const options = { clock, bufferBytesMax: BUFFER_BYTES + 8 * 1024, bufferPolicy: 'thin' } as const;
     const series: RegisteredSeries[] = [0, 5].map((priority) => ({ device: `p${priority}`, metric: 'm', tags: '', priority }));
     let journal = openJournal(directory, options);
     for (let step = 0; step < 130; step++) {
