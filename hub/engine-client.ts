@@ -1,5 +1,6 @@
 /**
- * The engine as the main thread sees it: calls become messages to the worker, batches are transferred, not copied.
+ * The engine as the main thread sees it: calls become messages to the worker, batches are transferred, not copied. The
+ * calls of one turn of the event loop go in one message and come back in one: to wake a thread costs more than to answer.
  *
  * A worker that dies takes the process with it (`onFatal`): the gateways hold everything that is not committed, and a
  * supervisor's restart is the one recovery path that is tested all the time.
@@ -25,9 +26,15 @@ import type {
   TableRange,
 } from './engine-api.ts';
 
+export interface EngineCall {
+  readonly id: number;
+  readonly method: EngineMethod;
+  readonly args: readonly unknown[];
+}
+
 /** Main → worker. Calls carry an id and are answered; casts are not. */
 export type EngineRequest =
-  | { readonly kind: 'call'; readonly id: number; readonly method: EngineMethod; readonly args: readonly unknown[] }
+  | { readonly kind: 'calls'; readonly calls: readonly EngineCall[] }
   | { readonly kind: 'submit'; readonly lane: LaneKey; readonly batch: SubmittedBatch }
   | { readonly kind: 'watermark'; readonly gateway: string; readonly claim: WatermarkClaim };
 
@@ -42,12 +49,15 @@ export const ENGINE_METHODS = [
 ] as const;
 export type EngineMethod = (typeof ENGINE_METHODS)[number];
 
+export type EngineAnswer =
+  | { readonly id: number; readonly ok: true; readonly value: unknown }
+  | { readonly id: number; readonly ok: false; readonly code: ErrorCode | null; readonly message: string };
+
 /** Worker → main. */
 export type EngineReply =
   | { readonly kind: 'ready'; readonly lakeId: string }
   | { readonly kind: 'failed'; readonly code: ErrorCode | null; readonly message: string }
-  | { readonly kind: 'result'; readonly id: number; readonly value: unknown }
-  | { readonly kind: 'error'; readonly id: number; readonly code: ErrorCode | null; readonly message: string }
+  | { readonly kind: 'answers'; readonly answers: readonly EngineAnswer[] }
   | { readonly kind: 'committed'; readonly positions: readonly { readonly appId: string; readonly committed: number }[] }
   /** `submittedBytes`: of all submissions that the worker has taken in so far, as `submittedBytesOf` counts them. */
   | { readonly kind: 'pending'; readonly bytes: number; readonly submittedBytes: number };
@@ -70,6 +80,8 @@ export class EngineClient implements IngestEngine, QueryEngine, SnapshotEngine {
   #worker: Worker;
   #waiters = new Map<number, Waiter>();
   #nextId = 1;
+  /** Calls of this turn. */
+  #calls: EngineCall[] = [];
   #committedCallbacks: ((lane: LaneKey, committed: number) => void)[] = [];
   #pendingCallbacks: ((pendingBytes: number) => void)[] = [];
   /** Of all submissions of this process; and of those that the worker had taken in when it told `#pendingBytes`. */
@@ -116,6 +128,7 @@ export class EngineClient implements IngestEngine, QueryEngine, SnapshotEngine {
   }
 
   submit(lane: LaneKey, batch: SubmittedBatch): void {
+    this.#sendCalls();
     this.#submittedBytes += submittedBytesOf(batch);
     const { buffer } = batch.body;
     // A body that is a view of a larger (pooled) buffer must not take its neighbours along: structured clone copies it.
@@ -124,6 +137,7 @@ export class EngineClient implements IngestEngine, QueryEngine, SnapshotEngine {
   }
 
   assertWatermark(gateway: string, claim: WatermarkClaim): void {
+    this.#sendCalls();
     this.#worker.postMessage({ kind: 'watermark', gateway, claim } satisfies EngineRequest);
   }
 
@@ -167,16 +181,25 @@ export class EngineClient implements IngestEngine, QueryEngine, SnapshotEngine {
     const id = this.#nextId++;
     return new Promise<T>((resolve, reject) => {
       this.#waiters.set(id, { resolve, reject });
-      this.#worker.postMessage({ kind: 'call', id, method, args } satisfies EngineRequest);
+      this.#calls.push({ id, method, args });
+      if (this.#calls.length === 1) queueMicrotask(() => this.#sendCalls());
     });
   }
 
+  #sendCalls(): void {
+    if (this.#calls.length === 0) return;
+    this.#worker.postMessage({ kind: 'calls', calls: this.#calls } satisfies EngineRequest);
+    this.#calls = [];
+  }
+
   #onReply(reply: EngineReply): void {
-    if (reply.kind === 'result' || reply.kind === 'error') {
-      const waiter = this.#waiters.get(reply.id);
-      this.#waiters.delete(reply.id);
-      if (reply.kind === 'result') waiter?.resolve(reply.value);
-      else waiter?.reject(rebuildError(reply.code, reply.message));
+    if (reply.kind === 'answers') {
+      for (const answer of reply.answers) {
+        const waiter = this.#waiters.get(answer.id);
+        this.#waiters.delete(answer.id);
+        if (answer.ok) waiter?.resolve(answer.value);
+        else waiter?.reject(rebuildError(answer.code, answer.message));
+      }
     } else if (reply.kind === 'committed') {
       for (const { appId, committed } of reply.positions) {
         const lane = parseLaneAppId(appId);

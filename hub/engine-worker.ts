@@ -6,7 +6,14 @@ import { createLogger } from '../shared/logging.ts';
 import type { LaneClaim, LaneKey } from '../shared/uplink.ts';
 import { Engine } from './engine.ts';
 import type { AggregateFilter, EngineSettings, SnapshotRequest, TableName, TableRange } from './engine-api.ts';
-import { submittedBytesOf, type EngineMethod, type EngineReply, type EngineRequest } from './engine-client.ts';
+import {
+  submittedBytesOf,
+  type EngineAnswer,
+  type EngineCall,
+  type EngineMethod,
+  type EngineReply,
+  type EngineRequest,
+} from './engine-client.ts';
 import { Lake } from './lake/lake.ts';
 import { LocalStore } from './lake/local-store.ts';
 
@@ -71,17 +78,32 @@ try {
       submittedBytes += submittedBytesOf(message.batch);
       engine.submit(message.lane, message.batch);
     } else if (message.kind === 'watermark') engine.assertWatermark(message.gateway, message.claim);
-    else void answer(message.id, () => methods[message.method](message.args));
+    else answerCalls(message.calls, methods);
   });
   reply({ kind: 'ready', lakeId: engine.lakeId });
 } catch (error) {
   reply({ kind: 'failed', ...asError(error) });
 }
 
-async function answer(id: number, method: () => unknown): Promise<void> {
+/** What is known at once goes back in one message; what takes its time by itself. */
+function answerCalls(calls: readonly EngineCall[], methods: Record<EngineMethod, (args: readonly unknown[]) => unknown>): void {
+  const answers: EngineAnswer[] = [];
+  for (const { id, method, args } of calls) {
+    try {
+      const value = methods[method](args);
+      if (value instanceof Promise) void answerLater(id, value);
+      else answers.push({ id, ok: true, value });
+    } catch (error) {
+      answers.push({ id, ok: false, ...asError(error) });
+    }
+  }
+  if (answers.length > 0) reply({ kind: 'answers', answers });
+}
+
+async function answerLater(id: number, value: Promise<unknown>): Promise<void> {
   try {
-    reply({ kind: 'result', id, value: await method() });
+    reply({ kind: 'answers', answers: [{ id, ok: true, value: await value }] });
   } catch (error) {
-    reply({ kind: 'error', id, ...asError(error) });
+    reply({ kind: 'answers', answers: [{ id, ok: false, ...asError(error) }] });
   }
 }

@@ -3,13 +3,17 @@
  *
  * Bounds: so many queries waiting, a time each, memory in all; beyond the first the caller is told to come again. One query
  * runs at a time and captures when its turn comes: those that wait hold no rows, and the time-out of one, which interrupts
- * whatever DuckDB is doing, meets no other. A file that vanished between capture and read (vacuum, compaction) is met by
+ * whatever DuckDB is doing, meets no other. Hot queries (a few named devices, few windows) that wait share a turn: their
+ * captures are of one step of the engine, and their messages cross the threads together, which is most of what they cost. A file that vanished between capture and read (vacuum, compaction) is met by
  * one more capture; one that cannot be read is reported to the engine, whose next capture leaves it out. A thread that ended (memory) fails what it ran; the next query starts another one.
  */
 import path from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { SluiceError, isSluiceError } from '../../shared/errors.ts';
+import { slideUsOf } from '../../shared/window/definition.ts';
 import { workerUrl } from '../../shared/worker-url.ts';
+import { isPattern } from '../name-patterns.ts';
 import type { QueryEngine, TableCapture, TableRange } from '../engine-api.ts';
 import type { PromqlAnswer, PromqlRequest } from '../promql/promql-api.ts';
 import { answerPromql } from '../promql/service.ts';
@@ -38,11 +42,23 @@ const SERIES_ROWS_MAX = 100_000;
 const LIST_AGE_US_MAX = 2_000_000;
 /** A query is asked again without the files that it could not read; more of them than this come to light by the next ones. */
 const ATTEMPTS_MAX = 4;
+/** Queries that share a turn, and how far apart such turns begin: what comes in between waits for the next. */
+const HOT_MAX = 16;
+const HOT_INTERVAL_MS = 5;
+const HOT_DEVICES_MAX = 16;
+const HOT_WINDOWS_MAX = 360;
 /** Captures that later pages may go on from; the oldest is forgotten, and its next page is of the newest version. */
 const PINS_MAX = 64;
 const PIN_FILES_MAX = 10_000;
 /** All of time, as TIMESTAMP has it (years 1 to 9999). */
 const ALL_TIME = { fromUs: -62_135_596_800_000_000, toUs: 253_402_300_799_000_000 };
+
+/** A hot query that waits for its turn. */
+interface Hot {
+  readonly query: AggregateQuery;
+  resolve(answer: AggregateAnswer): void;
+  reject(error: unknown): void;
+}
 
 export interface QueryServiceOptions extends QuerySettings {
   readonly engine: QueryEngine;
@@ -65,6 +81,8 @@ export class QueryService {
   /** The queries before this one are done. */
   #turn: Promise<unknown> = Promise.resolve();
   #pending = 0;
+  #hot: Hot[] = [];
+  #hotTurnMs = -Infinity;
   /** The thread that has the list of series, and when it was asked to read it. */
   #list: { readonly worker: Promise<Worker>; readonly readUs: number } | null = null;
   readonly #pins = new Map<string, TableCapture>();
@@ -105,7 +123,7 @@ export class QueryService {
       worker.once('exit', (code) => onEnd(new Error(`code ${code}`)));
       worker.once('message', () => {
         // DuckDB is open: a thread that is ended while it opens takes the process with it.
-        worker.on('message', (reply: QueryReply) => this.#onReply(reply));
+        worker.on('message', (replies: readonly QueryReply[]) => replies.forEach((reply) => this.#onReply(reply)));
         resolve(worker);
       });
     });
@@ -118,7 +136,44 @@ export class QueryService {
 
   /** @throws SluiceError ERR_HTTP_UNAVAILABLE, ERR_QUERY_* */
   aggregates(query: AggregateQuery): Promise<AggregateAnswer> {
-    return this.#withCapture(async () => ({ kind: 'aggregates', query, capture: await this.#engine.captureAggregates(query) }));
+    if (!this.#isHot(query)) return this.#withCapture(() => this.#aggregateTask(query));
+    return this.#counted(
+      () =>
+        new Promise((resolve, reject) => {
+          this.#hot.push({ query, resolve, reject });
+          if (this.#hot.length === 1) this.#takeTurn(() => this.#answerHot());
+        }),
+    );
+  }
+
+  /** Its capture is small whatever the lake holds. */
+  #isHot({ window, fromUs, toUs, devices }: AggregateQuery): boolean {
+    const definition = this.#engine.definitions.find(({ name }) => name === window);
+    if (definition === undefined || !definition.persisted || devices === null) return false;
+    return devices.length <= HOT_DEVICES_MAX && !devices.some(isPattern) && (toUs - fromUs) / slideUsOf(definition) <= HOT_WINDOWS_MAX;
+  }
+
+  async #aggregateTask(query: AggregateQuery): Promise<QueryTask> {
+    return { kind: 'aggregates', query, capture: await this.#engine.captureAggregates(query) };
+  }
+
+  async #answerHot(): Promise<void> {
+    const waitMs = this.#hotTurnMs + HOT_INTERVAL_MS - performance.now();
+    if (waitMs > 0) await pause(waitMs);
+    this.#hotTurnMs = performance.now();
+    const hot = this.#hot.splice(0, HOT_MAX);
+    // Whoever is left, or comes from now on, has the next turn.
+    if (this.#hot.length > 0) this.#takeTurn(() => this.#answerHot());
+    const makers = hot.map(
+      ({ query }) =>
+        () =>
+          this.#aggregateTask(query),
+    );
+    const answers = await this.#attempts(makers);
+    answers.forEach((answer, index) => {
+      if (answer.status === 'fulfilled') hot[index].resolve(answer.value as AggregateAnswer);
+      else hot[index].reject(answer.reason);
+    });
   }
 
   readings(query: ReadingQuery): Promise<ReadingAnswer> {
@@ -211,7 +266,22 @@ export class QueryService {
   }
 
   /** @param onAnswer called before the next query's turn */
-  async #withCapture<T>(makeTask: () => Promise<QueryTask>, onAnswer: () => void = () => undefined): Promise<T> {
+  #withCapture<T>(makeTask: () => Promise<QueryTask>, onAnswer: () => void = () => undefined): Promise<T> {
+    return this.#counted(
+      () =>
+        new Promise<T>((resolve, reject) => {
+          this.#takeTurn(async () => {
+            const [answer] = await this.#attempts([makeTask]);
+            if (answer.status === 'rejected') return reject(answer.reason);
+            onAnswer();
+            resolve(answer.value as T);
+          });
+        }),
+    );
+  }
+
+  /** @throws SluiceError where too many wait already */
+  async #counted<T>(ask: () => Promise<T>): Promise<T> {
     if (this.#pending >= QUERIES_MAX) {
       throw new SluiceError(
         'ERR_HTTP_UNAVAILABLE',
@@ -219,24 +289,29 @@ export class QueryService {
       );
     }
     this.#pending++;
-    const answer = this.#turn.then(async () => {
-      for (let attempt = 1; ; attempt++) {
-        try {
-          const value = await this.#send(await makeTask());
-          onAnswer();
-          return value;
-        } catch (error) {
-          if (attempt >= ATTEMPTS_MAX || !(await this.#isWorthAnother(error, attempt))) throw error;
-        }
-      }
-    });
-    // Its caller has the error; the next one does not depend on it.
-    this.#turn = answer.catch(() => undefined);
     try {
-      return (await answer) as T;
+      return await ask();
     } finally {
       this.#pending--;
     }
+  }
+
+  /** After all that were taken before; it does not throw. */
+  #takeTurn(run: () => Promise<void>): void {
+    this.#turn = this.#turn.then(run);
+  }
+
+  /** All at once, then those alone that are worth another attempt. */
+  async #attempts(makers: readonly (() => Promise<QueryTask>)[]): Promise<PromiseSettledResult<unknown>[]> {
+    const answers = await this.#sendAll(makers);
+    for (const [index, makeTask] of makers.entries()) {
+      for (let attempt = 1; attempt < ATTEMPTS_MAX; attempt++) {
+        const answer = answers[index];
+        if (answer.status === 'fulfilled' || !(await this.#isWorthAnother(answer.reason, attempt).catch(() => false))) break;
+        [answers[index]] = await this.#sendAll([makeTask]);
+      }
+    }
+    return answers;
   }
 
   /** A file may have been compacted away under the query; one that cannot be read is left out by the next capture. */
@@ -246,13 +321,20 @@ export class QueryService {
     return unreadable !== undefined && unreadable.length > 0 && (await this.#engine.reportUnreadable(unreadable));
   }
 
-  async #send(task: QueryTask): Promise<unknown> {
-    const worker = await this.#ready();
-    const id = this.#nextId++;
-    return new Promise((resolve, reject) => {
-      worker.postMessage({ id, task } satisfies QueryRequest);
-      this.#waiters.set(id, { resolve, reject });
+  /** The tasks that could be made, in one message. */
+  async #sendAll(makers: readonly (() => Promise<QueryTask>)[]): Promise<PromiseSettledResult<unknown>[]> {
+    const tasks = await Promise.allSettled(makers.map((makeTask) => makeTask()));
+    const [worker] = await Promise.allSettled([this.#ready()]);
+    const requests: QueryRequest[] = [];
+    const answers = tasks.map((task) => {
+      if (task.status === 'rejected') return Promise.reject<unknown>(task.reason);
+      if (worker.status === 'rejected') return Promise.reject<unknown>(worker.reason);
+      const id = this.#nextId++;
+      requests.push({ id, task: task.value });
+      return new Promise<unknown>((resolve, reject) => this.#waiters.set(id, { resolve, reject }));
     });
+    if (requests.length > 0 && worker.status === 'fulfilled') worker.value.postMessage(requests);
+    return Promise.allSettled(answers);
   }
 
   #onReply(reply: QueryReply): void {
