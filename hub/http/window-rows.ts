@@ -109,11 +109,12 @@ export function definitionNamed(definitions: readonly WindowDefinition[], name: 
   return definition;
 }
 
+const SCHEMA_COLUMNS = columnsOf(windowRowSchema);
+
 export function windowRowColumns(functions: readonly AggregateFunction[]): RowColumn[] {
-  const own = columnsOf(windowRowSchema);
   const places = ['window_start', 'window_end', 'gateway', 'device', 'metric', 'tags'];
   const trust = ['status', 'revision', 'late', 'lost', 'lost_is_estimate', 'complete'];
-  const named = (name: string): RowColumn => ({ name, type: own.find((column) => column.name === name)?.type ?? 'text' });
+  const named = (name: string): RowColumn => ({ name, type: SCHEMA_COLUMNS.find((column) => column.name === name)?.type ?? 'text' });
   const values = functions.map((name): RowColumn => ({ name, type: name === 'count' ? 'long' : 'double' }));
   return [...places.map(named), ...values, ...trust.map(named)];
 }
