@@ -398,3 +398,27 @@ describe('GroupRegistry', () => {
     expect(registry.seriesCount).toBe(8);
   });
 });
+
+test('windows of named devices are those that a look at all slots finds, late ones and overlapping ones too', () => {
+  for (const definitions of [DEFAULT_WINDOW_DEFINITIONS, MIXED_DEFINITIONS]) {
+    const state = new WindowState(definitions, { registry: new GroupRegistry() });
+    const readings = Array.from({ length: 4_000 }, (_, index): Reading => ({
+      gateway: 'gw',
+      series: { device: `d${index % 20}`, metric: `m${index % 3}`, tags: '' },
+      eventTimeUs: T0 + ((index * 7_919) % 3_600) * 1_000_000,
+      value: index,
+      text: false,
+    }));
+    state.add('gw', runsOf(readings), T0 + 1_200_000_000);
+    definitions.forEach((definition, index) => {
+      if (definition.by !== 'series') return;
+      const range = { fromUs: definition.sizeMs === 3_600_000 ? T0 : T0 + 630_000_000, toUs: T0 + 1_590_000_000 };
+      const named = partialRows(state.rows(index, { ...range, device: new Set(['d3', 'd17', 'absent']) }));
+      const looked = partialRows(state.rows(index, { ...range, device: (name) => name === 'd3' || name === 'd17' }));
+      const byPlace = (rows: typeof named): typeof named =>
+        rows.toSorted((a, b) => a.windowStartUs - b.windowStartUs || (groupKeyText(a.group) < groupKeyText(b.group) ? -1 : 1));
+      expect(looked.length).toBeGreaterThan(0);
+      expect(byPlace(named)).toEqual(byPlace(looked));
+    });
+  }
+});
