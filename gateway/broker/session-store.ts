@@ -83,8 +83,9 @@ interface Retained {
 }
 
 interface Filter {
-  qos: number;
-  durable: boolean;
+  readonly qos: number;
+  /** Resolves when it is durable; null: that has failed. */
+  written: Promise<void> | null;
 }
 
 interface Entry {
@@ -140,7 +141,7 @@ export class SessionStore {
     this.#journal = journal;
     this.#limits = limits;
     for (const { topic, qos, payload } of stored.retained) this.#setRetained({ topic, qos, payload: ownCopy(payload), durable: true });
-    for (const { client, filter, qos } of stored.subscriptions) this.#setFilter(client, filter, { qos, durable: true });
+    for (const { client, filter, qos } of stored.subscriptions) this.#setFilter(client, filter, { qos, written: Promise.resolve() });
     for (const { id, client, topic, qos, payload, messageId, released } of stored.outgoing) {
       const state = { messageId: messageId ?? undefined, released: released === 1, committed: true };
       const name = { brokerId: STORED_BROKER_ID, brokerCounter: id };
@@ -295,27 +296,36 @@ export class SessionStore {
   async #subscribe(clientId: string, subscriptions: readonly { readonly topic: string; readonly qos: number }[]): Promise<void> {
     const { sessionsMax, filtersPerSessionMax } = this.#limits;
     const known = this.#sessions.get(clientId)?.filters;
-    const added = subscriptions.filter(({ topic }) => known?.has(topic) !== true).length;
-    const filters = (known?.size ?? 0) + added;
+    const filters = (known?.size ?? 0) + subscriptions.filter(({ topic }) => known?.has(topic) !== true).length;
     if (((known?.size ?? 0) === 0 && this.#subscribed >= sessionsMax) || filters > filtersPerSessionMax) {
       this.#counters.sessionsRefused++;
       const what = `${this.#subscribed} sessions have subscriptions, this one would have ${filters}`;
       throw new SluiceError('ERR_BROKER_TOO_MANY', `${what}; at most ${sessionsMax} sessions with ${filtersPerSessionMax} each may`);
     }
-    const changed: Filter[] = [];
+    const waits = new Set<Promise<void>>();
+    const added: Filter[] = [];
     const changes: SessionChange[] = [];
     for (const { topic: filter, qos } of subscriptions) {
       const before = this.#sessions.get(clientId)?.filters.get(filter);
-      // aedes asks once for each filter of a packet: what is not durable yet is written, and waited for, again.
-      if (before?.durable === true && before.qos === qos) continue;
-      const state = { qos, durable: false };
+      // aedes asks for all filters of a packet once for each of them: they are written once.
+      if (before?.qos === qos && before.written !== null) {
+        waits.add(before.written);
+        continue;
+      }
+      const state: Filter = { qos, written: null };
       this.#setFilter(clientId, filter, state);
-      changed.push(state);
+      added.push(state);
       changes.push({ kind: 'subscribe', client: clientId, filter, qos });
     }
-    if (changes.length === 0) return;
-    await this.#change(changes);
-    for (const state of changed) state.durable = true;
+    if (changes.length > 0) {
+      const written = this.#change(changes);
+      for (const state of added) state.written = written;
+      waits.add(written);
+      written.catch(() => {
+        for (const state of added) state.written = null;
+      });
+    }
+    await Promise.all(waits);
   }
 
   async #unsubscribe(clientId: string, filters: readonly string[]): Promise<void> {
