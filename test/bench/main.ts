@@ -186,15 +186,16 @@ async function runAll(): Promise<void> {
     results.push({ ...result, hotThreads });
     // After each, so that an interrupted run leaves what it has.
     if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify({ machine, results }, null, 2)}\n`);
+    if (values.report) writeReport(machine, args, results);
   }
   rmSync(resultsDir, { recursive: true, force: true });
   if (profilesDir !== null) process.stdout.write(`CPU profiles are in ${profilesDir} (a browser's developer tools open them)\n`);
-  if (values.report) writeReport(machine, results);
 }
 
-function writeReport(machine: Machine, results: readonly BenchResult[]): void {
+function writeReport(machine: Machine, args: readonly string[], results: readonly BenchResult[]): void {
+  const command = ['npm run bench --', ...args, '--report'].join(' ');
   const docs = path.resolve('docs');
   mkdirSync(path.join(docs, 'benchmarks'), { recursive: true });
-  for (const [file, text] of renderReport(machine, results)) writeFileSync(path.join(docs, file), text);
+  for (const [file, text] of renderReport({ machine, command, isShort: values.short }, results)) writeFileSync(path.join(docs, file), text);
   process.stdout.write(`${path.join(docs, 'benchmarks.md')} is written\n`);
 }

@@ -4,15 +4,22 @@ import { asMarkdown, hotTable, ratioTable, valueTable, type BenchResult } from '
 import type { Machine } from './machine.ts';
 import { APT_LINE } from './peers.ts';
 
+export interface ReportRun {
+  readonly machine: Machine;
+  /** As somebody would type it. */
+  readonly command: string;
+  readonly isShort: boolean;
+}
+
 /** @returns path below docs/ → text */
-export function renderReport(machine: Machine, results: readonly BenchResult[]): Map<string, string> {
+export function renderReport(run: ReportRun, results: readonly BenchResult[]): Map<string, string> {
   const files = new Map<string, string>();
   const sections = results.map((result) => {
     const figures = result.chart === null ? [] : result.figures.filter(({ metric }) => metric === result.chart?.metric);
     if (result.chart !== null && figures.length > 0) files.set(`benchmarks/${result.name}.svg`, barChart(result.chart.title, figures));
     return section(result, figures.length > 0);
   });
-  files.set('benchmarks.md', page(machine, sections));
+  files.set('benchmarks.md', page(run, sections));
   return files;
 }
 
@@ -36,13 +43,16 @@ function section(result: BenchResult, hasChart: boolean): string {
   return parts.join('\n\n');
 }
 
-function page(machine: Machine, sections: readonly string[]): string {
+const SHORT_NOTE =
+  '\n\nThis was a short run: loads last seconds, so that starting and compiling weigh more than in the long form without `--short`.';
+
+function page({ machine, command, isShort }: ReportRun, sections: readonly string[]): string {
   return `# Benchmarks
 
-Every figure on this page was measured by one run of \`npm run bench -- --report\`, which wrote the page. Values are medians
+Every figure on this page was measured by one run of \`${command}\`, which wrote the page. Values are medians
 over the rounds with the least and the greatest beside them; ratios are taken round by round against a reference under the
 same load on the same machine, and are what to compare between machines. Subjects run one after the other, never at the
-same time. Load, subject and benchmark share the cores and the loopback interface.
+same time. Load, subject and benchmark share the cores and the loopback interface.${isShort ? SHORT_NOTE : ''}
 
 | machine | |
 |---|---|
