@@ -3,6 +3,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { systemClock } from '../shared/clock.ts';
 import { errorMessage, isSluiceError } from '../shared/errors.ts';
 import { createLogger } from '../shared/logging.ts';
+import { lowerThreadPriority } from '../shared/thread-priority.ts';
 import type { LaneClaim, LaneKey } from '../shared/uplink.ts';
 import { Engine } from './engine.ts';
 import type { AggregateFilter, EngineSettings, SnapshotRequest, TableName, TableRange } from './engine-api.ts';
@@ -19,11 +20,14 @@ import { LocalStore } from './lake/local-store.ts';
 
 /** Positions are coalesced for so long: a commit moves a thousand lanes at once, submissions come by the thousand. */
 const PENDING_REPORT_MS = 20;
+/** Behind the threads that own sockets and answer queries: they want little, and at once. */
+const NICE_STEPS = 5;
 
 const settings = workerData as EngineSettings;
 const port = parentPort;
 if (port === null) throw new Error('engine-worker runs as a worker thread');
 const logger = createLogger('hub-engine', settings.logLevel);
+lowerThreadPriority(NICE_STEPS, logger);
 
 function reply(message: EngineReply): void {
   port?.postMessage(message);

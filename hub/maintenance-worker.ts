@@ -5,15 +5,20 @@ import cron from 'node-cron';
 import { systemClock } from '../shared/clock.ts';
 import { errorMessage, isSluiceError } from '../shared/errors.ts';
 import { createLogger } from '../shared/logging.ts';
+import { lowerThreadPriority } from '../shared/thread-priority.ts';
 import { Lake } from './lake/lake.ts';
 import { LocalStore } from './lake/local-store.ts';
 import { Maintenance } from './maintenance.ts';
 import type { MaintenanceReply, MaintenanceRequest, MaintenanceSettings } from './maintenance-client.ts';
 
+/** Behind everything else: it has all day. */
+const NICE_STEPS = 10;
+
 const settings = workerData as MaintenanceSettings;
 const port = parentPort;
 if (port === null) throw new Error('maintenance-worker runs as a worker thread');
 const logger = createLogger('hub-maintenance', settings.logLevel);
+lowerThreadPriority(NICE_STEPS, logger);
 
 let opened: Promise<Maintenance> | null = null;
 
