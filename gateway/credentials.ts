@@ -2,16 +2,16 @@
  * The devices' credentials: name and SHA-256 of a 128-bit random secret.
  *
  * A machine's secret is random, so a plain hash is as strong as the secret and costs a microsecond; slow password hashes
- * protect what people choose. The file is replaced atomically (temporary file, fsync, rename, directory fsync): a crash
- * leaves the old or the new one. A running gateway notices a change within RELOAD_INTERVAL_MS; a file that became
+ * protect what people choose. The file is replaced as a whole (durable-file.ts): a crash leaves the old or the new one. A running gateway notices a change within RELOAD_INTERVAL_MS; a file that became
  * unreadable leaves the old credentials in force.
  */
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
-import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, statSync, writeSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { z } from 'zod';
 import type { Clock } from '../shared/clock.ts';
 import { SluiceError, errorMessage } from '../shared/errors.ts';
+import { writeDurably } from './durable-file.ts';
 
 const NAME_PATTERN = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 const CREDENTIALS_MAX = 100_000;
@@ -61,19 +61,7 @@ function readCredentials(file: string): DeviceCredential[] {
 
 function writeCredentials(file: string, devices: readonly DeviceCredential[]): void {
   try {
-    mkdirSync(path.dirname(file), { recursive: true });
-    const temporary = `${file}.${process.pid}.tmp`;
-    const fd = openSync(temporary, 'w', 0o600);
-    try {
-      writeSync(fd, `${JSON.stringify({ version: 1, devices }, null, 2)}\n`);
-      fsyncSync(fd);
-    } finally {
-      closeSync(fd);
-    }
-    renameSync(temporary, file);
-    const directory = openSync(path.dirname(file), 'r');
-    fsyncSync(directory);
-    closeSync(directory);
+    writeDurably(file, `${JSON.stringify({ version: 1, devices }, null, 2)}\n`);
   } catch (cause) {
     throw new SluiceError('ERR_CREDENTIALS_FILE', `cannot write ${file}: ${errorMessage(cause)}`, { cause });
   }

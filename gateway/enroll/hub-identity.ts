@@ -2,18 +2,19 @@
  * Who this gateway is at its hub: address, name and secret, as `enroll` received them.
  *
  * Layout: `<dataDir>/hub.json`, mode 0600, valid; `<dataDir>/hub.pending.json`, the secret that an enrolment under way has
- * shown or is about to show. Both are replaced atomically (temporary file, fsync, rename, fsync of the directory).
+ * shown or is about to show. Both are replaced as a whole (durable-file.ts).
  *
  * Crash: before hub.pending.json is there, nothing was sent. While it is there, the same enrolment token finds the same
  * secret, which the hub takes again. Once hub.json is there the gateway is enrolled, and what is left of the pending file
  * is only looked at for the same enrolment token.
  */
-import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { z } from 'zod';
 import { SluiceError, errorMessage } from '../../shared/errors.ts';
 import { GATEWAY_ID_PATTERN } from '../../shared/uplink.ts';
 import type { GatewayConfig } from '../config.ts';
+import { writeDurably } from '../durable-file.ts';
 
 const secretSchema = z.string().regex(/^slc_[A-Za-z0-9_-]{22}$/);
 /** SHA-256 of the enrolment token: tells whether a repetition is the same one. */
@@ -96,20 +97,7 @@ function readFile<T>(file: string, schema: z.ZodType<T>): T | null {
 
 function writeFile(file: string, document: HubIdentity | PendingIdentity): void {
   try {
-    mkdirSync(path.dirname(file), { recursive: true });
-    const temporary = `${file}.${process.pid}.tmp`;
-    rmSync(temporary, { force: true }); // its mode would stay
-    const fd = openSync(temporary, 'wx', 0o600);
-    try {
-      writeSync(fd, `${JSON.stringify(document, null, 2)}\n`);
-      fsyncSync(fd);
-    } finally {
-      closeSync(fd);
-    }
-    renameSync(temporary, file);
-    const directory = openSync(path.dirname(file), 'r');
-    fsyncSync(directory);
-    closeSync(directory);
+    writeDurably(file, `${JSON.stringify(document, null, 2)}\n`);
   } catch (cause) {
     throw new SluiceError('ERR_ENROLL_FILE', `cannot write ${file}: ${errorMessage(cause)}`, { cause });
   }

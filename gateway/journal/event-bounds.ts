@@ -6,14 +6,15 @@
  * now and then how old the oldest is that the journal holds. Both err on the safe side: `lagUs` and `leadUs` are rounded up, so
  * that they are written a few times in a gateway's life, and `oldestUs` may be old, never too young.
  *
- * Layout: `bounds.json` {version, oldestUs, lagUs, leadUs, crc}; µs. Written to `bounds.json.new`, synced, renamed.
+ * Layout: `bounds.json` {version, oldestUs, lagUs, leadUs, crc}; µs. Replaced as a whole (durable-file.ts).
  * A crash leaves the file before or after. Without a file that can be believed, everything since 2015 is possible, until
  * what the journal held at that time is gone.
  */
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { crc32 } from 'node:zlib';
 import { EVENT_TIME_AHEAD_MAX_US, EVENT_TIME_MIN_US } from '../../shared/reading.ts';
+import { writeDurably } from '../durable-file.ts';
 
 const NAME = 'bounds.json';
 const VERSION = 1;
@@ -115,14 +116,7 @@ export class EventBounds {
     const body = { version: VERSION, ...bounds };
     const text = JSON.stringify({ ...body, crc: crc32(JSON.stringify(body)) });
     try {
-      const handle = openSync(`${this.#file}.new`, 'w', 0o600);
-      try {
-        writeSync(handle, text);
-        fsyncSync(handle);
-      } finally {
-        closeSync(handle);
-      }
-      renameSync(`${this.#file}.new`, this.#file);
+      writeDurably(this.#file, text, `${this.#file}.new`);
       this.#isSaved = true;
     } catch {
       // A disk that takes nothing more takes no group either; the bounds of this process stand, the next change writes them.
