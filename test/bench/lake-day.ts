@@ -2,15 +2,12 @@
  * A day of a hub in minutes: 17,280 commits, a flush a minute, maintenance every ten, on a clock moved by hand and a store in
  * memory. What must not grow with the age of the lake is measured every hour: the heap, what a capture costs, the files.
  */
-import { Engine } from '../../hub/engine.ts';
-import { Lake } from '../../hub/lake/lake.ts';
+import type { Engine } from '../../hub/engine.ts';
 import { MemoryStore } from '../../hub/lake/memory-store.ts';
 import { Maintenance } from '../../hub/maintenance.ts';
 import { ManualClock } from '../../shared/clock.ts';
-import { createLogger } from '../../shared/logging.ts';
-import { laneAppId } from '../../shared/uplink.ts';
+import { BenchEngine, openBenchLake } from './bench-engine.ts';
 import { Samples, type BenchOptions, type Measured } from './figures.ts';
-import { benchEngineSettings, BENCH_LANE } from './lake-size.ts';
 import { REFERENCE_START_US } from './reference-fleet.ts';
 import { sealFleet } from './sealed-fleet.ts';
 
@@ -34,33 +31,16 @@ interface Hour {
 async function runHours(hours: number, seed: number, onHour: (hour: Hour) => void): Promise<void> {
   const clock = new ManualClock(REFERENCE_START_US);
   const store = new MemoryStore(clock);
-  const logger = createLogger('bench', 'silent');
-  const open = (): Promise<Lake> => Lake.open(store, '/lake', { clock, hubId: 'bench', logger });
-  let committed = 0;
-  const engine = await Engine.open(benchEngineSettings('/lake'), await open(), clock, logger, {
-    committed(positions) {
-      committed = positions.find(({ appId }) => appId === laneAppId(BENCH_LANE))?.committed ?? committed;
-    },
-    pending: () => undefined,
-    fatal(error) {
-      throw error;
-    },
-  });
-  const maintenance = new Maintenance(await open());
-  await engine.openLane(BENCH_LANE, { epoch: BENCH_LANE.epoch, lane: 'live', base: 1, assigned: hours * COMMITS_PER_HOUR });
+  const bench = await BenchEngine.open(await openBenchLake(store, '/lake', clock), '/lake', clock);
+  const { engine } = bench;
+  const maintenance = new Maintenance(await openBenchLake(store, '/lake', clock));
   for (let hour = 0; hour < hours; hour++) {
     const startUs = REFERENCE_START_US + hour * 3_600_000_000;
     const { batches } = sealFleet({ devices: 5, secondsPerBatch: SECONDS_PER_COMMIT, batchCount: COMMITS_PER_HOUR, seed, startUs });
     const cpu = process.cpuUsage();
     let maintenanceCpuUs = 0;
-    for (const [index, { body, readingCount }] of batches.entries()) {
-      const seq = hour * COMMITS_PER_HOUR + index + 1;
-      engine.submit(BENCH_LANE, { seq, readingCount, exceptionCount: 0, receivedUs: clock.nowUs(), body: new Uint8Array(body) });
-      clock.advance(SECONDS_PER_COMMIT * 1_000_000 - 100_000);
-      while (committed < seq) {
-        await engine.idle();
-        clock.advance(100_000);
-      }
+    for (const batch of batches) {
+      const seq = await bench.commit(batch, SECONDS_PER_COMMIT * 1_000_000 - 100_000);
       if (seq % COMMITS_PER_FLUSH === 0) await engine.flush();
       if (seq % COMMITS_PER_MAINTENANCE === 0) {
         const before = process.cpuUsage();

@@ -8,16 +8,10 @@ import { existsSync, readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { DuckDBInstance } from '@duckdb/node-api';
-import { Engine } from '../../hub/engine.ts';
-import type { EngineSettings } from '../../hub/engine-api.ts';
-import { Lake } from '../../hub/lake/lake.ts';
-import { LocalStore } from '../../hub/lake/local-store.ts';
 import { Maintenance, type TableReport } from '../../hub/maintenance.ts';
 import { ManualClock } from '../../shared/clock.ts';
-import { createLogger } from '../../shared/logging.ts';
-import { laneAppId, type LaneKey } from '../../shared/uplink.ts';
-import { DEFAULT_WINDOW_DEFINITIONS } from '../../shared/window/definition.ts';
 import { asLineProtocol } from './batch-bytes.ts';
+import { BenchEngine, openLocalBenchLake } from './bench-engine.ts';
 import { Samples, type BenchOptions, type Measured } from './figures.ts';
 import { absentNote, startInflux } from './peers.ts';
 import { until, withSite } from './processes.ts';
@@ -26,26 +20,7 @@ import { sealFleet, type SealedFleet } from './sealed-fleet.ts';
 
 const SECONDS_PER_COMMIT = 5;
 const COMMITS_PER_FLUSH = 12;
-export const BENCH_LANE: LaneKey = { gateway: 'gw-1', epoch: '0123456789abcdef0123456789abcdef', lane: 'live' };
 const LINES_PER_WRITE = 5_000;
-const logger = createLogger('bench', 'silent');
-
-export function benchEngineSettings(lakeDir: string): EngineSettings {
-  return {
-    lakeDir,
-    hubInstance: 'f'.repeat(32),
-    commitIntervalMsMin: 1_000,
-    commitIntervalMsMax: 60_000,
-    commitReadingsMax: 1_000_000,
-    commitBytesMax: 256_000_000,
-    flushIntervalMs: 3_600_000,
-    windowBytesMax: 512_000_000,
-    allowedLatenessMs: 0,
-    gatewayIdleTimeoutMs: 600_000,
-    definitions: DEFAULT_WINDOW_DEFINITIONS,
-    logLevel: 'silent',
-  };
-}
 
 interface LakeSizes {
   readonly before: readonly TableReport[];
@@ -55,30 +30,13 @@ interface LakeSizes {
 
 async function lakeSizes(lakeDir: string, fleet: SealedFleet): Promise<LakeSizes> {
   const clock = new ManualClock(REFERENCE_START_US);
-  const open = async (): Promise<Lake> => Lake.open(await LocalStore.open(lakeDir), lakeDir, { clock, hubId: 'bench', logger });
-  let committed = 0;
-  const engine = await Engine.open(benchEngineSettings(lakeDir), await open(), clock, logger, {
-    committed(positions) {
-      committed = positions.find(({ appId }) => appId === laneAppId(BENCH_LANE))?.committed ?? committed;
-    },
-    pending: () => undefined,
-    fatal(error) {
-      throw error;
-    },
-  });
-  await engine.openLane(BENCH_LANE, { epoch: BENCH_LANE.epoch, lane: 'live', base: 1, assigned: fleet.batches.length });
-  for (const [index, { body, readingCount }] of fleet.batches.entries()) {
-    const seq = index + 1;
-    engine.submit(BENCH_LANE, { seq, readingCount, exceptionCount: 0, receivedUs: clock.nowUs(), body: new Uint8Array(body) });
-    clock.advance(SECONDS_PER_COMMIT * 1_000_000);
-    while (committed < seq) {
-      await engine.idle();
-      clock.advance(100_000);
-    }
-    if (seq % COMMITS_PER_FLUSH === 0) await engine.flush();
+  const bench = await BenchEngine.open(await openLocalBenchLake(lakeDir, clock), lakeDir, clock);
+  for (const batch of fleet.batches) {
+    const seq = await bench.commit(batch, SECONDS_PER_COMMIT * 1_000_000);
+    if (seq % COMMITS_PER_FLUSH === 0) await bench.engine.flush();
   }
-  await engine.stop();
-  const lake = await open();
+  await bench.engine.stop();
+  const lake = await openLocalBenchLake(lakeDir, clock);
   const maintenance = new Maintenance(lake);
   const before = (await maintenance.status()).tables;
   // The day is over: what is left is merged whatever its size is, and what came of that an hour later.

@@ -9,14 +9,9 @@
 import { DuckDBInstance } from '@duckdb/node-api';
 import { encodeBatch } from '../../shared/batch/encode.ts';
 import { ManualClock } from '../../shared/clock.ts';
-import { createLogger } from '../../shared/logging.ts';
-import { laneAppId } from '../../shared/uplink.ts';
-import { Engine } from '../../hub/engine.ts';
-import { Lake } from '../../hub/lake/lake.ts';
-import { LocalStore } from '../../hub/lake/local-store.ts';
 import { Maintenance } from '../../hub/maintenance.ts';
+import { BenchEngine, openLocalBenchLake } from './bench-engine.ts';
 import { Samples, type BenchOptions, type Measured } from './figures.ts';
-import { BENCH_LANE, benchEngineSettings } from './lake-size.ts';
 import { absentNote, startInflux } from './peers.ts';
 import { percentile } from './percentile.ts';
 import { pause, withSite, type HubProgram, type Site } from './processes.ts';
@@ -35,7 +30,6 @@ const RAW_BATCHES_PER_CHUNK = 16;
 const QUERIES_PER_SECOND = 500;
 const CONNECTIONS = 64;
 const THREADS = 2;
-const logger = createLogger('bench', 'silent');
 
 const HUB = 'Sluice hub';
 const INFLUX = 'InfluxDB 1.x, GROUP BY time over the readings';
@@ -77,43 +71,25 @@ function rawChunk(chunk: number): SealedFleet {
 /** @returns readings in it */
 async function makeLake(lakeDir: string, rawReadings: number, log: (line: string) => void): Promise<number> {
   const clock = new ManualClock(REFERENCE_START_US);
-  const open = async (): Promise<Lake> => Lake.open(await LocalStore.open(lakeDir), lakeDir, { clock, hubId: 'bench', logger });
-  let committed = 0;
-  const engine = await Engine.open(benchEngineSettings(lakeDir), await open(), clock, logger, {
-    committed(positions) {
-      committed = positions.find(({ appId }) => appId === laneAppId(BENCH_LANE))?.committed ?? committed;
-    },
-    pending: () => undefined,
-    fatal(error) {
-      throw error;
-    },
-  });
-  await engine.openLane(BENCH_LANE, { epoch: BENCH_LANE.epoch, lane: 'live', base: 1, assigned: Number.MAX_SAFE_INTEGER });
-  let seq = 0;
+  const bench = await BenchEngine.open(await openLocalBenchLake(lakeDir, clock), lakeDir, clock);
   let readings = 0;
-  const submit = async ({ body, readingCount }: SealedBody): Promise<void> => {
-    seq++;
-    readings += readingCount;
-    engine.submit(BENCH_LANE, { seq, readingCount, exceptionCount: 0, receivedUs: clock.nowUs(), body: new Uint8Array(body) });
-    clock.advance(5_000_000);
-    while (committed < seq) {
-      await engine.idle();
-      clock.advance(100_000);
-    }
+  const submit = async (batch: SealedBody): Promise<void> => {
+    readings += batch.readingCount;
+    await bench.commit(batch, 5_000_000);
   };
   const random = mulberry32(1);
   for (let day = 0; day < 365; day++) {
     await submit(dayBatch(day, random));
-    await engine.flush();
+    await bench.engine.flush();
   }
   // The windows of a day went to the lake together: what folding leaves of it.
   for (let chunk = 0; readings < rawReadings; chunk++) {
     for (const batch of rawChunk(chunk).batches) await submit(batch);
-    await engine.flush();
+    await bench.engine.flush();
     if (chunk % 10 === 9) log(`the lake has ${Math.round(readings / 1e6)} M readings`);
   }
-  await engine.stop();
-  const maintenance = new Maintenance(await open());
+  await bench.engine.stop();
+  const maintenance = new Maintenance(await openLocalBenchLake(lakeDir, clock));
   for (const waitUs of [DAY_US, DAY_US / 12]) {
     clock.advance(waitUs);
     await maintenance.run();
@@ -161,8 +137,7 @@ async function scanMs(hub: HubProgram): Promise<number> {
 
 /** The readings' files at their newest version. */
 async function duckDbScanMs(lakeDir: string): Promise<number> {
-  const clock = new ManualClock(REFERENCE_START_US);
-  const lake = await Lake.open(await LocalStore.open(lakeDir), lakeDir, { clock, hubId: 'bench', logger });
+  const lake = await openLocalBenchLake(lakeDir, new ManualClock(REFERENCE_START_US));
   const files = [...lake.readings.snapshot.files.keys()].map((file) => `'${lake.localPath(lake.readings, file)}'`);
   const instance = await DuckDBInstance.create(':memory:', { threads: String(THREADS) });
   const connection = await instance.connect();
