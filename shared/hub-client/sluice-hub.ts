@@ -13,32 +13,7 @@
  *
  * It does not retry, but for `live`, and keeps no state.
  */
-import type {
-  Aggregates,
-  AggregatesQuery,
-  DevicesAnswer,
-  DevicesQuery,
-  Exception,
-  Exceptions,
-  ExceptionsQuery,
-  Gateways,
-  ListParameter,
-  Problem,
-  Reading,
-  Readings,
-  ReadingsQuery,
-  Released,
-  ReleaseRequest,
-  SeriesAnswer,
-  SeriesQuery,
-  SqlAnswer,
-  SqlQuery,
-  StreamQuery,
-  Tables,
-  TimeParameter,
-  WindowRow,
-  Windows,
-} from './answers.ts';
+import type * as api from './answers.ts';
 import { EventStreamParser, type StreamEvent } from './event-stream.ts';
 import { errorOf, HubError } from './hub-error.ts';
 
@@ -95,14 +70,14 @@ export interface RequestOptions {
 
 /** Rows that changed. */
 export interface WindowEvent extends Pick<
-  Aggregates,
+  api.Aggregates,
   'window' | 'aggregates_version' | 'readings_version' | 'overlay_complete' | 'waiting_for' | 'rows'
 > {
   /** There were more rows than an event may have: ask for all of them. */
   readonly truncated: boolean;
 }
 
-export interface GatewaysEvent extends Gateways {
+export interface GatewaysEvent extends api.Gateways {
   readonly truncated: boolean;
 }
 
@@ -111,10 +86,10 @@ export type HubEvent =
   | { readonly name: 'window'; readonly id: string; readonly data: WindowEvent }
   | { readonly name: 'gateways'; readonly id: string; readonly data: GatewaysEvent }
   /** The windows cannot be read at the moment. */
-  | { readonly name: 'problem'; readonly id: string; readonly data: Problem };
+  | { readonly name: 'problem'; readonly id: string; readonly data: api.Problem };
 
 /** Parameters as they stand in a URL. */
-export type Query = Readonly<Record<string, TimeParameter | ListParameter | boolean | undefined>>;
+export type Query = Readonly<Record<string, api.TimeParameter | api.ListParameter | boolean | undefined>>;
 
 /** A comma in a name is escaped for the API's lists. */
 export function listOf(names: readonly string[]): string {
@@ -144,36 +119,36 @@ export class SluiceHub {
 
   // --- answers -------------------------------------------------------------------------------------------------------
 
-  aggregates(query: AggregatesQuery = {}, options?: RequestOptions): Promise<Aggregates> {
+  aggregates(query: api.AggregatesQuery = {}, options?: RequestOptions): Promise<api.Aggregates> {
     return this.#json(pathOf('v1/aggregates', query), options);
   }
 
-  readings(query: ReadingsQuery = {}, options?: RequestOptions): Promise<Readings> {
+  readings(query: api.ReadingsQuery = {}, options?: RequestOptions): Promise<api.Readings> {
     return this.#json(pathOf('v1/readings', query), options);
   }
 
-  exceptions(query: ExceptionsQuery = {}, options?: RequestOptions): Promise<Exceptions> {
+  exceptions(query: api.ExceptionsQuery = {}, options?: RequestOptions): Promise<api.Exceptions> {
     return this.#json(pathOf('v1/exceptions', query), options);
   }
 
-  series(query: SeriesQuery = {}, options?: RequestOptions): Promise<SeriesAnswer> {
+  series(query: api.SeriesQuery = {}, options?: RequestOptions): Promise<api.SeriesAnswer> {
     return this.#json(pathOf('v1/series', query), options);
   }
 
-  devices(query: DevicesQuery = {}, options?: RequestOptions): Promise<DevicesAnswer> {
+  devices(query: api.DevicesQuery = {}, options?: RequestOptions): Promise<api.DevicesAnswer> {
     return this.#json(pathOf('v1/devices', query), options);
   }
 
-  gateways(options?: RequestOptions): Promise<Gateways> {
+  gateways(options?: RequestOptions): Promise<api.Gateways> {
     return this.#json('v1/gateways', options);
   }
 
-  windows(options?: RequestOptions): Promise<Windows> {
+  windows(options?: RequestOptions): Promise<api.Windows> {
     return this.#json('v1/windows', options);
   }
 
   /** Health of the lake's tables. */
-  tables(options?: RequestOptions): Promise<Tables> {
+  tables(options?: RequestOptions): Promise<api.Tables> {
     return this.#json('v1/tables', options);
   }
 
@@ -182,8 +157,8 @@ export class SluiceHub {
     statement: string,
     parameters?: readonly SqlParameter[] | Readonly<Record<string, SqlParameter>>,
     options?: RequestOptions,
-  ): Promise<SqlAnswer> {
-    const query: SqlQuery = { sql: statement, ...(parameters === undefined ? {} : { parameters }) };
+  ): Promise<api.SqlAnswer> {
+    const query: api.SqlQuery = { sql: statement, ...(parameters === undefined ? {} : { parameters }) };
     return this.#post('v1/sql', query, options);
   }
 
@@ -193,30 +168,30 @@ export class SluiceHub {
   }
 
   /** Puts the readings of a quarantined exception into the lake with a corrected time, once. Needs an admin token. */
-  release(request: ReleaseRequest, options?: RequestOptions): Promise<Released> {
+  release(request: api.ReleaseRequest, options?: RequestOptions): Promise<api.Released> {
     return this.#post('v1/exceptions/release', request, options);
   }
 
   // --- pages ---------------------------------------------------------------------------------------------------------
 
   /** Page by page as the caller goes on; the first page's versions and range hold for all. */
-  aggregateRows(query: AggregatesQuery = {}, options?: RequestOptions): AsyncGenerator<WindowRow, void, undefined> {
+  aggregateRows(query: api.AggregatesQuery = {}, options?: RequestOptions): AsyncGenerator<api.WindowRow, void, undefined> {
     return rowsOf((cursor) => this.aggregates({ ...query, ...cursor }, options));
   }
 
-  readingRows(query: ReadingsQuery = {}, options?: RequestOptions): AsyncGenerator<Reading, void, undefined> {
+  readingRows(query: api.ReadingsQuery = {}, options?: RequestOptions): AsyncGenerator<api.Reading, void, undefined> {
     return rowsOf((cursor) => this.readings({ ...query, ...cursor }, options));
   }
 
-  exceptionRows(query: ExceptionsQuery = {}, options?: RequestOptions): AsyncGenerator<Exception, void, undefined> {
+  exceptionRows(query: api.ExceptionsQuery = {}, options?: RequestOptions): AsyncGenerator<api.Exception, void, undefined> {
     return rowsOf((cursor) => this.exceptions({ ...query, ...cursor }, options));
   }
 
-  seriesRows(query: SeriesQuery = {}, options?: RequestOptions): AsyncGenerator<SeriesAnswer['rows'][number], void, undefined> {
+  seriesRows(query: api.SeriesQuery = {}, options?: RequestOptions): AsyncGenerator<api.SeriesAnswer['rows'][number], void, undefined> {
     return rowsOf((cursor) => this.series({ ...query, ...cursor }, options));
   }
 
-  deviceRows(query: DevicesQuery = {}, options?: RequestOptions): AsyncGenerator<DevicesAnswer['rows'][number], void, undefined> {
+  deviceRows(query: api.DevicesQuery = {}, options?: RequestOptions): AsyncGenerator<api.DevicesAnswer['rows'][number], void, undefined> {
     return rowsOf((cursor) => this.devices({ ...query, ...cursor }, options));
   }
 
@@ -228,7 +203,7 @@ export class SluiceHub {
    * @param options.lastId goes on behind the event that had it
    */
   async *stream(
-    query: StreamQuery = {},
+    query: api.StreamQuery = {},
     options: { signal?: AbortSignal; lastId?: string } = {},
   ): AsyncGenerator<HubEvent, void, undefined> {
     const silence = new AbortController();
@@ -266,7 +241,7 @@ export class SluiceHub {
    *
    * @throws HubError that no retry would change (a wrong parameter, a missing token)
    */
-  async *live(query: StreamQuery = {}, { signal }: { signal?: AbortSignal } = {}): AsyncGenerator<HubEvent, void, undefined> {
+  async *live(query: api.StreamQuery = {}, { signal }: { signal?: AbortSignal } = {}): AsyncGenerator<HubEvent, void, undefined> {
     let lastId = '';
     let delayMs = 0;
     for (;;) {
@@ -343,7 +318,7 @@ async function* rowsOf<T>(ask: (cursor: { cursor?: string }) => Promise<Page<T>>
 function eventOf({ name, data, id }: StreamEvent): HubEvent | null {
   if (name === 'window') return { name, id, data: JSON.parse(data) as WindowEvent };
   if (name === 'gateways') return { name, id, data: JSON.parse(data) as GatewaysEvent };
-  return name === 'problem' ? { name, id, data: JSON.parse(data) as Problem } : null;
+  return name === 'problem' ? { name, id, data: JSON.parse(data) as api.Problem } : null;
 }
 
 function sleep(ms: number, signal?: AbortSignal): Promise<void> {
