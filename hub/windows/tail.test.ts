@@ -55,6 +55,20 @@ function deleteEntries(versions: readonly number[]): void {
   for (const version of versions) rmSync(path.join(lake.directory, 'readings/_delta_log', `${String(version).padStart(20, '0')}.json`));
 }
 
+test('a hub that is killed again and again before it flushes reads no more at each start', async () => {
+  const killed = await start();
+  await commit(killed, 1, 1);
+  await killed.engine.flush();
+  await commit(killed, 2, 70);
+  const first = await start();
+  // What the first start has read it has also written, so that the second finds it done though the first is killed as well.
+  expect(first.lake.aggregates.version).toBe(killed.lake.aggregates.version + 1);
+  expect(await readingsIn(first)).toBe(70 * 600);
+  const second = await start();
+  expect(second.lake.aggregates.version).toBe(first.lake.aggregates.version);
+  expect(await readingsIn(second)).toBe(70 * 600);
+});
+
 describe('a tail that does not fit', () => {
   test('is flushed on the way when a hub starts, so that what one hub could commit another can read', async () => {
     const large = await start();

@@ -10,7 +10,8 @@
  *
  * Crash: all of it is memory; `reread` is also how a hub starts.
  *
- * Bound: a tail that outgrows its state while it is read is flushed on the way. It does not decide when to flush.
+ * Bound: a tail that is long, or outgrows its state, is flushed on the way while it is read. So a hub that is killed again
+ * before it ever flushes starts no later each time. Otherwise it does not decide when to flush.
  */
 import assert from 'node:assert/strict';
 import type { Logger } from '../../shared/logging.ts';
@@ -25,6 +26,9 @@ import { isFull, type GatewayRuns, type Overlay } from './overlay.ts';
 import { readVersionRuns } from './readings-source.ts';
 import { alignWindows } from './rebuild.ts';
 import type { WindowState } from './window-state.ts';
+
+/** Versions that are read before what they hold is flushed: some seconds of reading, and more than commits between two flushes. */
+const REREAD_VERSIONS_MAX = 64;
 
 export interface TailParts {
   readonly lake: Lake;
@@ -123,17 +127,22 @@ export class Tail {
     const { lake, overlay, flusher, breathe } = this.#parts;
     let start = from;
     let hasGivenWay = false;
+    const flushBehind = async (version: number): Promise<boolean> => {
+      const rowsOf = (definition: WindowDefinition): PartialColumns[] => [tail.rows(tail.definitions.indexOf(definition))];
+      const outcome = await flusher.flush(flusher.definitions, { from: start, to: version - 1 }, rowsOf);
+      if (outcome.status !== 'committed') return false;
+      start = version - 1;
+      tail.clear();
+      overlay.forgetUnused();
+      return true;
+    };
     // To the newest version, also of those that come meanwhile: a file that has to be given up makes one.
     for (let version = from + 1; version <= lake.readings.version; version++) {
+      if (version - 1 - start >= REREAD_VERSIONS_MAX && flusher.definitions.length > 0 && !(await flushBehind(version))) return null;
       const runs = await readVersionRuns(lake, await lake.readEntry(lake.readings, version), breathe);
       for (let error = this.#add(tail, runs); error !== null; error = this.#add(tail, runs)) {
         if (tail.readingCount > 0) {
-          const rowsOf = (definition: WindowDefinition): PartialColumns[] => [tail.rows(tail.definitions.indexOf(definition))];
-          const outcome = await flusher.flush(flusher.definitions, { from: start, to: version - 1 }, rowsOf);
-          if (outcome.status !== 'committed') return null;
-          start = version - 1;
-          tail.clear();
-          overlay.forgetUnused();
+          if (!(await flushBehind(version))) return null;
         } else if (!hasGivenWay) {
           hasGivenWay = true;
           overlay.giveWay();
