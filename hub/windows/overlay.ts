@@ -116,6 +116,8 @@ export class Overlay {
     } catch (error) {
       if (!isFull(error)) throw error;
       overlay.complete = false;
+      // A rebuild under way does not know the batch, and would say at its end that nothing is missing.
+      for (const rebuild of this.#rebuilds) if (rebuild.overlay === overlay) rebuild.isWhole = false;
     }
   }
 
