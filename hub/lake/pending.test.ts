@@ -87,3 +87,23 @@ test('a group touches so many days at most, and what is left out goes first into
   pending.takeGroup(limits);
   expect(taken()).toEqual({ old: 4 });
 });
+
+test('a lane whose day is one too many for a group is the first of the next, however much backlog others have', () => {
+  const pending = new PendingLanes();
+  const lanes = ['a', 'b', 'live'].map((gateway) => ({ gateway, epoch: '0'.repeat(32), lane: 'live' }) as const);
+  for (const lane of lanes) pending.settle(lane, 0);
+  lanes.forEach((lane, index) => {
+    for (let seq = 1; seq <= 5; seq++) {
+      const days = lane.gateway === 'live' ? [100] : [10 * seq + 2 * index, 10 * seq + 2 * index + 1];
+      const appId = laneAppId(lane);
+      pending.add({ lane, appId, firstSeq: seq, seq, receivedUs: 0, runs: null, exceptions: [], bytes: 1, days });
+    }
+  });
+  const taken: string[][] = [];
+  for (let group = 0; group < 2; group++) {
+    pending.takeGroup({ readingsMax: 1e9, bytesMax: 1e9, daysMax: 4 });
+    taken.push(pending.group().map(({ key }) => key.gateway));
+    for (const { key, to } of pending.group()) pending.settle(key, to);
+  }
+  expect(taken).toEqual([['a', 'b'], expect.arrayContaining(['live'])]);
+});

@@ -114,8 +114,8 @@ export class PendingLanes {
   }
 
   /**
-   * Moves waiting batches into the group, lanes in turn, until a limit is reached: at most one batch above it. Lanes that
-   * the limit left out are the first of the next group.
+   * Moves waiting batches into the group, lanes in turn, until a limit is reached: at most one batch above it. The first
+   * lane that a limit left out begins the next group.
    */
   takeGroup(limits: GroupLimits): void {
     assert(!this.hasGroup, 'one group at a time');
@@ -126,18 +126,23 @@ export class PendingLanes {
     const first = waiting.findIndex((lane) => lane.turn === this.#turn);
     const inTurn = first < 0 ? waiting : [...waiting.slice(first), ...waiting.slice(0, first)];
     this.#turn++;
+    let leftOut: PendingLane | null = null;
     for (let progress = true; progress;) {
       progress = false;
       for (const lane of inTurn) {
         if (readings >= limits.readingsMax || bytes >= limits.bytesMax) {
-          lane.turn = this.#turn;
+          leftOut ??= lane;
           progress = false;
           break;
         }
         const batch = lane.waiting[0];
         if (batch === undefined) continue;
         const isOverDays = days.size > 0 && new Set([...days, ...batch.days]).size > limits.daysMax;
-        if (isOverDays) continue; // its lane waits for the next group; others may still fit
+        if (isOverDays) {
+          // Its lane waits for the next group; others may still fit.
+          leftOut ??= lane;
+          continue;
+        }
         lane.waiting.shift();
         for (const day of batch.days) days.add(day);
         lane.group.push(batch);
@@ -149,6 +154,7 @@ export class PendingLanes {
         progress = true;
       }
     }
+    if (leftOut !== null) leftOut.turn = this.#turn;
     this.#findOldestWaiting();
   }
 
