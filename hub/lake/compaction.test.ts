@@ -2,6 +2,7 @@ import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { createLogger } from '../../shared/logging.ts';
 import { compactTable, COMPACTION_DEFAULTS, type CompactionResult } from './compaction.ts';
+import { vacuum } from './delta-maintenance.ts';
 import { PatientClock, request, START_US } from './delta.fixture.ts';
 import { encodeInSlices } from './encode-slices.ts';
 import { Lake } from './lake.ts';
@@ -212,6 +213,23 @@ describe('compaction of readings', () => {
         expect(await world.rows()).toEqual(before);
       }
     }
+  });
+
+  test('of a table that nobody wrote for days leaves the old files to readers for the whole retention', async () => {
+    const world = new World();
+    const lake = await world.open();
+    await fill(world, lake, 8);
+    const inputs = [...lake.readings.snapshot.files.keys()];
+    world.clock.advance(3 * 86_400_000_000);
+    await compact(lake);
+    await vacuum(lake.readings, null);
+    await lake.readings.checkpoint();
+    const other = await world.open();
+    await vacuum(other.readings, null);
+    for (const path of inputs) expect(await world.store.stat(`readings/${path}`)).not.toBeNull();
+    world.clock.advance(2 * 86_400_000_000);
+    await world.commit(other, [row('later', 0)], '2026-11-27');
+    expect(await vacuum(other.readings, null)).toMatchObject({ deletedFiles: 8 });
   });
 
   test('leaves a damaged input where it is and merges the others', async () => {

@@ -458,5 +458,7 @@ export interface StagedFile {
 
 function commitActions(request: CommitRequest, timestampMs: number): Omit<ActionSet, 'commitInfo'> {
   const txns = request.txns.map(({ appId, to }) => ({ appId, version: to, lastUpdated: timestampMs }));
-  return { protocol: null, metaData: null, txns, adds: request.adds, removes: request.removes };
+  // Readers of older versions have the removed files for a retention from now on, whatever time the request was planned at.
+  const removes = request.removes.map((remove) => ({ ...remove, deletionTimestamp: Math.max(remove.deletionTimestamp, timestampMs) }));
+  return { protocol: null, metaData: null, txns, adds: request.adds, removes };
 }
