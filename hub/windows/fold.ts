@@ -2,8 +2,9 @@
  * Folding: the partials of `aggregates` become fewer, with the same answers.
  *
  * Every flush writes the partials of its minute: a window of an hour has sixty rows for each group, in sixty files. Folding
- * merges files of one definition and UTC day, and their rows to one for each window and group. A file is cut at the border
- * of a day, so that once a day is over everything of it lies together: one row per window, if it fits into a job.
+ * merges files of one definition and span of time (fold-plan.ts), and their rows to one for each window and group. A file is
+ * cut at the border of a span, so that once that is over everything of it lies together: one row per window, if it fits
+ * into a job.
  *
  * Merging is associative, so any files may be folded at any time, also while windows are open; positions stay as they are.
  * The commit changes rows, so it is one with `dataChange: true`. Crash and races as for compaction: an orphan, or a refused
@@ -25,7 +26,6 @@ import {
   type ScalarColumn,
 } from '../../shared/window/partial-columns.ts';
 import { commitMerged, hasOnlyOwnColumns, noCompaction, type CompactionResult, type CompactionSettings } from '../lake/compaction.ts';
-import { planCompaction, type PlanFile } from '../lake/compaction-plan.ts';
 import { isDamage } from '../lake/damage.ts';
 import { parseFileStats, type AddFile } from '../lake/delta-actions.ts';
 import type { DeltaTable } from '../lake/delta-table.ts';
@@ -37,10 +37,7 @@ import { readParquetColumns, type ParquetColumns } from '../lake/parquet/read.ts
 import { stageFile } from '../lake/stage.ts';
 import { AGGREGATES } from '../lake/tables.ts';
 import { aggregateColumns } from './aggregate-rows.ts';
-
-const DAY_US = 86_400_000_000;
-const DAY_MS = 86_400_000;
-const QUIET_MS = 3_600_000;
+import { planFolds, spanNames } from './fold-plan.ts';
 
 /** 150 MB of partials. */
 export const FOLD_ROWS_MAX = 300_000;
@@ -55,7 +52,8 @@ export async function foldAggregates(lake: Lake, settings: CompactionSettings, b
   const bad = new Set<string>();
   for (;;) {
     await table.refresh();
-    const [job] = planOf(table, limits, bad, lake.clock.nowUs() / 1000);
+    const files = [...table.snapshot.files.values()].filter(({ path }) => !bad.has(path));
+    const [job] = planFolds(files, limits, lake.clock.nowUs() / 1000);
     if (job === undefined || lake.clock.monotonicUs() / 1000 >= untilMs) return result;
     const readVersion = table.version;
     const inputs = job.map(({ file }) => file);
@@ -77,26 +75,6 @@ export async function foldAggregates(lake: Lake, settings: CompactionSettings, b
     result.bytesIn += job.reduce((sum, { bytes }) => sum + bytes, 0);
     result.bytesOut += outcome.bytes;
   }
-}
-
-function planOf(table: DeltaTable, settings: CompactionSettings, bad: ReadonlySet<string>, nowMs: number): PlanFile<AddFile>[][] {
-  const { snapshot } = table;
-  const files: PlanFile<AddFile>[] = [];
-  const newestMs = new Map<string, number>();
-  for (const file of snapshot.files.values()) {
-    const { numRecords: rows, minValues, maxValues } = parseFileStats(file.stats);
-    const [def, start] = [minValues['def'], minValues['window_start']];
-    const isOneDefinition = typeof def === 'string' && def === maxValues['def'];
-    if (bad.has(file.path) || rows === null || !isOneDefinition || typeof start !== 'string') continue;
-    const group = `${def} ${start.slice(0, 10)}`;
-    files.push({ file, group, rows, bytes: file.size, createdMs: file.modificationTime });
-    newestMs.set(group, Math.max(newestMs.get(group) ?? 0, file.modificationTime));
-  }
-  const isOver = (group: string): boolean => {
-    const endMs = Date.parse(`${group.slice(-10)}T00:00:00Z`) + DAY_MS;
-    return endMs + QUIET_MS <= nowMs && (newestMs.get(group) ?? 0) + QUIET_MS <= nowMs;
-  };
-  return planCompaction(files, settings, isOver);
 }
 
 /** null: one of them cannot be read, and is in `bad` now. */
@@ -130,16 +108,17 @@ async function stageFolded(table: DeltaTable, parts: readonly ParquetColumns[], 
   const all = concatenate(parts);
   const hash = onlyText(parts[0], 'def');
   const name = onlyText(parts[0], 'window_name');
-  const days = new Map<number, number[]>();
+  const spans = new Map<string, number[]>();
+  const spanOf = spanNames(all.windowSizeUs / 1000);
   foldOrder(all).forEach((row) => {
-    const day = Math.floor(all.windowStartUs[row] / DAY_US);
-    const rows = days.get(day);
-    if (rows === undefined) days.set(day, [row]);
+    const span = spanOf(all.windowStartUs[row]);
+    const rows = spans.get(span);
+    if (rows === undefined) spans.set(span, [row]);
     else rows.push(row);
   });
   await breathe();
   const adds: AddFile[] = [];
-  for (const rows of days.values()) {
+  for (const rows of spans.values()) {
     const folded = foldRows(all, rows);
     await breathe();
     adds.push(
