@@ -13,6 +13,8 @@ export interface Shape {
   readonly devicesPerGateway: number;
   readonly spreadRatio: number;
   readonly textLength: number;
+  /** The buffer is one that an outage of some seconds fills. */
+  readonly isTight: boolean;
   readonly pendingBytesMax: number;
   readonly journal: Partial<JournalClientOptions>;
   readonly engine: {
@@ -191,7 +193,6 @@ export function shapeOf(random: SimRandom): Shape {
   for (const kind of Object.keys(FAULTS) as FaultKind[]) {
     if (random.chance(RARE.has(kind) ? 0.2 : 0.6)) faults[kind] = random.between(1, OFTEN[kind]);
   }
-  // A buffer that an outage of some seconds fills.
   const isTight = random.chance(0.2);
   if (isTight) faults.partition = 6;
   return {
@@ -200,6 +201,7 @@ export function shapeOf(random: SimRandom): Shape {
     devicesPerGateway: random.between(1, 3),
     spreadRatio: random.pick([0, 0.2, 1]),
     textLength: isTight ? 4_000 : 0,
+    isTight,
     pendingBytesMax: random.pick([50_000, 5_000_000]),
     journal: {
       sealIntervalMs: random.pick([700, 2_000, 2_000]),

@@ -177,6 +177,7 @@ export class SimHub {
         if (process.alive) this.start();
       },
     });
+    if (!process.alive) return; // died in the very moment in which it came up
     const link = new EngineLink(engine, process);
     held.link = link;
     this.#engine = engine;

@@ -5,7 +5,7 @@ import { addTotals, keepSeed, keptSeeds, noTotals, SimRoom, story, totalsOf } fr
 
 const SEEDS_FILE = fileURLToPath(new URL('./seeds.json', import.meta.url));
 const FIRST = 1;
-const BUDGET_MS = 8_000;
+const BUDGET_MS = 5_000;
 
 const room = new SimRoom();
 afterAll(() => room.close());
