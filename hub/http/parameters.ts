@@ -2,9 +2,8 @@
 import { z } from '@hono/zod-openapi';
 import { SluiceError, type ErrorCode } from '../../shared/errors.ts';
 import { EVENT_TIME_AHEAD_MAX_US, NAME_BYTES_MAX } from '../../shared/reading.ts';
-import { parseDurationMs } from '../../shared/window/definition.ts';
 import { ANSWER_FORMATS } from '../query/sql-api.ts';
-import { formatTime, parseTime, resolveTime, TIME_HELP, type TimeExpression } from './times.ts';
+import { formatTime, parseDuration, parseTime, resolveTime, TIME_HELP, timeFault, type TimeExpression } from './times.ts';
 
 /** A longer list does not fit into a URL anyway (16 KB of headers). */
 const LIST_MAX = 1_000;
@@ -56,7 +55,7 @@ export function timeParameter(description: string) {
     .transform((text, context): TimeExpression => {
       const time = parseTime(text);
       if (time !== null) return time;
-      context.addIssue({ code: 'custom', message: `${shown(text)} is not a time: ${TIME_HELP}` });
+      context.addIssue({ code: 'custom', message: `${shown(text)} ${timeFault(text.slice(0, 100))}` });
       return z.NEVER;
     })
     .optional()
@@ -148,9 +147,9 @@ export function durationParameter(description: string) {
   return z
     .string({ error: repeated })
     .transform((text, context): number => {
-      const ms = parseDurationMs(text);
+      const ms = parseDuration(text);
       if (ms !== null) return ms * 1000;
-      context.addIssue({ code: 'custom', message: `${shown(text)} is not a duration like 30s, 5m, 1h or 1d` });
+      context.addIssue({ code: 'custom', message: `${shown(text)} is not a duration like 30s, 5m, 1h30m, 1d or 1w` });
       return z.NEVER;
     })
     .optional()

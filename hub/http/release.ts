@@ -7,7 +7,7 @@ import { parameterError, shown, wrongParameter } from './parameters.ts';
 import { PROBLEM_RESPONSES, problemContent } from './problems.ts';
 import { readJsonBody } from './json-body.ts';
 import type { HubApp, HubServices } from './service.ts';
-import { parseTime, resolveTime } from './times.ts';
+import { parseTime, resolveTime, timeFault } from './times.ts';
 
 const BODY_BYTES_MAX = 4_096;
 /** A hundred years: what a clock that was never set is wrong by. */
@@ -60,7 +60,7 @@ function correctionOf({ shift_seconds: shift, start }: z.output<typeof bodySchem
   if ((shift === undefined) === (start === undefined)) throw wrongParameter('shift_seconds', 'either shift_seconds or start, one of them');
   if (shift !== undefined) return { shiftUs: Math.round(shift * 1e6) };
   const time = parseTime(start ?? '');
-  if (time === null) throw wrongParameter('start', `${shown(start)} is not a time`);
+  if (time === null) throw wrongParameter('start', `${shown(start)} ${timeFault(start ?? '')}`);
   return { startUs: resolveTime(time, nowUs) };
 }
 

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { formatTime, parseTime, resolveTime } from './times.ts';
+import { formatTime, parseTime, resolveTime, timeFault } from './times.ts';
 
 const NOW_US = Date.UTC(2026, 10, 22, 12) * 1000;
 
@@ -21,12 +21,17 @@ test.each([
   ['1767225600.25', Date.UTC(2026, 0, 1) * 1000 + 250_000],
   ['1767225600000', Date.UTC(2026, 0, 1) * 1000],
   ['1767225600000001', Date.UTC(2026, 0, 1) * 1000 + 1],
+  ['1767225600000001000', Date.UTC(2026, 0, 1) * 1000 + 1],
   ['0', 0],
   ['now', NOW_US],
   ['now-1h', NOW_US - 3_600_000_000],
   ['-15m', NOW_US - 900_000_000],
   ['now+5m', NOW_US + 300_000_000],
   ['now 5m', NOW_US + 300_000_000],
+  ['now-1h30m', NOW_US - 5_400_000_000],
+  ['now-2w', NOW_US - 14 * 86_400_000_000],
+  ['now-1y', NOW_US - 365 * 86_400_000_000],
+  ['2016-12-31T23:59:60Z', Date.UTC(2016, 11, 31, 23, 59, 59) * 1000],
   ['now-9000d', NOW_US - 9_000 * 86_400_000_000],
   ['now-90000d', 0],
 ])('%s is a time', (text, us) => {
@@ -43,7 +48,10 @@ test.each([
   '-5',
   'now-',
   'now-1',
-  'now-1y',
+  'now-1M',
+  'now-1h30',
+  'now/d',
+  '2016-12-31T23:59:61Z',
   '1e9',
   '0x10',
   '9'.repeat(30),
@@ -53,6 +61,17 @@ test.each([
   '2026-01-02T03:04:05+99:00',
 ])('%j is not a time', (text) => {
   expect(parseTime(text)).toBe(null);
+});
+
+test.each([
+  ['2026-01-02T03:04:05', 'append Z'],
+  ['2026-01-02 03:04', 'append Z'],
+  ['9999999999999999', '1970 to 2200'],
+  ['2201-01-01T00:00:00Z', '1970 to 2200'],
+  ['yesterday', 'not a time'],
+  ['now-1M', 'now-7d (ms, s, m, h, d, w, y)'],
+])('%s is refused with what would be right', (text, hint) => {
+  expect(timeFault(text)).toContain(hint);
 });
 
 test('what an answer writes is read back to the same microsecond', () => {

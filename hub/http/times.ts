@@ -1,25 +1,47 @@
 /**
  * Times as people and programs write them in a query, and as answers write them.
  *
- * Taken: RFC 3339 with its zone (`2026-01-02T03:04:05.123456Z`), a UTC day (`2026-01-02`), the Unix epoch in s, ms or µs
- * (told apart by size), `now`, `now-1h`, `-1h`, `now+5m`. Given: RFC 3339 in UTC with as many digits as there are.
+ * Taken: RFC 3339 with its zone (`2026-01-02T03:04:05.123456Z`), a UTC day (`2026-01-02`), the Unix epoch in s, ms, µs or ns
+ * (told apart by size), `now`, `now-1h`, `-1h30m`, `now+5m`. Given: RFC 3339 in UTC with as many digits as there are.
  */
-import { parseDurationMs } from '../../shared/window/definition.ts';
 
 /** What stands in the query; it becomes a time against one `now` per request. */
 export type TimeExpression = { readonly kind: 'absolute'; readonly us: number } | { readonly kind: 'relative'; readonly offsetUs: number };
 
-export const TIME_HELP = 'RFC 3339 with a zone (2026-01-02T03:04:05Z), a day (2026-01-02), Unix epoch in s, ms or µs, or now-1h';
+export const TIME_HELP =
+  'RFC 3339 with a zone (2026-01-02T03:04:05Z), a day (2026-01-02), Unix epoch in s, ms, µs or ns, or now-7d (ms, s, m, h, d, w, y)';
 
 /** 2200-01-01: later than any reading, and with room to add to below 2^53. */
 const TIME_MAX_US = 7_258_118_400_000_000;
 /** Below, a number is seconds (year 5138), then milliseconds: no reading is older than 2015. */
 const SECONDS_BELOW = 1e11;
 const MILLISECONDS_BELOW = 1e14;
+/** Above, nanoseconds (1973): no microseconds reach it before the year 5138. */
+const MICROSECONDS_BELOW = 1e17;
 
 // A '+' that was not escaped reaches us as a space.
 const RFC3339 = /^(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:[.,](\d{1,9}))?(?:([Zz])|([+\- ])(\d\d):?(\d\d))$/;
-const RELATIVE = /^(?:now(?:([+\- ])([0-9]+[a-z]+))?|([+-])([0-9]+[a-z]+))$/;
+const RELATIVE = /^(?:now(?:([+\- ])([0-9][0-9a-z]*))?|([+-])([0-9][0-9a-z]*))$/;
+const WITHOUT_ZONE = /^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?$/;
+
+/** A week is seven days and a year 365, as in PromQL. */
+const UNIT_MS: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1_000,
+  m: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+  w: 7 * 86_400_000,
+  y: 365 * 86_400_000,
+};
+
+/** `30s`, `1h30m`, `7d`, `2w`, `1y`; null: not a duration, or none that can be counted in ms. */
+export function parseDuration(text: string): number | null {
+  if (!/^(?:[1-9][0-9]{0,14}(?:ms|[smhdwy]))+$/.test(text)) return null;
+  let ms = 0;
+  for (const [, count, unit] of text.matchAll(/([0-9]+)(ms|[smhdwy])/g)) ms += Number(count) * UNIT_MS[unit];
+  return Number.isSafeInteger(ms) ? ms : null;
+}
 
 function bounded(us: number): TimeExpression | null {
   return Number.isFinite(us) && us >= 0 && us <= TIME_MAX_US ? { kind: 'absolute', us } : null;
@@ -28,12 +50,14 @@ function bounded(us: number): TimeExpression | null {
 function fromNumber(text: string): TimeExpression | null {
   const value = Number(text);
   if (value < SECONDS_BELOW) return bounded(Math.round(value * 1e6));
-  return bounded(Math.round(value < MILLISECONDS_BELOW ? value * 1000 : value));
+  if (value < MILLISECONDS_BELOW) return bounded(Math.round(value * 1000));
+  return bounded(Math.round(value < MICROSECONDS_BELOW ? value : value / 1000));
 }
 
 function fromRfc3339(match: RegExpExecArray): TimeExpression | null {
   const [, day, clock, digits = '', zulu, sign, hours, minutes] = match;
-  const secondsMs = Date.parse(`${day}T${clock}Z`);
+  // A leap second is the second before it, as Unix time and the gateway have it.
+  const secondsMs = Date.parse(`${day}T${clock.replace(/:60$/, ':59')}Z`);
   // Date.parse takes 31 February for 3 March.
   if (Number.isNaN(secondsMs) || new Date(secondsMs).toISOString().slice(0, 10) !== day) return null;
   const offsetMinutes = zulu === undefined ? Number(hours) * 60 + Number(minutes) : 0;
@@ -50,13 +74,22 @@ export function parseTime(text: string): TimeExpression | null {
   if (relative !== null) {
     const duration = relative[2] ?? relative[4];
     if (duration === undefined) return { kind: 'relative', offsetUs: 0 };
-    const ms = parseDurationMs(duration);
+    const ms = parseDuration(duration);
     if (ms === null) return null;
     return { kind: 'relative', offsetUs: ((relative[1] ?? relative[3]) === '-' ? -1 : 1) * ms * 1000 };
   }
   if (/^\d{4}-\d\d-\d\d$/.test(text)) return parseTime(`${text}T00:00:00Z`);
   const absolute = RFC3339.exec(text);
   return absolute === null ? null : fromRfc3339(absolute);
+}
+
+/** What is wrong with a text that parseTime does not take, and what would be right. */
+export function timeFault(text: string): string {
+  const fault = (): string => {
+    if (WITHOUT_ZONE.test(text)) return 'has no time zone, append Z for UTC';
+    return /^[0-9]+(?:\.[0-9]+)?$/.test(text) || RFC3339.test(text) ? 'is no time from 1970 to 2200' : 'is not a time';
+  };
+  return `${fault()}: ${TIME_HELP}`;
 }
 
 /** @returns µs, inside 1970 to 2200 */
