@@ -197,6 +197,22 @@ describe('the engine', () => {
     }
   });
 
+  test('a backlog that has arrived is committed without waiting for the interval, live data waits for it', async () => {
+    const hub = await startHub(lake.directory, { commitIntervalMsMin: 60_000, commitIntervalMsMax: 60_000 });
+    const live = laneOf('gw-1');
+    const backfill = { ...live, lane: 'backfill' } as const;
+    for (const lane of [live, backfill]) await hub.engine.openLane(lane, { epoch: EPOCH, lane: lane.lane, base: 1, assigned: 9 });
+    hub.engine.submit(live, batchOf(1, START_US, 10, 0));
+    await hub.waitCommitted(laneAppId(live), 1); // the first commit of a hub waits for nothing
+    hub.engine.submit(live, batchOf(2, START_US, 120_000, 0));
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    expect(hub.committed.get(laneAppId(live))).toBe(1);
+    hub.engine.submit(backfill, batchOf(1, START_US - 86_400_000_000, 10, 0));
+    await hub.waitCommitted(laneAppId(backfill), 1);
+    expect(hub.committed.get(laneAppId(live))).toBe(2);
+    await hub.engine.stop();
+  });
+
   test('late readings are merged into their windows, counted as late, and make the window revised', async () => {
     const hub = await startHub(lake.directory);
     const lane = laneOf('gw-1');

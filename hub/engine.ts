@@ -68,6 +68,10 @@ const LANES_AT_INTERVAL_MAX = 1_000;
 const COMMIT_TIME_RATIO_MAX = 0.25;
 /** How often files that could not be read are looked at again. */
 const RECHECK_INTERVAL_MS = 5_000;
+/** A backlog that has arrived, no further batch of it for so long, does not wait for the interval: nothing would join it. */
+const BACKLOG_QUIET_MS = 250;
+/** So much is worth a commit and a file of its own; a slow backlog's commits are then at least so large. */
+const BACKLOG_READINGS_MIN = 100_000;
 /** What a window in memory costs at least: bounds a state that a flush could not empty in time. */
 const SLOT_BYTES = 128;
 /** One file a day and commit: a fleet that drains years of backlog must not open thousands at once (design: invariant 7). */
@@ -104,6 +108,8 @@ export class Engine {
   readonly #unreadable: UnreadableFiles;
   readonly #tail: Tail;
   readonly #openedLanes = new Set<string>();
+  /** When the last batch of a backlog came that no commit has begun with; null: none. */
+  #backlogMs: number | null = null;
   /** Versions that the tables have taken in and the windows have not, in order. */
   #incoming: AppliedVersion[] = [];
   #incomingProgress: AppliedVersion[] = [];
@@ -278,6 +284,7 @@ export class Engine {
 
   #add(batch: PendingBatch): void {
     this.#pending.add(batch);
+    if (batch.lane.lane === 'backfill') this.#backlogMs = this.#nowMs();
     if (batch.runs !== null) this.#overlay.addOpen({ gateway: batch.lane.gateway, runs: batch.runs });
     this.#events.pending(this.#pending.bytes);
   }
@@ -385,9 +392,10 @@ export class Engine {
     if (this.#pending.hasGroup) return true;
     const { waitingBatches, waitingReadings, bytes } = this.#pending;
     if (waitingBatches === 0) return false;
-    return (
-      this.#nowMs() >= this.#nextCommitMs || waitingReadings >= this.#settings.commitReadingsMax || bytes >= this.#settings.commitBytesMax
-    );
+    const { commitReadingsMax, commitBytesMax } = this.#settings;
+    if (this.#nowMs() >= this.#nextCommitMs || waitingReadings >= commitReadingsMax || bytes >= commitBytesMax) return true;
+    const quietMs = this.#backlogMs === null ? 0 : this.#nowMs() - this.#backlogMs;
+    return quietMs >= BACKLOG_QUIET_MS && waitingReadings >= BACKLOG_READINGS_MIN;
   }
 
   /** Few lanes: the shortest interval; many lanes or slow commits: longer, so that the log grows more slowly. */
@@ -406,6 +414,7 @@ export class Engine {
         daysMax: DAYS_PER_COMMIT_MAX,
       });
       this.#overlay.rotate();
+      if (this.#pending.waitingBatches === 0) this.#backlogMs = null;
       // What did not fit into the group waits on: it belongs to the open state again.
       if (this.#pending.waitingBatches > 0) this.#rebuildOverlay();
       await this.#finishOverlay();
