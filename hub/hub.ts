@@ -14,6 +14,7 @@ import { listen, readTls } from '../shared/listen.ts';
 import type { Logger } from '../shared/logging.ts';
 import { VERSION } from '../shared/version.ts';
 import type { HubConfig } from './config.ts';
+import { Alerts } from './alerts/alerts.ts';
 import { EngineClient } from './engine-client.ts';
 import { createHubApp } from './http/app.ts';
 import { ForkedLanes } from './ingest/forked-lanes.ts';
@@ -59,8 +60,6 @@ export async function startHub(config: HubConfig, clock: Clock, logger: Logger, 
     const { memoryBytesMax, timeoutMs } = config.query;
     const query = await QueryService.start({ engine, lakeDir: config.lakeDir, memoryBytesMax, timeoutMs });
     running.push(() => query.stop());
-    const sql = new SqlService({ engine, ...config.query.sql });
-    running.push(() => sql.stop());
     const maintenance = new MaintenanceClient({ ...maintenanceSettings(config), hubInstance }, logger);
     running.push(() => maintenance.stop());
     const gateways = new GatewayRegistry();
@@ -77,12 +76,17 @@ export async function startHub(config: HubConfig, clock: Clock, logger: Logger, 
       compressions: availableCompressions(),
       settings: { pendingBytesMax: config.pendingBytesMax },
     });
-    const metrics = createHubMetrics({ engine, uplink, gateways, maintenance, logger });
+    const alerts = await Alerts.start({ store, hubInstance, engine, query, gateways, clock, logger });
+    running.push(() => alerts.stop());
+    const sql = new SqlService({ engine, captureAlerts: () => alerts.capture(), ...config.query.sql });
+    running.push(() => sql.stop());
+    const metrics = createHubMetrics({ engine, uplink, gateways, maintenance, alerts, logger });
     let stopping = false;
     const app = createHubApp({
       engine,
       query,
       sql,
+      alerts,
       releases: new Releases({ engine, query, clock }),
       gateways,
       uplink,

@@ -5,6 +5,7 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { systemClock } from '../shared/clock.ts';
 import { Counter, createMetrics, Gauge, Histogram } from '../shared/metrics.ts';
+import type { AlertFigures, Alerts } from './alerts/alerts.ts';
 import type { EngineStatus, QueryEngine } from './engine-api.ts';
 import type { GatewayInfo, GatewayRegistry } from './ingest/gateways.ts';
 import type { Logger } from '../shared/logging.ts';
@@ -18,6 +19,7 @@ interface Figures {
   readonly gateways: readonly GatewayInfo[];
   /** null: the maintenance does not answer. */
   readonly maintenance: MaintenanceStatus | null;
+  readonly alerts: AlertFigures;
   readonly nowUs: number;
 }
 
@@ -112,6 +114,21 @@ export const METRIC_TABLE: readonly MetricRow[] = [
   gauge('lake_unreadable_files', 'Data files that a query or the maintenance could not read', ({ engine, maintenance }) =>
     Math.max(engine.unreadableFiles, maintenance?.unreadableFiles ?? 0),
   ),
+  gauge('alerts_rules', 'Rules of alerts', ({ alerts }) => alerts.rules),
+  gauge('alerts_pending', 'Alerts whose condition has not held for long enough', ({ alerts }) => alerts.pending),
+  gauge('alerts_firing', 'Alerts that fire', ({ alerts }) => alerts.firing),
+  gauge(
+    'alerts_surplus',
+    'Alerts beyond the most that a rule may have: one alert of the rule stands for them',
+    ({ alerts }) => alerts.surplus,
+  ),
+  counter('alerts_fired_total', 'Alerts that fired, by whichever hub, since the start', ({ alerts }) => alerts.transitions.firing),
+  counter('alerts_resolved_total', 'Alerts that were resolved', ({ alerts }) => alerts.transitions.resolved),
+  gauge('alerts_history', 'Resolved alerts that are kept', ({ alerts }) => alerts.history),
+  counter('alerts_forgotten_total', 'Resolved alerts that were forgotten because there were newer ones', ({ alerts }) => alerts.forgotten),
+  counter('alerts_rounds_total', 'Rounds of evaluation', ({ alerts }) => alerts.rounds),
+  counter('alerts_failed_rounds_total', 'Rounds that failed and were followed by another', ({ alerts }) => alerts.failures),
+  gauge('alerts_round_seconds_last', 'Duration of the last round', ({ alerts }) => alerts.durationMs / 1000),
 ];
 
 /** Of each table, by the label `table`. */
@@ -161,10 +178,11 @@ export interface HubMetricsSources {
   readonly uplink: { readonly state: UplinkServerState };
   readonly gateways: Pick<GatewayRegistry, 'list'>;
   readonly maintenance: Pick<MaintenanceClient, 'status'>;
+  readonly alerts: Pick<Alerts, 'figures'>;
   readonly logger: Pick<Logger, 'warn'>;
 }
 
-export function createHubMetrics({ engine, uplink, gateways, maintenance, logger }: HubMetricsSources): HubMetrics {
+export function createHubMetrics({ engine, uplink, gateways, maintenance, alerts, logger }: HubMetricsSources): HubMetrics {
   const registry = createMetrics();
   const registers = [registry];
   const instruments = METRIC_TABLE.map((row) => {
@@ -219,6 +237,7 @@ export function createHubMetrics({ engine, uplink, gateways, maintenance, logger
         uplink: uplink.state,
         gateways: gateways.list(nowUs),
         maintenance: await maintenanceStatus(),
+        alerts: alerts.figures,
         nowUs,
       };
       for (const { read, gauge: level } of tables) {

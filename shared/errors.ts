@@ -78,6 +78,15 @@ export const ERRORS = {
     httpStatus: 409,
     summary: 'The import of this file was begun in another way, or by somebody else.',
   },
+  // alerts
+  ERR_ALERT_RULE_UNKNOWN: { retryable: false, httpStatus: 404, summary: 'No rule of alerts has this name.' },
+  ERR_ALERT_RULE_LIMIT: { retryable: false, httpStatus: 409, summary: 'The lake has as many rules of alerts as are allowed.' },
+  ERR_ALERT_BUSY: {
+    retryable: true,
+    httpStatus: 503,
+    summary: 'Other hubs changed the alerts faster than this one could; nothing was changed.',
+  },
+  ERR_ALERT_LOG: { retryable: false, httpStatus: 500, summary: 'The log of alerts in the lake is damaged or has a hole.' },
   // promql
   ERR_PROMQL_INVALID: {
     retryable: false,

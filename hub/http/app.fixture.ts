@@ -8,6 +8,7 @@ import type { ExceptionRecord } from '../../shared/exception.ts';
 import { createLogger } from '../../shared/logging.ts';
 import { laneAppId, type LaneKey } from '../../shared/uplink.ts';
 import { batchOf, EPOCH, laneOf, startHub, temporaryLake, type TestHub } from '../engine.fixture.ts';
+import { Alerts } from '../alerts/alerts.ts';
 import { Maintenance } from '../maintenance.ts';
 import type { QueryEngine } from '../engine-api.ts';
 import { GatewayRegistry } from '../ingest/gateways.ts';
@@ -45,6 +46,7 @@ export class ApiFixture {
   failQueries = false;
   app!: HubApp;
   services!: HubServices;
+  alerts!: Alerts;
   #hub!: TestHub;
   #query!: QueryService;
   #sql!: SqlService;
@@ -88,6 +90,7 @@ export class ApiFixture {
     };
     this.#sql = new SqlService({
       engine: { captureSnapshot: async (request) => engine.captureSnapshot(request) },
+      captureAlerts: () => this.alerts.capture(),
       processesMax: 1,
       memoryBytesMax: 256_000_000,
       timeoutMs: 10_000,
@@ -97,11 +100,22 @@ export class ApiFixture {
     const onCommitted: ((lane: LaneKey, seq: number) => void)[] = [];
     const uplink = { state: UPLINK_STATE };
     const maintenance = new Maintenance(this.#hub.lake);
-    const metrics = createHubMetrics({ engine: queryEngine, uplink, gateways: this.gateways, maintenance, logger });
+    const alerts = await Alerts.start({
+      store: this.tokenStore,
+      hubInstance: 'f'.repeat(32),
+      engine: queryEngine,
+      query: this.#query,
+      gateways: this.gateways,
+      clock: this.clock,
+      logger,
+    });
+    this.alerts = alerts;
+    const metrics = createHubMetrics({ engine: queryEngine, uplink, gateways: this.gateways, maintenance, alerts, logger });
     this.services = {
       engine: queryEngine,
       query: queries,
       sql: this.#sql,
+      alerts,
       releases: new Releases({
         engine: {
           openLane: (lane, claim) => engine.openLane(lane, claim),
@@ -231,6 +245,7 @@ export class ApiFixture {
 
   async #close(): Promise<void> {
     this.services.metrics.close();
+    await this.alerts.stop();
     await this.#hub.engine.stop();
     await this.#query.stop();
     this.#sql.stop();

@@ -12,6 +12,8 @@ import { compress } from 'hono/compress';
 import { SluiceError } from '../../shared/errors.ts';
 import { VERSION } from '../../shared/version.ts';
 import { requireReader } from './access.ts';
+import { mountAlertRules } from './alert-rules.ts';
+import { mountAlerts } from './alerts.ts';
 import { mountAggregates } from './aggregates.ts';
 import { mountEnroll } from './enroll.ts';
 import { mountExceptions } from './exceptions.ts';
@@ -74,6 +76,8 @@ export function createHubApp(services: HubServices): HubApp {
   mountGateways(app, services);
   mountWindows(app, services);
   mountRelease(app, services);
+  mountAlerts(app, services);
+  mountAlertRules(app, services);
   mountTables(app, services);
   mountSql(app, services);
   mountStream(app, services);

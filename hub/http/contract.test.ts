@@ -13,6 +13,7 @@ type Json = Readonly<Record<string, unknown>>;
 
 interface Parameter {
   readonly name: string;
+  readonly in: string;
   readonly required?: boolean;
   readonly schema: Json;
 }
@@ -27,6 +28,8 @@ interface Operation {
 
 interface AskedFor {
   readonly operation: Operation;
+  /** Of a rule, where the path has one. */
+  readonly name: string;
   readonly query: readonly (readonly [string, string])[];
   readonly accept: string | null;
   readonly body: string | null;
@@ -57,6 +60,12 @@ beforeAll(async () => {
       ),
     },
   ]);
+  for (const name of ['kept', 'gone'])
+    await api.app.request(`/v1/alerts/rules/${name}`, {
+      method: 'PUT',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ kind: 'threshold', window: '1m', above: 1 }),
+    });
   document = await api.json('/openapi.json');
   for (const list of ['aggregates', 'readings', 'exceptions', 'series', 'devices']) {
     const page = await api.json<{ next_cursor: string | null; rows: { id?: string }[] }>(
@@ -136,8 +145,10 @@ function arbitrary(schema: Json, name: string): fc.Arbitrary<unknown> {
     properties,
     items,
     anyOf,
-  } = resolve(schema) as Json & { properties?: Record<string, Json>; items?: Json; anyOf?: Json[] };
-  if (anyOf !== undefined) return fc.oneof(...anyOf.map((inner) => arbitrary(inner, name)));
+    oneOf,
+  } = resolve(schema) as Json & { properties?: Record<string, Json>; items?: Json; anyOf?: Json[]; oneOf?: Json[] };
+  const alternatives = anyOf ?? oneOf;
+  if (alternatives !== undefined) return fc.oneof(...alternatives.map((inner) => arbitrary(inner, name)));
   if (Array.isArray(choices)) return fc.constantFrom(...(choices as unknown[]));
   if (name === 'cursor') return fc.constantFrom(...cursors, 'x', '');
   if (name === 'id') return fc.constantFrom(...ids, 'x', 'gw-1/0/live/1/0');
@@ -149,7 +160,7 @@ function arbitrary(schema: Json, name: string): fc.Arbitrary<unknown> {
   if (type === 'array') return fc.array(items === undefined ? fc.constantFrom(...WORDS) : arbitrary(items, name), { maxLength: 3 });
   if (type === 'object' && properties !== undefined)
     return fc.record(Object.fromEntries(Object.entries(properties).map(([key, inner]) => [key, arbitrary(inner, key)])), {
-      requiredKeys: ['sql', 'id'].filter((key) => key in properties),
+      requiredKeys: ['sql', 'id', 'kind', 'window', 'for', 'condition'].filter((key) => key in properties),
     });
   if (type === 'object') return fc.dictionary(fc.constantFrom('a', 'b'), fc.oneof(fc.integer(), fc.string()));
   const text = /time|from|to|start/i.test(name) ? TIMES : WORDS;
@@ -161,17 +172,19 @@ function arbitrary(schema: Json, name: string): fc.Arbitrary<unknown> {
 
 function request(): fc.Arbitrary<AskedFor> {
   return fc.constantFrom(...operations()).chain((operation) => {
-    const names = operation.parameters.map(({ name, schema }) =>
-      fc
-        .oneof(
-          { weight: 60, arbitrary: fc.constant(undefined) },
-          { weight: 20, arbitrary: arbitrary(schema, name) },
-          { weight: 1, arbitrary: fc.constantFrom(...WORDS, '') },
-        )
-        .map((value): [string, string][] =>
-          value === undefined ? [] : [[name, Array.isArray(value) ? value.join(',') : (value as string)]],
-        ),
-    );
+    const names = operation.parameters
+      .filter(({ in: place }) => place === 'query')
+      .map(({ name, schema }) =>
+        fc
+          .oneof(
+            { weight: 60, arbitrary: fc.constant(undefined) },
+            { weight: 20, arbitrary: arbitrary(schema, name) },
+            { weight: 1, arbitrary: fc.constantFrom(...WORDS, '') },
+          )
+          .map((value): [string, string][] =>
+            value === undefined ? [] : [[name, Array.isArray(value) ? value.join(',') : (value as string)]],
+          ),
+      );
     const extra = fc.oneof(
       { weight: 40, arbitrary: fc.constant(null) },
       { weight: 1, arbitrary: fc.constant<[string, string]>(['unknown', '1']) },
@@ -186,6 +199,7 @@ function request(): fc.Arbitrary<AskedFor> {
           );
     return fc.record({
       operation: fc.constant(operation),
+      name: fc.constantFrom(...(operation.method === 'DELETE' ? [] : ['kept']), 'gone', 'r1', '-', 'ä', '%'),
       query: fc.tuple(fc.tuple(...names), extra).map(([pairs, unknown]) => [...pairs.flat(), ...(unknown === null ? [] : [unknown])]),
       accept: fc.constantFrom(
         null,
@@ -203,9 +217,9 @@ function request(): fc.Arbitrary<AskedFor> {
   });
 }
 
-async function send({ operation, query, accept, body, contentType }: AskedFor): Promise<Response> {
+async function send({ operation, name, query, accept, body, contentType }: AskedFor): Promise<Response> {
   const search = query.map(([name, value]) => `${name}=${encodeURIComponent(value)}`).join('&');
-  return api.app.request(`${operation.path}?${search}`, {
+  return api.app.request(`${operation.path.replace('{name}', encodeURIComponent(name))}?${search}`, {
     method: operation.method,
     headers: { ...(accept === null ? {} : { accept }), ...(body === null ? {} : { 'content-type': contentType }) },
     ...(body === null ? {} : { body }),
@@ -242,7 +256,7 @@ test(
           void validate?.(JSON.parse(text));
           expect(validate?.errors ?? [], what).toEqual([]);
         }
-        const key = `${operation.method} ${operation.path} ${status}`;
+        const key = `${operation.method} ${operation.path} ${status.replace('204', '200')}`;
         seen.set(key, (seen.get(key) ?? 0) + 1);
       }),
       {
@@ -250,7 +264,9 @@ test(
         interruptAfterTimeLimit: SECONDS * 1000,
         markInterruptAsFailure: false,
         // Whatever the time allows, every route has answered the plainest request.
-        examples: operations().map((operation): [AskedFor] => [{ operation, query: [], accept: null, body: null, contentType: '' }]),
+        examples: operations().map((operation): [AskedFor] => [
+          { operation, name: operation.method === 'DELETE' ? 'gone' : 'kept', query: [], accept: null, body: null, contentType: '' },
+        ]),
       },
     );
     // It is no proof of anything if nothing was answered well.

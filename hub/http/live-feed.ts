@@ -1,11 +1,14 @@
 /**
- * What the subscribers of /v1/stream see: windows that changed and the state of the gateways, once a second.
+ * What the subscribers of /v1/stream see: windows that changed, the state of the gateways, and alerts, once a second.
  *
  * Layout: subscribers with the same filter share a channel. A channel holds the rows of its newest windows, each with the
  * version at which it last changed; a subscriber holds nothing but the version that it has been sent. Who reads slowly is
  * therefore never queued for: it gets the newest state of everything that changed since, in one event.
  *
- * Bounds: clients, channels, rows per channel, gateways per event; one query at a time for all channels; a client that
+ * Alerts are in the hub's memory as they are: a subscriber is told of those that changed behind the version that it has seen,
+ * each as it is now.
+ *
+ * Bounds: clients, channels, rows per channel, gateways and alerts per event; one query at a time for all channels; a client that
  * takes nothing for a minute is cut, and every stream ends after a while, so that a revoked token stops reading.
  *
  * Resume: the id of a window event is the hub's time at which its rows were read. Who comes back with it first gets, in one
@@ -21,8 +24,12 @@ import type { Logger } from '../../shared/logging.ts';
 import { problemOf } from '../../shared/problem.ts';
 import type { WindowDefinition } from '../../shared/window/definition.ts';
 import type { AggregateAnswer, AggregateRow } from '../query/query-api.ts';
+import { alertMatcher, compareAlerts } from '../alerts/alerts.ts';
+import { renderAlert } from './alerts.ts';
 import { gatewaysAnswer } from './gateways.ts';
+import type { Alert } from '../alerts/alert.ts';
 import type { HubServices } from './service.ts';
+import { formatTime } from './times.ts';
 import { renderWindowRow, type WindowFilter } from './window-rows.ts';
 
 const CLIENTS_MAX = 64;
@@ -30,6 +37,7 @@ const CHANNELS_MAX = 16;
 /** About 0.8 MB an event. */
 const ROWS_MAX = 2_000;
 const GATEWAYS_MAX = 1_000;
+const ALERTS_MAX = 1_000;
 const ROUND_MS = 1_000;
 const HEARTBEAT_US = 15_000_000;
 const STALLED_US_MAX = 60_000_000;
@@ -61,7 +69,7 @@ interface Channel {
   problem: string | null;
 }
 
-type FeedServices = Pick<HubServices, 'query' | 'engine' | 'gateways' | 'uplink' | 'metrics' | 'clock' | 'logger' | 'isReady'>;
+type FeedServices = Pick<HubServices, 'query' | 'engine' | 'alerts' | 'gateways' | 'uplink' | 'metrics' | 'clock' | 'logger' | 'isReady'>;
 
 /** One subscriber, as the source of its response's body. */
 class LiveClient {
@@ -71,6 +79,10 @@ class LiveClient {
   readonly cut: () => void;
   sentVersion = 0;
   sentGateways = 0;
+  /** null: nothing yet. */
+  sentAlerts: number | null = null;
+  /** Alerts that ended since then are told, besides those that hold; null: none. */
+  readonly alertsSinceUs: number | null;
   sentProblem: string | null = null;
   /** What it last saw was read then; null: it has seen nothing, or has been brought up to date. */
   sinceUs: number | null;
@@ -85,6 +97,7 @@ class LiveClient {
   constructor(channel: Channel, nowUs: number, cut: () => void, sinceUs: number | null) {
     this.channel = channel;
     this.sinceUs = sinceUs;
+    this.alertsSinceUs = sinceUs;
     this.cut = cut;
     this.startedUs = nowUs;
     this.progressUs = nowUs;
@@ -321,7 +334,27 @@ export class LiveFeed {
       text += `event: gateways\ndata: {"time":"${this.#gateways.time}",${this.#gateways.json.slice(1)}\n\n`;
       client.sentGateways = this.#gateways.version;
     }
-    return text;
+    return text + this.#unseenAlerts(client);
+  }
+
+  /** Without an id: that of the windows is the time to go on from, and says what of the alerts is still to be told. */
+  #unseenAlerts(client: LiveClient): string {
+    const { book } = this.#services.alerts;
+    const { sentAlerts, alertsSinceUs } = client;
+    if (sentAlerts === book.version) return '';
+    const isFirst = sentAlerts === null;
+    const isNews = isFirst
+      ? ({ state, updatedUs }: Alert) => state !== 'resolved' || (alertsSinceUs !== null && updatedUs >= alertsSinceUs)
+      : ({ version }: Alert) => version > sentAlerts;
+    client.sentAlerts = book.version;
+    const fits = alertMatcher(client.channel.filter);
+    const changed = [...book.alerts()].filter((alert) => isNews(alert) && fits(alert)).sort(compareAlerts);
+    // The first event comes without rows as well: nothing is wrong.
+    if (changed.length === 0 && !isFirst) return '';
+    const rows = changed.slice(0, ALERTS_MAX).map(renderAlert);
+    const time = formatTime(this.#clock.nowUs());
+    const isTruncated = changed.length > rows.length;
+    return `event: alerts\ndata: ${JSON.stringify({ time, alerts_version: book.version, whole: isFirst, truncated: isTruncated, rows })}\n\n`;
   }
 }
 

@@ -3,6 +3,7 @@ import type { OpenAPIHono } from '@hono/zod-openapi';
 import type { HttpBindings } from '@hono/node-server';
 import type { Clock } from '../../shared/clock.ts';
 import type { Logger } from '../../shared/logging.ts';
+import type { Alerts } from '../alerts/alerts.ts';
 import type { QueryEngine } from '../engine-api.ts';
 import type { GatewayRegistry } from '../ingest/gateways.ts';
 import type { Enrolments } from '../ingest/enrolments.ts';
@@ -18,6 +19,7 @@ export interface HubServices {
   readonly engine: Pick<QueryEngine, 'definitions' | 'status'>;
   readonly query: Pick<QueryService, 'aggregates' | 'readings' | 'exceptions' | 'series' | 'devices' | 'promql'>;
   readonly sql: Pick<SqlService, 'query'>;
+  readonly alerts: Pick<Alerts, 'book' | 'rules' | 'rule' | 'putRule' | 'deleteRule' | 'list' | 'figures'>;
   readonly releases: Pick<Releases, 'release'>;
   readonly gateways: Pick<GatewayRegistry, 'list'>;
   readonly uplink: { readonly state: UplinkServerState };

@@ -21,7 +21,7 @@ const bodySchema = z
   .strictObject({
     sql: z.string().min(1).max(SQL_CHARACTERS_MAX).openapi({
       description:
-        'One SELECT, or EXPLAIN [ANALYZE] and a SELECT, in the dialect of DuckDB, over readings, aggregates, exceptions, devices',
+        'One SELECT, or EXPLAIN [ANALYZE] and a SELECT, in the dialect of DuckDB, over readings, aggregates, exceptions, devices, alerts',
       example:
         "SELECT date_trunc('hour', ts) AS hour, avg(value) FROM readings WHERE ts >= now() - INTERVAL 1 DAY AND metric = $1 GROUP BY ALL",
     }),
@@ -55,7 +55,7 @@ const route = createRoute({
   path: '/v1/sql',
   summary: 'SQL over the lake',
   description: [
-    'Views of one snapshot: `readings` and `exceptions` (what is committed), `aggregates` (merged and finished, open windows included), `devices`.',
+    'Views of one snapshot: `readings` and `exceptions` (what is committed), `aggregates` (merged and finished, open windows included), `devices`, `alerts`.',
     'Times are TIMESTAMP in UTC. Conditions on `ts`, `window_start`, `device` and `metric` that stand directly in the WHERE of a view choose the files that are read.',
     'DuckDB, read-only and locked: no files, no extensions, bounded memory, threads, time, rows.',
   ].join(' '),

@@ -1,4 +1,4 @@
-/** GET /v1/stream: server-sent events (WHATWG HTML, 9.2) of windows and gateways as they change. */
+/** GET /v1/stream: server-sent events (WHATWG HTML, 9.2) of windows, alerts and gateways as they change. */
 import { createRoute, z } from '@hono/zod-openapi';
 import { usualDefinitions, type WindowDefinition } from '../../shared/window/definition.ts';
 import { LiveFeed } from './live-feed.ts';
@@ -11,13 +11,14 @@ function route(definitions: readonly WindowDefinition[]) {
   return createRoute({
     method: 'get',
     path: '/v1/stream',
-    summary: 'Live windows and gateways, as server-sent events',
+    summary: 'Live windows, alerts and gateways, as server-sent events',
     description: [
       'Once a second, what changed since: `event: window` with {window, aggregates_version, readings_version, overlay_complete, waiting_for, truncated, rows}',
       '(rows as in /v1/aggregates, of the windows of the last 30 s or two window sizes), `event: gateways` with {time, hub, rows, truncated} as in /v1/gateways,',
+      '`event: alerts` with {time, alerts_version, whole, truncated, rows} as in /v1/alerts: first those that hold (`whole`), then those that changed,',
       '`event: problem` while the windows cannot be read. The first events are the state as it is. A client that reads slowly gets fewer, newer events.',
       'Streams end after ten minutes at the latest; connect again with the `Last-Event-ID` that you had: within an hour the first event has',
-      'every window since, at any hub of the lake; `truncated`: they were more than 2000 rows, ask /v1/aggregates.',
+      'every window since, and alerts that ended since, at any hub of the lake; `truncated`: they were more than 2000 rows, ask /v1/aggregates.',
     ].join(' '),
     request: {
       headers: z.object({

@@ -20,7 +20,7 @@ import { projectTags, tagMatcher } from './tags.ts';
 /** Windows of groups that one answer may be filled to. */
 const FILLED_ROWS_MAX = 200_000;
 
-interface MergedWindow {
+export interface MergedWindow {
   readonly group: GroupKey;
   readonly groupText: string;
   readonly windowStartUs: number;
@@ -71,7 +71,7 @@ function spanUs(query: AggregateQuery, capture: AggregateCapture): number {
 }
 
 /** One entry per step and group. */
-function mergeWindows(query: AggregateQuery, capture: AggregateCapture, lakeRows: Iterable<PartialRow>): MergedWindow[] {
+export function mergeWindows(query: AggregateQuery, capture: AggregateCapture, lakeRows: Iterable<PartialRow>): MergedWindow[] {
   const windows = new Map<string, MergedWindow>();
   const { stepUs = null, tags = null, groupBy = null } = query;
   const hasTags = tags === null ? null : tagMatcher(tags);

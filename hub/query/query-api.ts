@@ -1,5 +1,6 @@
 /** What the HTTP layer asks of the query service, and what the service asks of its worker. Plain data: it crosses threads. */
 import type { AggregateFunction } from '../../shared/window/partial.ts';
+import type { VerdictQuery } from '../alerts/verdicts.ts';
 import type { PromqlTask } from '../promql/promql-api.ts';
 import type { ExceptionId } from '../release-lane.ts';
 import type { FillMode } from './fill.ts';
@@ -219,6 +220,7 @@ export interface SeriesSource {
 /** Main thread → query worker. */
 export type QueryTask =
   | { readonly kind: 'aggregates'; readonly query: AggregateQuery; readonly capture: AggregateCapture }
+  | { readonly kind: 'verdicts'; readonly query: VerdictQuery; readonly capture: AggregateCapture }
   | { readonly kind: 'readings'; readonly query: ReadingQuery; readonly capture: TableCapture }
   | { readonly kind: 'exceptions'; readonly query: ExceptionQuery; readonly capture: TableCapture }
   /** `source` null: the list that was read last. */

@@ -15,6 +15,7 @@ import { slideUsOf } from '../../shared/window/definition.ts';
 import { workerUrl } from '../../shared/worker-url.ts';
 import { isPattern } from '../name-patterns.ts';
 import type { QueryEngine, TableCapture, TableRange } from '../engine-api.ts';
+import type { VerdictAnswer, VerdictQuery } from '../alerts/verdicts.ts';
 import type { PromqlAnswer, PromqlRequest } from '../promql/promql-api.ts';
 import { answerPromql } from '../promql/service.ts';
 import type {
@@ -248,6 +249,11 @@ export class QueryService {
       readings: await this.#engine.captureTable('readings', all),
       rowsMax: SERIES_ROWS_MAX,
     };
+  }
+
+  /** What windows say to rules of alerts. @throws SluiceError ERR_HTTP_UNAVAILABLE, ERR_QUERY_* */
+  verdicts(query: VerdictQuery): Promise<VerdictAnswer> {
+    return this.#withCapture(async () => ({ kind: 'verdicts', query, capture: await this.#engine.captureAggregates(query.windows) }));
   }
 
   /** @throws SluiceError ERR_PROMQL_*, ERR_HTTP_UNAVAILABLE, ERR_QUERY_* */

@@ -1,9 +1,11 @@
 /** The thread of the queries: DuckDB's rows and an engine's capture become answers here, away from the sockets. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { errorMessage, isSluiceError, SluiceError, type ErrorCode } from '../../shared/errors.ts';
+import { slideUsOf } from '../../shared/window/definition.ts';
 import { groupKeyText, partialRows, type PartialRow } from '../../shared/window/partial-columns.ts';
 import type { AggregateCapture, LakeFile, PendingException } from '../engine-api.ts';
-import { answerAggregates } from './answer.ts';
+import { judgeWindows, type VerdictAnswer, type VerdictQuery } from '../alerts/verdicts.ts';
+import { answerAggregates, mergeWindows } from './answer.ts';
 import { PromqlRunner } from '../promql/runner.ts';
 import { LakeReader } from './duckdb.ts';
 import { ExceptionFiles, PartialFiles } from './file-cache.ts';
@@ -78,16 +80,35 @@ async function exceptionsOf(capture: AggregateCapture, fromUs: number, toUs: num
   return rest.length === 0 ? rows : [...rows, ...(await lakeExceptions(reader, rest, fromUs, toUs, EXCEPTIONS_MAX, released))];
 }
 
+async function boundedPartials(query: AggregateQuery, capture: AggregateCapture): Promise<PartialRow[]> {
+  const rows = await partialsOf(query, capture);
+  if (rows.length <= PARTIALS_MAX) return rows;
+  throw new SluiceError(
+    'ERR_QUERY_TOO_LARGE',
+    `the range holds more than ${PARTIALS_MAX} partial results: ask for a shorter range, fewer series or a coarser window`,
+  );
+}
+
+async function verdictsOf(query: VerdictQuery, capture: AggregateCapture): Promise<VerdictAnswer> {
+  const windows = mergeWindows(query.windows, capture, await boundedPartials(query.windows, capture));
+  const watermarks = capture.activeGateways.map((gateway) => capture.watermarks.get(gateway) ?? -Infinity);
+  // Nobody is left who could hold a window open: all that there is is closed.
+  const ownUs = Math.min(...(watermarks.length > 0 ? watermarks : [Math.max(-Infinity, ...capture.watermarks.values())]));
+  const slideUs = slideUsOf(capture.definition);
+  const closedUs = query.closedUs ?? Math.floor(ownUs / slideUs) * slideUs;
+  return {
+    readingsVersion: capture.readingsVersion,
+    whole: capture.overlayComplete && !capture.pendingExceptions.some(({ reason }) => reason.startsWith('lake_file_unreadable')),
+    closedUs,
+    rules: judgeWindows(windows, query, capture.definition.sizeMs * 1000, closedUs),
+  };
+}
+
 async function run(task: QueryTask): Promise<unknown> {
+  if (task.kind === 'verdicts') return verdictsOf(task.query, task.capture);
   if (task.kind === 'aggregates') {
     const { query, capture } = task;
-    const rows = await partialsOf(query, capture);
-    if (rows.length > PARTIALS_MAX) {
-      throw new SluiceError(
-        'ERR_QUERY_TOO_LARGE',
-        `the range holds more than ${PARTIALS_MAX} partial results: ask for a shorter range, fewer series or a coarser window`,
-      );
-    }
+    const rows = await boundedPartials(query, capture);
     const toUs = query.toUs + capture.definition.sizeMs * 1000;
     return answerAggregates(query, capture, rows, await exceptionsOf(capture, query.fromUs, toUs));
   }

@@ -1,5 +1,6 @@
 /** What the HTTP layer asks of the SQL service, and what the service asks of its processes. Plain data: it crosses processes. */
 import type { ErrorCode } from '../../shared/errors.ts';
+import type { Alert } from '../alerts/alert.ts';
 import type { SnapshotCapture, SnapshotRequest } from '../engine-api.ts';
 
 export const ANSWER_FORMATS = ['json', 'ndjson', 'csv', 'arrow', 'parquet'] as const;
@@ -15,6 +16,12 @@ export interface SqlQuery {
   readonly format: AnswerFormat;
   /** An answer with more rows is refused. */
   readonly rowsMax: number;
+}
+
+/** Alerts as they are, and how many entries of their log that takes. */
+export interface AlertsCapture {
+  readonly version: number;
+  readonly rows: readonly Alert[];
 }
 
 export interface SqlAnswer {
@@ -40,12 +47,12 @@ export interface SqlSettings {
 /** Parent → process. One statement at a time: `plan` is answered by `planned`, then `run` by `done`; `failed` ends either. */
 export type SqlRequest =
   | { readonly kind: 'plan'; readonly query: SqlQuery }
-  | { readonly kind: 'run'; readonly capture: SnapshotCapture }
+  | { readonly kind: 'run'; readonly capture: SnapshotCapture; readonly alerts: AlertsCapture | null }
   | { readonly kind: 'cancel' };
 
 /** Process → parent. */
 export type SqlReply =
   | { readonly kind: 'ready' }
-  | { readonly kind: 'planned'; readonly request: SnapshotRequest }
+  | { readonly kind: 'planned'; readonly request: SnapshotRequest; readonly readsAlerts: boolean }
   | { readonly kind: 'done'; readonly answer: SqlAnswer }
   | { readonly kind: 'failed'; readonly code: ErrorCode | null; readonly message: string };

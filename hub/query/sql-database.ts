@@ -17,7 +17,9 @@ import type { LakeFile, SnapshotCapture, SnapshotRequest, TableRange } from '../
 import { aggregateColumns } from '../windows/aggregate-rows.ts';
 import { encodeParquet } from '../lake/parquet/encode.ts';
 import { quote } from './duckdb.ts';
-import type { SqlQuery, SqlSettings, SqlValue } from './sql-api.ts';
+import { alertColumns, alertsView } from './sql-alerts.ts';
+import { parquetSteps } from './result-formats.ts';
+import type { AlertsCapture, SqlQuery, SqlSettings, SqlValue } from './sql-api.ts';
 import { mentionsOf, splitExplain, type SqlCondition, type SqlMention, type SqlMentions, type SqlNode, type SqlView } from './sql-plan.ts';
 import { aggregateFiles, viewStatements } from './sql-views.ts';
 
@@ -77,13 +79,27 @@ export class SqlDatabase {
     };
   }
 
-  async run(query: SqlQuery, views: ReadonlySet<SqlView>, request: SnapshotRequest, capture: SnapshotCapture): Promise<DuckDBResult> {
+  async run(
+    query: SqlQuery,
+    views: ReadonlySet<SqlView>,
+    request: SnapshotRequest,
+    capture: SnapshotCapture,
+    alerts: AlertsCapture | null,
+  ): Promise<DuckDBResult> {
     const tailFiles = request.aggregates === null ? [] : this.#writeTail(capture);
-    const files = [...(capture.readings?.files ?? []), ...(capture.exceptions?.files ?? []), ...aggregateFiles(capture), ...tailFiles];
+    const alertFiles = alerts === null || alerts.rows.length === 0 ? [] : [this.#writeAlerts(alerts)];
+    const files = [
+      ...(capture.readings?.files ?? []),
+      ...(capture.exceptions?.files ?? []),
+      ...aggregateFiles(capture),
+      ...tailFiles,
+      ...alertFiles,
+    ];
     const connection = this.#connection;
     await connection.run(`SET allowed_paths = [${files.map(({ path: file }) => quote(file)).join(', ')}]`);
     await connection.run('SET enable_external_access = false');
     for (const statement of viewStatements(views, request, capture, tailFiles)) await connection.run(statement);
+    if (views.has('alerts')) await connection.run(alertsView(alertFiles));
     await connection.run('SET lock_configuration = true');
     const { explain, select } = splitExplain(query.sql);
     const statements = await connection.extractStatements(`${explain} ${select}`);
@@ -172,22 +188,40 @@ export class SqlDatabase {
     return (await this.#connection.runAndReadAll(`SELECT ${sql}`)).getColumns()[0]?.[0] ?? null;
   }
 
+  /** Files of this statement alone. */
+  #ownDirectory(): string {
+    this.#directory ??= mkdtempSync(path.join(tmpdir(), 'sluice-sql-'));
+    return this.#directory;
+  }
+
+  #writeAlerts({ rows }: AlertsCapture): LakeFile {
+    const file = path.join(this.#ownDirectory(), 'alerts.parquet');
+    const bytes = finish(parquetSteps(alertColumns(rows)));
+    writeFileSync(file, bytes);
+    return { path: file, size: bytes.byteLength, day: null };
+  }
+
   #writeTail(capture: SnapshotCapture): LakeFile[] {
-    const directory = mkdtempSync(path.join(tmpdir(), 'sluice-sql-'));
-    this.#directory = directory;
+    const directory = this.#ownDirectory();
     return capture.aggregates.flatMap(({ definition, tail }, index) =>
       tail
         .filter(({ count }) => count > 0)
         .map((columns, part): LakeFile => {
           const file = path.join(directory, `${index}-${part}.parquet`);
           const encoded = aggregateColumns(definition, definitionHash(definition), columns, { from: 0, to: 0 });
-          const steps = encodeParquet({ rowCount: columns.count, columns: encoded, compression: 'uncompressed' });
-          let step = steps.next();
-          while (step.done !== true) step = steps.next();
-          writeFileSync(file, step.value.bytes);
-          return { path: file, size: step.value.bytes.byteLength, day: null };
+          const { bytes } = finish(encodeParquet({ rowCount: columns.count, columns: encoded, compression: 'uncompressed' }));
+          writeFileSync(file, bytes);
+          return { path: file, size: bytes.byteLength, day: null };
         }),
     );
+  }
+}
+
+/** All steps in one go: nobody else uses this process. */
+function finish<T>(steps: Iterator<unknown, T>): T {
+  for (;;) {
+    const step = steps.next();
+    if (step.done === true) return step.value;
   }
 }
 

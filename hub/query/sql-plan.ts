@@ -11,7 +11,7 @@
 import { SluiceError } from '../../shared/errors.ts';
 import type { SqlQuery, SqlValue } from './sql-api.ts';
 
-export const SQL_VIEWS = ['readings', 'aggregates', 'exceptions', 'devices'] as const;
+export const SQL_VIEWS = ['readings', 'aggregates', 'exceptions', 'devices', 'alerts'] as const;
 export type SqlView = (typeof SQL_VIEWS)[number];
 
 export const TABLE_FUNCTIONS: readonly string[] = ['range', 'generate_series', 'unnest', 'repeat', 'repeat_row', 'json_each', 'json_tree'];

@@ -9,7 +9,15 @@ import os from 'node:os';
 import { writeFileSync } from 'node:fs';
 import { SluiceError } from '../../shared/errors.ts';
 import type { SnapshotCapture, SnapshotRequest } from '../engine-api.ts';
-import { PROCESS_BYTES, type SqlAnswer, type SqlQuery, type SqlReply, type SqlRequest, type SqlSettings } from './sql-api.ts';
+import {
+  PROCESS_BYTES,
+  type AlertsCapture,
+  type SqlAnswer,
+  type SqlQuery,
+  type SqlReply,
+  type SqlRequest,
+  type SqlSettings,
+} from './sql-api.ts';
 import { SqlDatabase, translateSqlError } from './sql-database.ts';
 import type { SqlView } from './sql-plan.ts';
 import { renderResult } from './sql-rows.ts';
@@ -60,14 +68,15 @@ async function plan(query: SqlQuery): Promise<void> {
   database = await SqlDatabase.open(settings);
   const { views, request } = await database.plan(query);
   current = { query, views, request };
-  reply({ kind: 'planned', request });
+  reply({ kind: 'planned', request, readsAlerts: views.has('alerts') });
 }
 
-async function run(capture: SnapshotCapture): Promise<SqlAnswer> {
+async function run(capture: SnapshotCapture, alerts: AlertsCapture | null): Promise<SqlAnswer> {
   if (database === null || current === null) throw new Error('a statement is planned before it is run');
   const { query, views, request } = current;
-  const result = await database.run(query, views, request, capture);
+  const result = await database.run(query, views, request, capture, alerts);
   const versions = {
+    ...(alerts === null ? {} : { alerts: alerts.version }),
     ...(capture.readings === null ? {} : { readings: capture.readings.version }),
     ...(capture.exceptions === null ? {} : { exceptions: capture.exceptions.version }),
     ...(capture.aggregates.length === 0
@@ -88,7 +97,7 @@ async function handle(request: SqlRequest): Promise<void> {
       settings.timeoutMs,
     );
     try {
-      const answer = await run(request.capture);
+      const answer = await run(request.capture, request.alerts);
       end();
       reply({ kind: 'done', answer });
     } finally {

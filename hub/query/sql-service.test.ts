@@ -15,6 +15,7 @@ afterEach(() => {
 
 function serviceOf(changes: { engine?: SnapshotEngine; processesMax?: number; timeoutMs?: number } = {}): SqlService {
   const service = new SqlService({
+    captureAlerts: () => ({ version: 0, rows: [] }),
     engine: NOTHING,
     processesMax: 1,
     memoryBytesMax: 100_000_000,

@@ -12,7 +12,15 @@ import { fileURLToPath } from 'node:url';
 import { SluiceError, isSluiceError } from '../../shared/errors.ts';
 import { workerUrl } from '../../shared/worker-url.ts';
 import type { SnapshotEngine } from '../engine-api.ts';
-import { PROCESS_BYTES, type SqlAnswer, type SqlQuery, type SqlReply, type SqlRequest, type SqlSettings } from './sql-api.ts';
+import {
+  PROCESS_BYTES,
+  type AlertsCapture,
+  type SqlAnswer,
+  type SqlQuery,
+  type SqlReply,
+  type SqlRequest,
+  type SqlSettings,
+} from './sql-api.ts';
 
 /** Waiting; more would only wait longer than their callers do. */
 const WAITING_MAX = 16;
@@ -26,6 +34,7 @@ const HEAP_MB = 512;
 
 export interface SqlServiceOptions extends SqlSettings {
   readonly engine: SnapshotEngine;
+  readonly captureAlerts: () => AlertsCapture;
   readonly processesMax: number;
 }
 
@@ -105,6 +114,7 @@ class SqlWorker {
 
 export class SqlService {
   readonly #engine: SnapshotEngine;
+  readonly #captureAlerts: () => AlertsCapture;
   readonly #settings: SqlSettings;
   readonly #processesMax: number;
   readonly #idle: { worker: SqlWorker; timer: NodeJS.Timeout }[] = [];
@@ -112,8 +122,9 @@ export class SqlService {
   readonly #waiting: Waiter[] = [];
   #isStopped = false;
 
-  constructor({ engine, processesMax, ...settings }: SqlServiceOptions) {
+  constructor({ engine, captureAlerts, processesMax, ...settings }: SqlServiceOptions) {
     this.#engine = engine;
+    this.#captureAlerts = captureAlerts;
     this.#processesMax = processesMax;
     this.#settings = settings;
   }
@@ -180,7 +191,7 @@ export class SqlService {
       const planned = await worker.ask({ kind: 'plan', query });
       if (planned.kind !== 'planned') throw failure(planned);
       const capture = await this.#engine.captureSnapshot(planned.request);
-      const done = await worker.ask({ kind: 'run', capture });
+      const done = await worker.ask({ kind: 'run', capture, alerts: planned.readsAlerts ? this.#captureAlerts() : null });
       if (done.kind !== 'done') throw failure(done);
       return done.answer;
     } catch (error) {

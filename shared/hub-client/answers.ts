@@ -251,6 +251,64 @@ export interface ReleaseRequest {
   readonly start?: string;
 }
 
+export interface Alerts {
+  readonly from: string;
+  readonly to: string;
+  /** Entries of the log of alerts that the answer is made from */
+  readonly alerts_version: number;
+  readonly rows: readonly Alert[];
+  /** cursor= of the next page; null: this was the last one */
+  readonly next_cursor: string | null;
+}
+
+export interface Alert {
+  readonly id: string;
+  readonly rule: string;
+  readonly state: 'pending' | 'firing' | 'resolved';
+  readonly severity: 'info' | 'warning' | 'critical';
+  readonly summary: string;
+  readonly labels: Readonly<Record<string, string>>;
+  /** null: the alert is not about one */
+  readonly gateway: string | null;
+  readonly device: string | null;
+  readonly metric: string | null;
+  readonly tags: Readonly<Record<string, string>> | null;
+  /** That of the last change: of the window, seconds of silence, or of the gateway */
+  readonly value: number | null;
+  readonly window: string | null;
+  /** Of the window that changed it last */
+  readonly window_start: string | null;
+  readonly window_end: string | null;
+  /** The condition has held since; event time */
+  readonly since: string;
+  /** End of the window by which it fired; null: it has not */
+  readonly fired_at: string | null;
+  readonly resolved_at: string | null;
+  /** When the last change became durable, by the clock of the hub */
+  readonly updated_at: string;
+  /** Of the last change. late: late readings changed a window that had been evaluated; early: by an open window; rule: the rule was changed or deleted; surplus: stands for alerts beyond the most that a rule may have */
+  readonly cause: 'window' | 'late' | 'early' | 'silence' | 'gateway' | 'rule' | 'surplus';
+}
+
+export interface AlertRules {
+  readonly version: number;
+  readonly rows: readonly AlertRuleStatus[];
+}
+
+export interface AlertRuleStatus {
+  readonly name: string;
+  readonly rule: AlertRule;
+  readonly updated_at: string;
+  /** Alerts whose condition has not held for long enough */
+  readonly pending: number;
+  readonly firing: number;
+  /** Alerts that there would be beyond the most that a rule may have; one alert says so */
+  readonly surplus: number;
+}
+
+/** threshold: windows beyond a bound; absence: nothing is heard; gateway: the state of a gateway */
+export interface AlertRule {}
+
 export interface Tables {
   readonly time: string;
   readonly maintenance: {
@@ -301,7 +359,7 @@ export interface SqlAnswer {
 }
 
 export interface SqlQuery {
-  /** One SELECT, or EXPLAIN [ANALYZE] and a SELECT, in the dialect of DuckDB, over readings, aggregates, exceptions, devices */
+  /** One SELECT, or EXPLAIN [ANALYZE] and a SELECT, in the dialect of DuckDB, over readings, aggregates, exceptions, devices, alerts */
   readonly sql: string;
   /** Bound to $1, $2 … (a list) or $name (an object) */
   readonly parameters?: readonly (string | number | boolean | null)[] | Readonly<Record<string, string | number | boolean | null>>;
@@ -433,6 +491,30 @@ export interface DevicesAnswer {
   readonly rows: readonly Device[];
   /** cursor= of the next page; null: this was the last one */
   readonly next_cursor: string | null;
+}
+
+/** Parameters of /v1/alerts. */
+export interface AlertsQuery {
+  /** Start of the range (RFC 3339 with a zone (2026-01-02T03:04:05Z), a day (2026-01-02), Unix epoch in s, ms or µs, or now-1h) */
+  readonly from?: TimeParameter;
+  /** End of the range; default now, and 5 minutes for devices whose clock is ahead (RFC 3339 with a zone (2026-01-02T03:04:05Z), a day (2026-01-02), Unix epoch in s, ms or µs, or now-1h) */
+  readonly to?: TimeParameter;
+  /** Only these: pending, firing, resolved; a comma list, a repeated parameter or both (\, is a comma in a name) */
+  readonly state?: ListParameter;
+  /** Only of these rules; a comma list, a repeated parameter or both (\, is a comma in a name) */
+  readonly rule?: ListParameter;
+  /** Only these: info, warning, critical; a comma list, a repeated parameter or both (\, is a comma in a name) */
+  readonly severity?: ListParameter;
+  /** Only these gateways; a comma list, a repeated parameter or both (\, is a comma in a name) */
+  readonly gateway?: ListParameter;
+  /** Only these devices; a comma list, a repeated parameter or both (\, is a comma in a name) */
+  readonly device?: ListParameter;
+  /** Only these metrics; a comma list, a repeated parameter or both (\, is a comma in a name) */
+  readonly metric?: ListParameter;
+  /** Rows per page */
+  readonly limit?: number;
+  /** next_cursor of the page before; keep the other parameters as they were */
+  readonly cursor?: string;
 }
 
 /** Parameters of /v1/stream. */
