@@ -25,6 +25,7 @@ import { NO_SESSIONS, type StoredSessions } from '../journal/sessions.ts';
 import type { MessageTap } from '../tail/message-tap.ts';
 import { aedesCodec } from './aedes-codec.ts';
 import { DirectIntake, type BrokerClient } from './direct-intake.ts';
+import { skipIdsUnderWay, type IdCounter } from './message-ids.ts';
 import { skipWithoutSubscribers, type PublishingBroker } from './no-subscribers.ts';
 import { PublishGate, type PublishedMessage, type Sender } from './publish-gate.ts';
 import type { Persistence } from './persistence.ts';
@@ -253,6 +254,7 @@ class MqttBroker implements Broker {
     if (intake === undefined) return done(null, false); // it is gone already
     const sender = { clientId: client.id, onlyDevice, order: this.#gate.openOrder(intake), isGone: () => client.closed };
     this.#senders.set(client, sender);
+    if (!client.clean) skipIdsUnderWay(client as unknown as IdCounter, (messageId) => this.#sessions.isUnderWay(client.id, messageId));
     intake.open(sender);
     done(null, true);
   }

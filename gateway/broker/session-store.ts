@@ -108,6 +108,8 @@ interface Entry {
 interface Session {
   readonly filters: Map<string, Filter>;
   queue: Entry[];
+  /** Of the queue, what was sent under an id. */
+  readonly underWay: Map<number, Entry>;
 }
 
 const STORED_BROKER_ID = 'stored';
@@ -165,6 +167,11 @@ export class SessionStore {
       retainedBytes: this.#retainedBytes,
       ...this.#counters,
     };
+  }
+
+  /** Is a message on its way to this session under this id? */
+  isUnderWay(clientId: string, messageId: number): boolean {
+    return this.#sessions.get(clientId)?.underWay.has(messageId) === true;
   }
 
   /**
@@ -267,7 +274,7 @@ export class SessionStore {
   #session(clientId: string): Session {
     let session = this.#sessions.get(clientId);
     if (session === undefined) {
-      session = { filters: new Map(), queue: [] };
+      session = { filters: new Map(), queue: [], underWay: new Map() };
       this.#sessions.set(clientId, session);
     }
     return session;
@@ -364,7 +371,9 @@ export class SessionStore {
   }
 
   #enqueue(clientId: string, entry: Entry): void {
-    this.#session(clientId).queue.push(entry);
+    const session = this.#session(clientId);
+    session.queue.push(entry);
+    if (entry.messageId !== undefined) session.underWay.set(entry.messageId, entry);
     this.#queued++;
     this.#queuedBytes += entryBytes(entry);
   }
@@ -374,6 +383,7 @@ export class SessionStore {
     const at = session?.queue.indexOf(entry) ?? -1;
     if (session === undefined || at < 0) return;
     session.queue.splice(at, 1);
+    if (entry.messageId !== undefined && session.underWay.get(entry.messageId) === entry) session.underWay.delete(entry.messageId);
     this.#queued--;
     this.#queuedBytes -= entryBytes(entry);
     this.#dropIfEmpty(clientId, session);
@@ -413,18 +423,22 @@ export class SessionStore {
 
   async #update(clientId: string, packet: OutgoingUpdate): Promise<void> {
     const { brokerId, brokerCounter, messageId, cmd } = packet;
-    const queue = this.#sessions.get(clientId)?.queue ?? [];
-    const entry =
-      queue.find((candidate) => brokerId !== undefined && candidate.brokerId === brokerId && candidate.brokerCounter === brokerCounter) ??
-      queue.find((candidate) => messageId !== undefined && candidate.messageId === messageId);
+    const session = this.#sessions.get(clientId);
     // Not queued, for want of room: it is delivered all the same, once.
-    if (entry === undefined || messageId === undefined) return;
+    if (session === undefined || messageId === undefined) return;
+    const entry =
+      session.queue.find(
+        (candidate) => brokerId !== undefined && candidate.brokerId === brokerId && candidate.brokerCounter === brokerCounter,
+      ) ?? session.underWay.get(messageId);
+    if (entry === undefined) return;
     if (cmd === 'pubrel') {
       if (entry.released) return;
       entry.released = true;
       if (entry.stored) await this.#change([{ kind: 'released', id: entry.id }]);
     } else if (entry.messageId !== messageId) {
+      if (entry.messageId !== undefined) session.underWay.delete(entry.messageId);
       entry.messageId = messageId;
+      session.underWay.set(messageId, entry);
       if (entry.qos === 2 && entry.stored) await this.#change([{ kind: 'sent', id: entry.id, messageId }]);
     }
   }
@@ -432,7 +446,7 @@ export class SessionStore {
   #clear({ id: clientId }: ClientRef, { messageId }: { readonly messageId?: number }): object | undefined {
     // aedes clears a message that it has found to be delivered already, which has no id: that one is still to be acknowledged.
     if (messageId === undefined) return undefined;
-    const entry = this.#sessions.get(clientId)?.queue.find((candidate) => candidate.messageId === messageId);
+    const entry = this.#sessions.get(clientId)?.underWay.get(messageId);
     if (entry === undefined) return undefined;
     this.#remove(clientId, entry);
     if (entry.stored) this.#journal.sessionChanges([{ kind: 'unqueue', id: entry.id }], null);

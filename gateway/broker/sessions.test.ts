@@ -1,9 +1,10 @@
 /** What is durable of sessions and retained messages, and when it is acknowledged; over real sockets, with commits when a test says so. */
 import { mkdtempSync, rmSync } from 'node:fs';
+import { connect as connectTcp } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { connect as connectMqtt, type MqttClient } from 'mqtt';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { connect as connectMqtt, type IClientOptions, type MqttClient } from 'mqtt';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { systemClock } from '../../shared/clock.ts';
 import { SluiceError } from '../../shared/errors.ts';
 import { createLogger } from '../../shared/logging.ts';
@@ -13,6 +14,7 @@ import { addDevice, Credentials, credentialsPath } from '../credentials.ts';
 import { Decoder } from '../decode/decoder.ts';
 import { DEFAULT_TOPIC_RULES } from '../decode/topic-rules.ts';
 import { createIngestCounters } from '../ingest-counters.ts';
+import { NO_SESSIONS, type StoredSessions } from '../journal/sessions.ts';
 import { startBroker, type Broker } from './broker.ts';
 import { MemoryJournal } from './memory-journal.ts';
 import { sessionLimits, type SessionLimits } from './session-store.ts';
@@ -36,7 +38,7 @@ afterEach(async () => {
   rmSync(directory, { recursive: true, force: true });
 });
 
-async function start(limits: Partial<SessionLimits> = {}): Promise<void> {
+async function start(limits: Partial<SessionLimits> = {}, stored: StoredSessions = NO_SESSIONS): Promise<void> {
   broker = await startBroker({
     config: mqttConfigSchema.parse({ port: 0, wsPort: null }),
     decoder: new Decoder(DEFAULT_TOPIC_RULES, journal.series),
@@ -44,6 +46,7 @@ async function start(limits: Partial<SessionLimits> = {}): Promise<void> {
     access: new Access(accessConfigSchema.parse({}), new Credentials(credentialsPath(directory), systemClock)),
     clock: systemClock,
     counters: createIngestCounters(),
+    stored,
     sessionLimits: { ...sessionLimits(Infinity), ...limits },
     logger: createLogger('test', 'silent'),
   });
@@ -51,7 +54,7 @@ async function start(limits: Partial<SessionLimits> = {}): Promise<void> {
 
 type Connected = MqttClient & { readonly heard: string[]; readonly ended: Promise<true> };
 
-function connect(clientId: string, options: { clean?: boolean; username?: string; password?: string } = {}): Promise<Connected> {
+function connect(clientId: string, options: IClientOptions = {}): Promise<Connected> {
   return new Promise((resolve, reject) => {
     const client = connectMqtt(`mqtt://127.0.0.1:${broker.address.port}`, { clientId, reconnectPeriod: 0, ...options });
     clients.push(client);
@@ -78,6 +81,17 @@ async function waitsForCommit(answered: Promise<unknown>, kinds: readonly string
   journal.commit();
   await answered;
   expect(journal.changes.slice(before).map(({ kind }) => kind)).toEqual(kinds);
+}
+
+/** Id and payload of each whole PUBLISH above QoS 0 among short packets. */
+function publishesIn(bytes: Buffer): string[] {
+  const found: string[] = [];
+  for (let at = 0; at + 1 < bytes.length && at + 2 + bytes[at + 1] <= bytes.length; at += 2 + bytes[at + 1]) {
+    if (bytes[at] >> 4 !== 3) continue;
+    const idAt = at + 4 + bytes.readUInt16BE(at + 2);
+    found.push(`${bytes.readUInt16BE(idAt)} ${bytes.toString('utf8', idAt + 2, at + 2 + bytes[at + 1])}`);
+  }
+  return found;
 }
 
 test('SUBACK, UNSUBACK, and the PUBACK of a command and of a retained message wait for their commit', async () => {
@@ -110,6 +124,29 @@ test('to a subscriber at QoS 2 the id of a message is durable before it is sent,
   await until(() => journal.changes.at(-1)?.kind === 'unqueue');
   expect(journal.changes.map(({ kind }) => kind)).toEqual(['subscribe', 'queue', 'sent', 'released', 'unqueue']);
   expect(packets).toEqual(['publish', 'pubrel']);
+});
+
+test('a new message never gets the id under which an older one is still on its way to the session', async () => {
+  const under = (messageId: number): StoredSessions['outgoing'][number] => {
+    const payload = Buffer.from(`old ${messageId}`);
+    return { id: messageId, client: 's', topic: 'commands/a', qos: 2, payload, messageId, released: 0 };
+  };
+  const outgoing = [65_534, 65_535, 1].map(under);
+  await start({}, { retained: [], subscriptions: [{ client: 's', filter: 'commands/#', qos: 2 }], outgoing });
+  const random = vi.spyOn(Math, 'random').mockReturnValue(0.99998); // aedes begins to count at 65,534
+  // Receives and answers nothing.
+  let received = Buffer.alloc(0);
+  const socket = connectTcp(broker.address.port, '127.0.0.1');
+  socket.on('data', (bytes) => void (received = Buffer.concat([received, bytes])));
+  socket.write(Buffer.from('\x10\x0d\0\x04MQTT\x04\0\0\0\0\x01s'));
+  const heard = (): string[] => publishesIn(received);
+  await until(() => heard().length === 3);
+  random.mockRestore();
+  const operator = await connect('operator');
+  await operator.publishAsync('commands/a', 'new', { qos: 2 });
+  await until(() => heard().length === 4);
+  socket.destroy();
+  expect(heard()).toEqual(['65534 old 65534', '65535 old 65535', '1 old 1', '2 new']);
 });
 
 test('a message whose commit fails is queued for nobody and comes once when it is sent again', async () => {
