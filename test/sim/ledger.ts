@@ -72,7 +72,8 @@ export class Ledger {
     const entry = this.entries.get(value);
     if (entry === undefined) return; // a value that nobody sent: the verdict finds it in the lake
     entry.placedUs ??= nowUs;
-    if (!entry.places.some(({ epoch, seq }) => epoch === place.epoch && seq === place.seq)) entry.places.push(place);
+    const isKnown = entry.places.some(({ epoch, lane, seq }) => epoch === place.epoch && lane === place.lane && seq === place.seq);
+    if (!isKnown) entry.places.push(place);
   }
 
   offered(gateway: string, place: Place, exceptions: readonly ExceptionRecord[], nowUs: number): void {
