@@ -111,14 +111,16 @@ export function evictedRecords(row: BatchRow): { record: ExceptionRecord; merge:
  * @throws SluiceError ERR_JOURNAL_UNAVAILABLE
  */
 export function evict(store: JournalStore, excess: number, arrivalUs: number): boolean {
-  const next = { ...store.ids };
   const gone = { batches: 0, readings: 0, exceptions: 0, bytes: 0, rows: 0 };
   store.writeFromReserve(() => {
     const { sql } = store;
+    // Ids move on at once, not after the commit: where that fails and the file has all of it nevertheless, the next connection
+    // deletes what stands at ids that are not used yet. Without the batches, which nobody writes again, their gaps must stay.
     const priority = sql.lowestPriority.get()?.priority ?? 0;
     let row = sql.evictableAfter.get(priority, 0);
     while (row !== undefined && gone.bytes < excess && gone.batches < EVICTIONS_PER_STEP_MAX) {
-      for (const { record, merge } of evictedRecords(row)) gone.rows += addException(sql, next, store.opening, record, arrivalUs, merge);
+      for (const { record, merge } of evictedRecords(row))
+        gone.rows += addException(sql, store.ids, store.opening, record, arrivalUs, merge);
       deleteBatch(sql, row.id);
       gone.batches++;
       gone.readings += row.readings;
@@ -128,7 +130,6 @@ export function evict(store: JournalStore, excess: number, arrivalUs: number): b
     }
     if (gone.batches > 0) sql.addLoss.run('buffer_full', gone.readings, gone.batches);
   });
-  store.ids = next;
   store.totals.exceptions += gone.rows;
   store.totals.batches -= gone.batches;
   store.totals.batchReadings -= gone.readings;
