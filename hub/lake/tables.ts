@@ -117,7 +117,7 @@ function configuration(): Record<string, string> {
     'delta.logRetentionDuration': 'interval 2 days',
     // Longer than any query runs; 7 days where a streaming reader is registered.
     'delta.deletedFileRetentionDuration': 'interval 1 days',
-    // Positions outlive a gateway that is switched off for a year; those of live lanes are rewritten every 30 days.
+    // Positions outlive a gateway that is switched off for a year; each commit of a lane renews its own.
     'delta.setTransactionRetentionDuration': 'interval 400 days',
   };
 }

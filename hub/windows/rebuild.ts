@@ -3,7 +3,8 @@
  *
  * A definition without a position is computed from all files of one pinned snapshot, a UTC day at a time so that memory
  * follows the largest day (and is cut where even that does not fit); its files are staged as they come and counted by one
- * commit, which is all or nothing. Windows that come in parts have several partials, which merge as any others do.
+ * commit, which is all or nothing. Windows that come in parts have several partials, which merge as any others do. The same
+ * commit removes what there is of it from before its position expired.
  * A definition that lags (it was switched off, or a hub with other definitions flushed) is caught up from the log entries
  * behind its position. Where those are gone, or `readings` was restored from an older copy and ends before the position, it
  * is computed anew, and the same commit removes what it had.
@@ -89,16 +90,15 @@ async function bringTo(
   }
   // All files of a snapshot are its version: nothing else than that can be the new position.
   const whole = { from: versions.from, to: snapshot.version };
-  await flusher.flush(
-    [definition],
-    whole,
-    () => rowsByDay(lake, definition, snapshot),
-    versions.from === 0 ? [] : filesOf(lake, definition),
-  );
+  await flusher.flush([definition], whole, () => rowsByDay(lake, definition, snapshot), filesOf(lake, definition, versions.from));
 }
 
-/** The files that hold the definition's partials. @throws SluiceError ERR_LAKE_LOG_GAP if one of them may hold others as well */
-function filesOf(lake: Lake, definition: WindowDefinition): RemoveFile[] {
+/**
+ * The files that hold the definition's partials. Without a position there may be some too: positions expire, files do not.
+ *
+ * @throws SluiceError ERR_LAKE_LOG_GAP if there is a position, and one of them may hold others as well
+ */
+function filesOf(lake: Lake, definition: WindowDefinition, position: number): RemoveFile[] {
   const hash = definitionHash(definition);
   const { files, timestampMs } = lake.aggregates.snapshot;
   const removes: RemoveFile[] = [];
@@ -106,7 +106,7 @@ function filesOf(lake: Lake, definition: WindowDefinition): RemoveFile[] {
     const { minValues, maxValues } = parseFileStats(file.stats);
     const [min, max] = [minValues['def'], maxValues['def']];
     if (min === hash && max === hash) removes.push(removeAction(file, timestampMs, true));
-    else if (typeof min !== 'string' || typeof max !== 'string' || (min <= hash && hash <= max)) {
+    else if (position > 0 && (typeof min !== 'string' || typeof max !== 'string' || (min <= hash && hash <= max))) {
       throw new SluiceError(
         'ERR_LAKE_LOG_GAP',
         `window ${definition.name} is behind the log of readings, and ${file.path} holds others beside it`,

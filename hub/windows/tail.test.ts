@@ -186,4 +186,18 @@ describe('a log that is gone', () => {
     const again = await start();
     for (const window of ['1m', '1h', '1m_by_metric']) expect(await readingsIn(again, window)).toBe(2_400);
   });
+
+  test('behind a definition that was off for longer than positions are kept: what it had is replaced, not added to', async () => {
+    const hub = await start();
+    await commit(hub, 1, 2);
+    await hub.engine.flush();
+    await hub.engine.stop();
+    clock = new ManualClock((Date.now() + 401 * 86_400_000) * 1000);
+    const fewer = await start({ definitions: DEFAULT_WINDOW_DEFINITIONS.filter(({ name }) => name === '1m') });
+    await commit(fewer, 3, 3);
+    await fewer.engine.flush();
+    await fewer.lake.aggregates.checkpoint();
+    const again = await start();
+    for (const window of ['1m', '1h', '1m_by_metric']) expect(await readingsIn(again, window)).toBe(1_800);
+  });
 });
