@@ -6,7 +6,7 @@ import { laneAppId, parseLaneAppId, type LaneClaim, type LaneKey } from '../../s
 import type { IngestEngine } from '../engine-api.ts';
 import { batchOf, EPOCH, laneOf, startHub, temporaryLake, type TestHub } from '../engine.fixture.ts';
 import { readParquetRows } from '../lake/parquet/read.ts';
-import { ForkedLanes, listForkedLanes, releaseForkedLane } from './forked-lanes.ts';
+import { ForkedLanes, listForkedLanes, releasedLane, releaseForkedLane } from './forked-lanes.ts';
 
 const START_US = Date.UTC(2026, 10, 22) * 1000;
 const LANE = laneOf('gw-1');
@@ -75,4 +75,35 @@ test('a forked lane is held until an operator releases it; then what the gateway
   const files = next.engine.captureTable('readings', ALL).files.map((file) => readParquetRows(readFileSync(file.path)));
   expect((await Promise.all(files)).flat()).toHaveLength(80);
   expect(next.engine.captureTable('exceptions', ALL).files).toEqual([]);
+});
+
+test('a lane that was released twice hears nothing of what the copy of its gateway has committed under the first release', async () => {
+  const hub = await startHub(lake.directory);
+  const { lanes, heard } = uplinkOf(hub);
+  const take = async (batches: readonly number[], assigned: number): Promise<void> => {
+    await lanes.openLane(LANE, claim(batches[0], assigned));
+    for (const seq of batches) lanes.submit(LANE, batchOf(seq, START_US + seq * 60_000_000, 10, seq));
+    await hub.engine.stop();
+  };
+  const release = async (): Promise<void> => {
+    const fork = (await listForkedLanes(hub.lake.store)).find(({ isReleased }) => !isReleased);
+    await releaseForkedLane(hub.lake.store, fork?.id ?? '', clock);
+  };
+  await take([1, 2, 3, 4, 5], 5);
+  expect(await lanes.openLane(LANE, claim(2, 4))).toMatchObject({ status: 'forked' });
+  await release();
+  await take([2, 3], 4);
+  // Restored from the same image once more, while the copy goes on at another hub.
+  expect(await lanes.openLane(LANE, claim(2, 2))).toMatchObject({ status: 'forked' });
+  await release();
+  expect(await lanes.openLane(LANE, claim(2, 2))).toMatchObject({ status: 'open', received: 1 });
+  heard.clear();
+  const first = releasedLane(LANE);
+  const other = await startHub(lake.directory);
+  await other.engine.openLane(first, { ...claim(4, 4), epoch: first.epoch });
+  other.engine.submit(first, batchOf(4, START_US, 10, 4));
+  await other.engine.stop();
+  await hub.engine.openLane(first, { ...claim(5, 4), epoch: first.epoch });
+  expect(hub.committed.get(laneAppId(first))).toBe(4);
+  expect(heard.get(laneAppId(LANE))).toBeUndefined();
 });

@@ -119,6 +119,8 @@ export class ForkedLanes implements IngestEngine {
     let key = lane;
     for (let fork = 0; state.status === 'forked' && fork < FORKS_MAX; fork++) {
       if (!(await this.#isReleased(key, claim, state))) return state;
+      // What the other branch commits there is not what this gateway holds, and must free nothing.
+      this.#atGateway.delete(laneAppId(key));
       key = releasedLane(key);
       state = await this.#engine.openLane(key, { ...claim, epoch: key.epoch }, true);
       this.#inLake.set(laneAppId(lane), key);
