@@ -1,5 +1,7 @@
 /** Lists of names in which `*` stands for any characters: `pump-*`. A name that has a `*` itself is found by its pattern too. */
 
+import { compareUtf8 } from './lake/parquet/text-order.ts';
+
 export function isPattern(name: string): boolean {
   return name.includes('*');
 }
@@ -36,6 +38,17 @@ export function nameMatcher(names: readonly string[]): (name: string) => boolean
 /** What every name of the pattern begins with. */
 export function patternPrefix(name: string): string {
   return name.split('*', 1)[0];
+}
+
+/** May a name of a column with these bounds be one of `names`? Bounds that are no texts say nothing. */
+export function mayHoldNames(min: unknown, max: unknown, names: readonly string[] | null): boolean {
+  if (names === null) return true;
+  return names.some((name) => {
+    const first = patternPrefix(name);
+    // The last name of a pattern is bounded by none: only a minimum that begins otherwise is behind all of them.
+    const isBehind = typeof min === 'string' && compareUtf8(first, min) < 0 && !(isPattern(name) && min.startsWith(first));
+    return !isBehind && !(typeof max === 'string' && compareUtf8(first, max) > 0);
+  });
 }
 
 /** For SQL: `column LIKE … ESCAPE '\'`. */

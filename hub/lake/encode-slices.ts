@@ -1,7 +1,7 @@
 import { encodeParquet, ROW_GROUP_ROWS_MAX, type EncodedParquet, type FileColumn } from './parquet/encode.ts';
 
 /** Aggregates are sorted by series: who asks for one of them reads its row groups, and skips the others by their statistics. */
-export const AGGREGATE_ROW_GROUP_ROWS = 16_384;
+export const AGGREGATE_ROW_GROUP_ROWS = 4_096;
 
 /** Encodes a file, letting the thread breathe between the encoder's slices. */
 export async function encodeInSlices(

@@ -9,8 +9,7 @@ import { extentOf } from './damage.ts';
 import { parseFileStats, type AddFile } from './delta-actions.ts';
 import type { AppliedVersion, DeltaTable } from './delta-table.ts';
 import type { Lake } from './lake.ts';
-import { compareUtf8 } from './parquet/text-order.ts';
-import { isPattern, patternPrefix } from '../name-patterns.ts';
+import { mayHoldNames } from '../name-patterns.ts';
 import type { LakeFile, TableRange } from '../engine-api.ts';
 
 /** Names of the columns that bound a row's event time, first and last. */
@@ -169,14 +168,4 @@ export class ServedFiles {
 function daysOf({ fromUs, toUs }: Entry): { readonly from: number; readonly to: number } | null {
   const [from, to] = [Math.floor(fromUs / DAY_US), Math.floor((toUs - 1) / DAY_US)];
   return to - from < DAYS_PER_FILE_MAX ? { from, to } : null;
-}
-
-function mayHoldNames(min: unknown, max: unknown, names: readonly string[] | null): boolean {
-  if (names === null) return true;
-  return names.some((name) => {
-    const first = patternPrefix(name);
-    // The last name of a pattern is bounded by none: only a minimum that begins otherwise is behind all of them.
-    const isBehind = typeof min === 'string' && compareUtf8(first, min) < 0 && !(isPattern(name) && min.startsWith(first));
-    return !isBehind && !(typeof max === 'string' && compareUtf8(first, max) > 0);
-  });
 }

@@ -8,7 +8,8 @@ import { judgeWindows, type VerdictAnswer, type VerdictQuery } from '../alerts/v
 import { answerAggregates, mergeWindows } from './answer.ts';
 import { PromqlRunner } from '../promql/runner.ts';
 import { LakeReader } from './duckdb.ts';
-import { ExceptionFiles, PartialFiles } from './file-cache.ts';
+import { ExceptionFiles } from './exception-files.ts';
+import { PartialFiles } from './partial-files.ts';
 import type {
   AggregateQuery,
   ExceptionAnswer,
@@ -70,7 +71,7 @@ const promql = new PromqlRunner({
 
 async function partialsOf(query: AggregateQuery, capture: AggregateCapture): Promise<PartialRow[]> {
   if (!capture.definition.persisted) return computedPartials(reader, capture, query, PARTIALS_MAX);
-  const { rows, rest } = await partialFiles.read(capture.files, capture.definitionHash, query);
+  const { rows, rest } = await partialFiles.read(capture.files, capture.definitionHash, query, query.functions);
   return rest.length === 0 ? rows : [...rows, ...(await lakePartials(reader, { ...capture, files: rest }, query, PARTIALS_MAX))];
 }
 

@@ -24,13 +24,16 @@ const TYPE_STRUCT = 12;
 /** Structs in a page header lie two deep; a damaged one may claim any depth. */
 const DEPTH_MAX = 8;
 
-/** @throws SluiceError ERR_PARQUET_INVALID: a page's bytes are not those that were written, or its header is none */
-export function checkPageChecksums(file: Uint8Array, metadata: Pick<FileMetaData, 'row_groups'>): void {
+/**
+ * @param file its bytes, or those from `fileStart` on that hold the pages
+ * @throws SluiceError ERR_PARQUET_INVALID: a page's bytes are not those that were written, or its header is none
+ */
+export function checkPageChecksums(file: Uint8Array, metadata: Pick<FileMetaData, 'row_groups'>, fileStart = 0): void {
   for (const { columns } of metadata.row_groups) {
     for (const { meta_data: chunk } of columns) {
       if (chunk === undefined) continue;
       const { dictionary_page_offset: dictionary, data_page_offset: data } = chunk;
-      const start = Number(dictionary !== undefined && dictionary > 0n && dictionary < data ? dictionary : data);
+      const start = Number(dictionary !== undefined && dictionary > 0n && dictionary < data ? dictionary : data) - fileStart;
       checkPages(file, start, start + Number(chunk.total_compressed_size), chunk.path_in_schema.join('.'));
     }
   }

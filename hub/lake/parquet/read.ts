@@ -30,7 +30,7 @@ export interface ReadOptions {
 const ROWS_MAX_DEFAULT = 20_000_000;
 const NULL_INDEX = 0xffff_ffff;
 
-const PARSERS: Partial<ParquetParsers> = {
+export const PARSERS: Partial<ParquetParsers> = {
   timestampFromMilliseconds: (millis: bigint) => Number(millis) * 1000,
   timestampFromMicroseconds: (micros: bigint) => Number(micros),
   timestampFromNanoseconds: (nanos: bigint) => Number(nanos / 1000n),
@@ -44,7 +44,8 @@ function asBuffer(file: Uint8Array | AsyncBuffer): AsyncBuffer {
   return { byteLength: file.length, slice: (start, end) => new Uint8Array(file.subarray(start, end)).buffer };
 }
 
-async function guarded<T>(work: () => Promise<T>): Promise<T> {
+/** @throws SluiceError ERR_PARQUET_INVALID for whatever `work` throws */
+export async function guarded<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (cause) {
@@ -254,32 +255,41 @@ export async function readParquetColumns(file: Uint8Array | AsyncBuffer, options
   return await guarded(async () => {
     const buffer = asBuffer(file);
     const metadata = await readMetadata(file, buffer, options.rowsMax ?? ROWS_MAX_DEFAULT);
-    const rowCount = Number(metadata.num_rows);
-    const wanted = options.columns === undefined ? null : new Set(options.columns);
-    const collectors = new Map<string, Collector>();
-    for (const child of parquetSchema(metadata).children) {
-      const name = child.element.name;
-      if (wanted !== null && !wanted.has(name)) continue;
-      const collector = createCollector(child, rowCount);
-      if (collector !== null) collectors.set(name, collector);
-      else if (wanted !== null) throw new SluiceError('ERR_PARQUET_INVALID', `column ${name} is of a kind that is not read`);
-    }
-    if (collectors.size > 0 && rowCount > 0) {
-      await parquetRead({
-        file: buffer,
-        metadata,
-        columns: [...collectors.keys()],
-        compressors: COMPRESSORS,
-        parsers: PARSERS,
-        utf8: false,
-        geoparquet: false,
-        onPage: ({ pathInSchema, columnData, rowStart }) => {
-          collectors.get(pathInSchema[0])?.add(pathInSchema[pathInSchema.length - 1], columnData, rowStart);
-        },
-      });
-    }
-    return { rowCount, columns: new Map([...collectors].map(([name, collector]) => [name, collector.finish()])) };
+    return await collectColumns(buffer, metadata, options.columns);
   });
+}
+
+/** @param columns default: all of a kind that ParquetColumn has. @throws SluiceError and whatever hyparquet throws */
+export async function collectColumns(
+  buffer: AsyncBuffer,
+  metadata: FileMetaData,
+  columns: readonly string[] | undefined,
+): Promise<ParquetColumns> {
+  const rowCount = Number(metadata.num_rows);
+  const wanted = columns === undefined ? null : new Set(columns);
+  const collectors = new Map<string, Collector>();
+  for (const child of parquetSchema(metadata).children) {
+    const name = child.element.name;
+    if (wanted !== null && !wanted.has(name)) continue;
+    const collector = createCollector(child, rowCount);
+    if (collector !== null) collectors.set(name, collector);
+    else if (wanted !== null) throw new SluiceError('ERR_PARQUET_INVALID', `column ${name} is of a kind that is not read`);
+  }
+  if (collectors.size > 0 && rowCount > 0) {
+    await parquetRead({
+      file: buffer,
+      metadata,
+      columns: [...collectors.keys()],
+      compressors: COMPRESSORS,
+      parsers: PARSERS,
+      utf8: false,
+      geoparquet: false,
+      onPage: ({ pathInSchema, columnData, rowStart }) => {
+        collectors.get(pathInSchema[0])?.add(pathInSchema[pathInSchema.length - 1], columnData, rowStart);
+      },
+    });
+  }
+  return { rowCount, columns: new Map([...collectors].map(([name, collector]) => [name, collector.finish()])) };
 }
 
 /** 64-bit integers become numbers, what is absent becomes null. */

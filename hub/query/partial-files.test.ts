@@ -2,12 +2,14 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { expect, test } from 'vitest';
+import { DEFAULT_FUNCTIONS } from '../../shared/window/partial.ts';
 import type { ExceptionRecord } from '../../shared/exception.ts';
 import { laneAppId } from '../../shared/uplink.ts';
 import { batchOf, EPOCH, laneOf, startHub, temporaryLake } from '../engine.fixture.ts';
 import { releaseEpoch } from '../release-lane.ts';
 import { LakeReader } from './duckdb.ts';
-import { ExceptionFiles, PartialFiles } from './file-cache.ts';
+import { ExceptionFiles } from './exception-files.ts';
+import { PartialFiles } from './partial-files.ts';
 import { lakeExceptions, lakePartials } from './statements.ts';
 
 const START_US = Date.UTC(2026, 10, 22, 12) * 1000;
@@ -49,7 +51,7 @@ test('what is kept in memory answers as DuckDB does from the same files, and a d
       };
       const capture = hub.engine.captureAggregates(filter);
       if (names === null) expect(capture.files.length).toBeGreaterThan(1);
-      const { rows, rest } = await partials.read(capture.files, capture.definitionHash, filter);
+      const { rows, rest } = await partials.read(capture.files, capture.definitionHash, filter, DEFAULT_FUNCTIONS);
       expect(rest).toEqual([]);
       expect(rows.sort(byKey)).toEqual((await lakePartials(reader, capture, filter, 1_000)).sort(byKey));
     }
@@ -73,7 +75,7 @@ test('what is kept in memory answers as DuckDB does from the same files, and a d
   const damaged = { path: path.join(directory, 'a.parquet'), size: 4, day: null };
   writeFileSync(damaged.path, 'PAR1');
   const filter = { window: '1m', fromUs: 0, toUs: 1, gateways: null, devices: null, metrics: null };
-  expect((await partials.read([damaged], 'x', filter)).rest).toEqual([damaged]);
+  expect((await partials.read([damaged], 'x', filter, ['count'])).rest).toEqual([damaged]);
   rmSync(directory, { recursive: true });
   await reader.close();
   await hub.engine.stop();
