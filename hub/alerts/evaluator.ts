@@ -264,7 +264,8 @@ export class Evaluator {
         gateways: isMetric ? null : gateways,
         devices: union(rules, 'device'),
         metrics: union(rules, 'metric'),
-        functions: [],
+        // What the partials have to hold: percentiles want their buckets.
+        functions: rules.flatMap(({ rule }) => (rule.kind === 'threshold' ? [parseFunction(rule.function)] : [])),
         limit: 1,
         after: null,
       },

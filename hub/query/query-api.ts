@@ -15,6 +15,7 @@ export interface AggregateCursor {
 }
 
 export interface AggregateQuery extends AggregateFilter {
+  /** Partials are read with buckets only where one of these needs them. */
   readonly functions: readonly AggregateFunction[];
   readonly tags?: TagFilter | null;
   /** Of gateway, device, metric, tags, tag:<key>; null: all keys of the window. */
