@@ -217,6 +217,16 @@ describe('a redelivery', () => {
     clock.advance(86_400_000_001);
     expect(writer.isIdempotent('k', () => {})).toBe(false);
   });
+
+  test('by idempotency key outlasts the step of a clock that learns the time', () => {
+    const { clock, writer, send } = setUp();
+    send(1, { idempotencyKey: 'k' });
+    clock.advance(30_000_000);
+    clock.step(3 * 86_400_000_000);
+    expect(writer.isIdempotent('k', () => {})).toBe(true);
+    clock.advance(86_400_000_001);
+    expect(writer.isIdempotent('k', () => {})).toBe(false);
+  });
 });
 
 describe('at its bound', () => {

@@ -165,7 +165,7 @@ export class GroupCommit implements JournalWriter {
     if (redelivery !== null) this.#addKey(redelivery);
     if (digest !== null) {
       const takenUs = this.#options.clock.nowUs();
-      this.#keys.addIdempotency(digest, takenUs, this.#number);
+      this.#keys.addIdempotency(digest, takenUs, this.#number, this.#options.clock.monotonicUs());
       open.key(KEY_IDEMPOTENCY, open.addClient(digest), 0, takenUs);
     }
     if (changes !== undefined) for (const change of changes) open.change(change);
@@ -217,7 +217,8 @@ export class GroupCommit implements JournalWriter {
   }
 
   isIdempotent(key: string, whenDurable: Done): boolean {
-    return this.#whenDurable(this.#keys.idempotencyGroupOf(idempotencyDigest(key), this.#options.clock.nowUs()), whenDurable);
+    const { clock } = this.#options;
+    return this.#whenDurable(this.#keys.idempotencyGroupOf(idempotencyDigest(key), clock.nowUs(), clock.monotonicUs()), whenDurable);
   }
 
   /** Monotonic arrival of the oldest message that the journal has not confirmed; null: none. */

@@ -97,7 +97,7 @@ export class RedeliveryKeys {
   /** client NUL id → what was taken under it; the hash tells a message of a new session from the one that was left open. */
   readonly #qos2 = new Map<string, { readonly group: number; readonly hash: number }>();
   /** digest → [group, taken µs] in the order taken */
-  readonly #idempotency = new Map<string, { readonly group: number; readonly takenUs: number }>();
+  readonly #idempotency = new Map<string, { readonly group: number; readonly takenUs: number; readonly takenMonotonicUs: number }>();
   /** source → durable position, the longest unmoved first */
   readonly #positions = new Map<string, number>();
 
@@ -174,9 +174,10 @@ export class RedeliveryKeys {
     return open?.hash === hash ? open.group : null;
   }
 
-  addIdempotency(digest: string, takenUs: number, group: number): void {
+  /** @param takenMonotonicUs of this process; absent: before it */
+  addIdempotency(digest: string, takenUs: number, group: number, takenMonotonicUs = -Infinity): void {
     this.#idempotency.delete(digest);
-    this.#idempotency.set(digest, { group, takenUs });
+    this.#idempotency.set(digest, { group, takenUs, takenMonotonicUs });
     if (this.#idempotency.size > this.#limits.idempotencyKeysMax) this.#idempotency.delete(firstKey(this.#idempotency));
   }
 
@@ -184,9 +185,12 @@ export class RedeliveryKeys {
     this.#idempotency.delete(digest);
   }
 
-  idempotencyGroupOf(digest: string, nowUs: number): number | null {
+  idempotencyGroupOf(digest: string, nowUs: number, monotonicUs = Infinity): number | null {
     const known = this.#idempotency.get(digest);
-    return known === undefined || nowUs - known.takenUs > IDEMPOTENCY_US_MAX ? null : known.group;
+    if (known === undefined) return null;
+    // Both clocks must say so: a board without a battery learns the time minutes after it took its first requests.
+    const isOld = nowUs - known.takenUs > IDEMPOTENCY_US_MAX && monotonicUs - known.takenMonotonicUs > IDEMPOTENCY_US_MAX;
+    return isOld ? null : known.group;
   }
 
   setPosition(source: string, at: number): void {
