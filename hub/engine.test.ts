@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { ManualClock } from '../shared/clock.ts';
 import { SluiceError } from '../shared/errors.ts';
 import type { ExceptionRecord } from '../shared/exception.ts';
 import { laneAppId } from '../shared/uplink.ts';
@@ -244,4 +245,30 @@ describe('the engine', () => {
     expect(await total(second, { ...MINUTES, window: '1h' })).toEqual({ n: 30, sum: (29 * 30) / 2 });
     await second.engine.stop();
   });
+});
+
+test('the position of a lane that its gateway still lists outlives its retention', async () => {
+  const lane = laneOf('gw-1');
+  const other = laneOf('gw-2');
+  const startAt = (days: number): Promise<TestHub> =>
+    startHub(lake.directory, {}, new ManualClock((Date.now() + days * 86_400_000) * 1000));
+  const first = await startAt(0);
+  await first.engine.openLane(lane, { epoch: EPOCH, lane: 'live', base: 1, assigned: 1 });
+  first.engine.submit(lane, batchOf(1, START_US, 10, 0));
+  await first.engine.stop();
+  // It sends nothing more, and hubs come and go.
+  for (const days of [300, 600]) {
+    const hub = await startAt(days);
+    await hub.engine.openLane(lane, { epoch: EPOCH, lane: 'live', base: 2, assigned: 1 });
+    await hub.engine.openLane(other, { epoch: EPOCH, lane: 'live', base: 1, assigned: days });
+    hub.engine.submit(other, batchOf(days / 300, START_US, 10, 0));
+    await hub.engine.stop();
+    await hub.lake.readings.checkpoint();
+  }
+  const last = await startAt(601);
+  expect(await last.engine.openLane(lane, { epoch: EPOCH, lane: 'live', base: 2, assigned: 1 })).toMatchObject({
+    committed: 1,
+    received: 1,
+  });
+  expect(await total(last)).toMatchObject({ n: 30 });
 });

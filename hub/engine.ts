@@ -74,6 +74,8 @@ const BACKLOG_QUIET_MS = 250;
 const BACKLOG_READINGS_MIN = 100_000;
 /** What a window in memory costs at least: bounds a state that a flush could not empty in time. */
 const SLOT_BYTES = 128;
+/** Positions are kept for 400 days; a lane is opened anew at least with each start of its gateway and of the hub. */
+const POSITION_RENEWAL_MS = 30 * 86_400_000;
 /** One file a day and commit: a fleet that drains years of backlog must not open thousands at once (design: invariant 7). */
 const DAYS_PER_COMMIT_MAX = 64;
 /** About 60 MB; the registry of the windows knows no more series either. */
@@ -203,6 +205,7 @@ export class Engine {
     return this.#serially(async () => {
       await this.#follow();
       const appId = laneAppId(lane);
+      await this.#renewPosition(appId);
       this.#openedLanes.add(appId);
       const committed = positionOf(this.#lake.readings.snapshot, appId);
       this.#settleLane(lane, committed);
@@ -212,6 +215,25 @@ export class Engine {
       if (claim.base > received + 1) this.#addLostSeqs(lane, received + 1, claim.base - 1, isRenamed);
       return { committed, received: this.#pending.received(appId) ?? committed, status: 'open' };
     });
+  }
+
+  /** A lane that its gateway still lists must not expire with those that nobody knows any more: the same position, once more. */
+  async #renewPosition(appId: string): Promise<void> {
+    const position = this.#lake.readings.snapshot.txns.get(appId);
+    if (position === undefined || this.#clock.nowUs() / 1000 - (position.lastUpdated ?? Infinity) < POSITION_RENEWAL_MS) return;
+    try {
+      await this.#lake.readings.tryCommit({
+        operation: 'STREAMING UPDATE',
+        operationParameters: { outputMode: 'Append' },
+        adds: [],
+        removes: [],
+        txns: [{ appId, from: position.version, to: position.version }],
+      });
+      await this.#applyReadings();
+    } catch (error) {
+      if (isSluiceError(error, 'ERR_LAKE_LOG_GAP')) throw error;
+      this.#logger.warn({ err: error, lane: appId }, 'the position of a lane could not be renewed: its next opening tries again');
+    }
   }
 
   /** Seqs that nobody holds any more: the lake was restored from before they were freed, or its log was lost. */

@@ -117,7 +117,7 @@ function configuration(): Record<string, string> {
     'delta.logRetentionDuration': 'interval 2 days',
     // Longer than any query runs; 7 days where a streaming reader is registered.
     'delta.deletedFileRetentionDuration': 'interval 1 days',
-    // Positions outlive a gateway that is switched off for a year; each commit of a lane renews its own.
+    // Positions outlive a gateway that is switched off for a year; the hub renews that of a lane that is opened every 30 days.
     'delta.setTransactionRetentionDuration': 'interval 400 days',
   };
 }
