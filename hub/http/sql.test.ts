@@ -111,6 +111,36 @@ test.each([
   await vi.waitFor(async () => expect(await rows(sql)).toEqual([{ n }]), 5_000);
 });
 
+test('who looks around finds the views, and their columns', async () => {
+  const views = ['aggregates', 'alerts', 'devices', 'exceptions', 'readings'];
+  expect((await rows('SHOW TABLES')).map(({ name }) => name)).toEqual(expect.arrayContaining(views));
+  const names = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'main' ORDER BY 1";
+  expect((await rows(names)).map(({ table_name: name }) => name)).toEqual((await rows('SHOW TABLES')).map(({ name }) => name));
+  expect((await rows('DESCRIBE aggregates')).map(({ column_name: name }) => name)).toContain('p95');
+  expect(
+    await rows('SELECT (SELECT count(*) FROM readings) AS n, (SELECT count(*) FROM duckdb_views WHERE NOT internal) > 0 AS listed'),
+  ).toEqual([{ n: 340, listed: true }]);
+  const { detail } = await problemOf(await post({ sql: 'SELECT * FROM reading' }));
+  expect(detail).toContain('readings, aggregates');
+  expect(detail).not.toContain('pg_');
+});
+
+test('the form of the answer is asked for in the URL as on every other route, or in the body', async () => {
+  const ask = (url: string, body: unknown): Promise<Response> =>
+    Promise.resolve(
+      api.app.request(`http://localhost/v1/sql${url}`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify(body),
+      }),
+    );
+  expect(await (await ask('?format=csv', { sql: 'SELECT 1 AS a' })).text()).toBe('a\r\n1\r\n');
+  expect(await problemOf(await ask('?format=csv', { sql: 'SELECT 1', format: 'json' }))).toMatchObject({
+    errors: [{ parameter: 'format' }],
+  });
+  expect(await problemOf(await ask('?fromat=csv', { sql: 'SELECT 1' }))).toMatchObject({ errors: [{ parameter: 'fromat' }] });
+});
+
 test('every format has the same rows', async () => {
   const sql =
     'SELECT ts, device, value, value > 5 AS high, seq, [1, 2] AS list, NULL AS nothing FROM readings WHERE value IN (0, 7) ORDER BY ts, value LIMIT 2';
@@ -188,7 +218,21 @@ test('a wrong statement or body says what is wrong', async () => {
     status: 400,
     errors: [{ parameter: 'limit' }, { parameter: 'formt' }],
   });
-  expect(await problemOf(await post({ sql: 'SELECT 1' }, { 'content-type': 'text/plain' }))).toMatchObject({ status: 415 });
+  expect(await problemOf(await post({ query: 'SELECT 1' }))).toMatchObject({
+    errors: [
+      { parameter: 'sql', detail: expect.stringContaining('{"sql":') },
+      { parameter: 'query', detail: expect.stringContaining('there are sql') },
+    ],
+  });
+  expect(await problemOf(await post([]))).toMatchObject({ errors: [{ parameter: 'body', detail: expect.stringContaining('object') }] });
+  expect(await problemOf(await post({ sql: 'SELECT $1', parameters: [[1]] }))).toMatchObject({
+    errors: [{ parameter: 'parameters', detail: expect.stringContaining('a list of at most') }],
+  });
+  expect(await problemOf(await post({ sql: 'SELECT 1' }, { 'content-type': 'text/plain' }))).toMatchObject({
+    status: 415,
+    detail: expect.stringContaining('send `content-type: application/json`'),
+  });
+  expect(await problemOf(await post({ sql: 'SELECT 1' }, { 'content-encoding': 'gzip' }))).toMatchObject({ status: 415 });
   expect(await problemOf(await post({ sql: 'x'.repeat(300_000) }))).toMatchObject({ status: 413 });
   expect(await problemOf(await post({ sql: 'SELECT * FROM range(11)', limit: 10 }))).toMatchObject({
     code: 'ERR_QUERY_TOO_LARGE',

@@ -20,7 +20,16 @@ import { quote } from './duckdb.ts';
 import { alertColumns, alertsView } from './sql-alerts.ts';
 import { parquetSteps } from './result-formats.ts';
 import type { AlertsCapture, SqlQuery, SqlSettings, SqlValue } from './sql-api.ts';
-import { mentionsOf, splitExplain, type SqlCondition, type SqlMention, type SqlMentions, type SqlNode, type SqlView } from './sql-plan.ts';
+import {
+  mentionsOf,
+  splitExplain,
+  SQL_VIEWS,
+  type SqlCondition,
+  type SqlMention,
+  type SqlMentions,
+  type SqlNode,
+  type SqlView,
+} from './sql-plan.ts';
 import { aggregateFiles, viewStatements } from './sql-views.ts';
 
 const ALL_TIME: TableRange = { fromUs: -62_135_596_800_000_000, toUs: 253_402_300_799_000_000, devices: null, metrics: null };
@@ -254,5 +263,10 @@ export function translateSqlError(cause: unknown): SluiceError {
   if (/(No such file|No files found|Cannot open file)/i.test(message)) return new SluiceError('ERR_QUERY_FILE_GONE', message, { cause });
   if (/Permission Error|file system operations are disabled/i.test(message)) return new SluiceError('ERR_SQL_REFUSED', message, { cause });
   if (/INTERNAL Error|FATAL Error|IO Error/i.test(message)) return new SluiceError('ERR_QUERY_FAILED', message, { cause });
-  return new SluiceError('ERR_SQL_INVALID', message, { cause });
+  // DuckDB guesses among the tables about tables, since only the views that a statement names are made.
+  const words = message.replace(
+    /(Table with name .* does not exist!)(?:\nDid you mean .*)?/,
+    `$1\nThere are the views ${SQL_VIEWS.join(', ')}.`,
+  );
+  return new SluiceError('ERR_SQL_INVALID', words, { cause });
 }

@@ -50,6 +50,7 @@ export function mentionsOf(tree: SqlNode, parameters: SqlQuery['parameters']): S
       if (value['type'] === 'BASE_TABLE' || value['type'] === 'SHOW_REF') {
         const view = viewOf(value);
         if (view !== null) mentions.set(view, [...(mentions.get(view) ?? []), conditionsFor(value)]);
+        if (isCatalogue(value)) for (const each of SQL_VIEWS) mentions.set(each, [...(mentions.get(each) ?? []), NO_ROWS]);
       }
       if (value['type'] === 'SELECT_NODE') {
         for (const [key, child] of Object.entries(value)) {
@@ -76,6 +77,13 @@ function checkTableFunction(node: SqlNode): void {
 function viewOf(node: SqlNode): SqlView | null {
   const name = String(node['table_name']).toLowerCase();
   return SQL_VIEWS.find((view) => view === name) ?? null;
+}
+
+/** `SHOW TABLES` and the tables about tables: they list what was made, so every view has to be. */
+function isCatalogue(node: SqlNode): boolean {
+  if (node['type'] === 'SHOW_REF') return node['query'] === null;
+  const schema = String(node['schema_name']).toLowerCase();
+  return schema === 'information_schema' || schema === 'pg_catalog' || /^(?:duckdb|pg|sqlite)_/i.test(String(node['table_name']));
 }
 
 function conditionsOf(select: SqlNode, table: SqlNode, parameters: SqlQuery['parameters']): SqlMention {
@@ -163,6 +171,13 @@ function constantOf(node: unknown, parameters: SqlQuery['parameters']): SqlNode 
 function constantNode(type: string, value: string): SqlNode {
   return { class: 'CONSTANT', type: 'VALUE_CONSTANT', alias: '', value: { type: { id: type, type_info: null }, is_null: false, value } };
 }
+
+/** Of a view of which only the columns are wanted. */
+const NO_ROWS: SqlMention = ['ts', 'window_start'].map((column) => ({
+  column,
+  operator: '<=',
+  constants: [constantNode('VARCHAR', '0001-01-01')],
+}));
 
 function nowNode(node: SqlNode): SqlNode {
   return {

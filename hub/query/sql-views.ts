@@ -51,10 +51,10 @@ const KEYS = 'window_name, window_start, window_end, gateway, device, metric, ta
 
 /** Partials with the names that their definitions have now; rows of others are left out. */
 function partials(captures: readonly AggregateCapture[], files: readonly LakeFile[], range: TableRange): string {
-  if (files.length === 0) return `CREATE TABLE sluice_partials (${PARTIAL_TYPES})`;
+  if (files.length === 0) return `CREATE TABLE sluice.partials (${PARTIAL_TYPES})`;
   const names = captures.map(({ definition }) => `WHEN ${quote(definitionHash(definition))} THEN ${quote(definition.name)}`).join(' ');
   const hashes = captures.map(({ definition }) => quote(definitionHash(definition))).join(', ');
-  return `CREATE VIEW sluice_partials AS SELECT * REPLACE (CASE def ${names} END AS window_name) FROM ${readParquet(files)}
+  return `CREATE VIEW sluice.partials AS SELECT * REPLACE (CASE def ${names} END AS window_name) FROM ${readParquet(files)}
     WHERE def IN (${hashes}) AND ${within('window_start', range)}`;
 }
 
@@ -90,7 +90,7 @@ function aggregates(captures: readonly AggregateCapture[]): string {
           CASE WHEN sum(hist_zero) > 0 THEN [{'k': 0, 'v': sum(hist_zero)::DOUBLE}] ELSE [] END,
           list_transform(flatten(list(map_entries(hist_pos))), lambda e: {'k': e.key + ${CODE_OFFSET}, 'v': e.value::DOUBLE}))) AS hist,
         sum(nan)::BIGINT AS nan, sum(late)::BIGINT AS late, sum(revision)::BIGINT AS revision
-      FROM sluice_partials GROUP BY ${KEYS})`;
+      FROM sluice.partials GROUP BY ${KEYS})`;
 }
 
 /** By the coarsest window of series, which has the fewest rows; windows that overlap would count readings twice. */
@@ -102,7 +102,7 @@ function devices(captures: readonly AggregateCapture[]): string {
   return `CREATE VIEW devices AS SELECT gateway, device, list_sort(list(DISTINCT metric)) AS metrics,
     count(DISTINCT metric || chr(1) || coalesce(tags, '')) AS series, sum(n)::BIGINT AS count,
     ${utc('min(first_ts)')} AS first_ts, ${utc('max(last_ts)')} AS last_ts
-    FROM sluice_partials WHERE window_name = ${quote(coarsest?.name ?? '')} GROUP BY gateway, device`;
+    FROM sluice.partials WHERE window_name = ${quote(coarsest?.name ?? '')} GROUP BY gateway, device`;
 }
 
 /** Of all definitions; a file may have rows of several. */
@@ -122,7 +122,8 @@ export function viewStatements(
   if (request.exceptions !== null) statements.push(exceptions(capture.exceptions?.files ?? []));
   if (request.aggregates !== null) {
     const files = [...aggregateFiles(capture), ...tailFiles];
-    statements.push(partials(capture.aggregates, files, request.aggregates));
+    // In a schema of its own: SHOW TABLES lists the views alone.
+    statements.push('CREATE SCHEMA sluice', partials(capture.aggregates, files, request.aggregates));
     if (views.has('devices')) statements.push(devices(capture.aggregates));
     if (views.has('aggregates')) statements.push(percentileMacro(), aggregates(capture.aggregates));
   }
