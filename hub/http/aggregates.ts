@@ -88,7 +88,7 @@ function route(definitions: readonly WindowDefinition[]) {
     description: `Windows whose start is in [from, to). Without \`window\`: the coarsest that gives ${POINTS} points. Without \`from\`: the last hour, or ${POINTS} windows of the asked one. Fresh: readings that are received and not yet committed are in it.`,
     request: {
       query: z.strictObject({
-        window: choiceParameter(names, 'Name of a window (GET /v1/windows)'),
+        window: choiceParameter(names, 'Name of a window (GET /v1/windows)', '; `step=5m` makes rows of any multiple of a window'),
         from: timeParameter('First window start'),
         to: timeParameter('Window starts before this; default now'),
         ...windowFilterParameters,

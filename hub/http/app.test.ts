@@ -169,8 +169,11 @@ describe('GET /v1/aggregates', () => {
   });
 
   test('an answer is compressed for who takes that', async () => {
+    for (const format of ['json', 'csv', 'ndjson', 'arrow']) {
+      const response = await api.get(`/v1/aggregates?metric=temperature&limit=1000&format=${format}`, { 'accept-encoding': 'gzip' });
+      expect(response.headers.get('content-encoding'), format).toBe('gzip');
+    }
     const response = await api.get('/v1/aggregates?metric=temperature', { 'accept-encoding': 'gzip' });
-    expect(response.headers.get('content-encoding')).toBe('gzip');
     const text = gunzipSync(Buffer.from(await response.arrayBuffer())).toString();
     expect((JSON.parse(text) as Page).rows.length).toBeGreaterThan(3);
   });

@@ -9,8 +9,10 @@
  */
 import { OpenAPIHono } from '@hono/zod-openapi';
 import { compress } from 'hono/compress';
+import { COMPRESSIBLE_CONTENT_TYPE_REGEX } from 'hono/utils/compress';
 import { SluiceError } from '../../shared/errors.ts';
 import { VERSION } from '../../shared/version.ts';
+import { FORMAT_TYPES } from '../query/result-formats.ts';
 import { requireReader } from './access.ts';
 import { mountAlertRules } from './alert-rules.ts';
 import { mountAlerts } from './alerts.ts';
@@ -47,6 +49,11 @@ export const OPENAPI_INFO = {
   security: SECURITY,
 };
 
+/** Those of Hono, and the forms of ours that it does not know; Parquet is compressed inside. */
+function isCompressible(type: string): boolean {
+  return COMPRESSIBLE_CONTENT_TYPE_REGEX.test(type) || type === FORMAT_TYPES.ndjson || type === FORMAT_TYPES.arrow;
+}
+
 const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
 
 export function createHubApp(services: HubServices): HubApp {
@@ -64,7 +71,7 @@ export function createHubApp(services: HubServices): HubApp {
     metrics.observeRequest(c.req.routePath, c.res.status, (clock.monotonicUs() - startUs) / 1e6);
     c.res.headers.set('x-content-type-options', 'nosniff');
   });
-  app.use(compress());
+  app.use(compress({ contentTypeFilter: isCompressible }));
   mountEnroll(app, services);
   app.use('/v1/*', requireReader(tokens));
   app.use('/api/*', requireReader(tokens));
@@ -121,8 +128,16 @@ function knownParameters(app: HubApp, path: string): string[] {
 
 function notFound(app: HubApp, method: string, path: string): Response {
   const methods = new Set(app.routes.filter((route) => route.path === path && route.method !== 'ALL').map((route) => route.method));
-  if (methods.size === 0) return answerProblem(new SluiceError('ERR_HTTP_NOT_FOUND', `nothing is served at ${path.slice(0, 200)}`));
-  const response = answerProblem(new SluiceError('ERR_HTTP_METHOD', `${method.slice(0, 20)} is not served at ${path}`));
-  response.headers.set('allow', [...methods, ...(methods.has('GET') ? ['HEAD'] : [])].join(', '));
+  if (methods.size === 0)
+    return answerProblem(new SluiceError('ERR_HTTP_NOT_FOUND', `nothing is served at ${path.slice(0, 200)}; ${servedPaths(app)}`));
+  const allowed = [...methods, ...(methods.has('GET') ? ['HEAD'] : [])].join(', ');
+  const response = answerProblem(new SluiceError('ERR_HTTP_METHOD', `${method.slice(0, 20)} is not served at ${path}, ${allowed} is`));
+  response.headers.set('allow', allowed);
   return response;
+}
+
+/** Of the API, for whoever has mistyped one. */
+function servedPaths(app: HubApp): string {
+  const paths = app.openAPIRegistry.definitions.flatMap((definition) => (definition.type === 'route' ? [definition.route.path] : []));
+  return `there are ${[...new Set(paths)].join(', ')}; /docs describes them`;
 }

@@ -5,8 +5,15 @@ import { shown } from './parameters.ts';
 /** @throws SluiceError ERR_HTTP_UNSUPPORTED_MEDIA, ERR_HTTP_BODY_TOO_LARGE, ERR_HTTP_PARAMETER */
 export async function readJsonBody(request: Request, bytesMax: number, example: string): Promise<unknown> {
   // Anything but JSON could be sent by a form of a foreign page, without the browser asking first.
-  if (!/^application\/json\b/i.test(request.headers.get('content-type') ?? ''))
-    throw new SluiceError('ERR_HTTP_UNSUPPORTED_MEDIA', `the body has to be application/json: ${example}`);
+  const type = request.headers.get('content-type');
+  if (!/^application\/json\b/i.test(type ?? ''))
+    throw new SluiceError(
+      'ERR_HTTP_UNSUPPORTED_MEDIA',
+      `the header content-type is ${type === null ? 'missing' : shown(type)}: send \`content-type: application/json\` and ${example}`,
+    );
+  const encoding = request.headers.get('content-encoding');
+  if (encoding !== null && encoding !== 'identity')
+    throw new SluiceError('ERR_HTTP_UNSUPPORTED_MEDIA', `the body is encoded as ${shown(encoding)}: send it as it is`);
   const parts: Uint8Array[] = [];
   let bytes = 0;
   for await (const part of (request.body ?? []) as AsyncIterable<Uint8Array>) {

@@ -33,14 +33,14 @@ export function shown(value: unknown): string {
   return text.length > SHOWN_CHARACTERS ? `${text.slice(0, SHOWN_CHARACTERS)}…` : text;
 }
 
-/** What zod found, as problems with the parameters' names. @param known the names that the route has */
-export function parameterError(error: z.ZodError, known: readonly string[]): ParameterError {
+/** What zod found, as problems with the parameters' names. @param known the names that the route has @param whole what has them */
+export function parameterError(error: z.ZodError, known: readonly string[], whole: 'query' | 'body' = 'query'): ParameterError {
   const problems = error.issues.flatMap((issue): ParameterProblem[] => {
     if (issue.code === 'unrecognized_keys') {
       const detail = known.length === 0 ? 'unknown; there are no parameters here' : `unknown; there are ${known.join(', ')}`;
       return issue.keys.slice(0, 10).map((key) => ({ parameter: key.slice(0, SHOWN_CHARACTERS), detail }));
     }
-    return [{ parameter: issue.path.map(String).join('.') || 'query', detail: issue.message }];
+    return [{ parameter: issue.path.map(String).join('.') || whole, detail: issue.message }];
   });
   return new ParameterError(problems);
 }
@@ -115,10 +115,11 @@ export function limitParameter(initial: number, max: number) {
     .openapi({ type: 'integer', minimum: 1, maximum: max, default: initial, description: 'Rows per page' });
 }
 
-export function choiceParameter<const T extends readonly [string, ...string[]]>(choices: T, description: string) {
+/** @param hint what else would be right, after the list of choices */
+export function choiceParameter<const T extends readonly [string, ...string[]]>(choices: T, description: string, hint = '') {
   return z
     .enum(choices, {
-      error: (issue) => (Array.isArray(issue.input) ? repeated(issue) : `${shown(issue.input)}, there are ${choices.join(', ')}`),
+      error: (issue) => (Array.isArray(issue.input) ? repeated(issue) : `${shown(issue.input)}, there are ${choices.join(', ')}${hint}`),
     })
     .optional()
     .openapi({ type: 'string', enum: [...choices], description });

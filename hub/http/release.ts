@@ -68,7 +68,7 @@ export function mountRelease(app: HubApp, { releases, tokens, clock }: HubServic
   app.openAPIRegistry.registerPath(route);
   app.post(route.path, requireAdmin(tokens), async (c) => {
     const parsed = bodySchema.safeParse(await readJsonBody(c.req.raw, BODY_BYTES_MAX, '{"id": "…", "shift_seconds": 3600}'));
-    if (!parsed.success) throw parameterError(parsed.error, Object.keys(bodySchema.shape));
+    if (!parsed.success) throw parameterError(parsed.error, Object.keys(bodySchema.shape), 'body');
     const id = parseExceptionId(parsed.data.id);
     if (id === null) throw wrongParameter('id', `${shown(parsed.data.id)} is not an id of an exception: gateway/epoch/lane/seq/index`);
     const answer = await releases.release(id, correctionOf(parsed.data, clock.nowUs()));

@@ -1,10 +1,11 @@
 /** POST /v1/sql: one SELECT over the views of a snapshot. */
 import { createRoute, z } from '@hono/zod-openapi';
+import type { HonoRequest } from 'hono';
 import { ANSWER_FORMATS, type AnswerFormat } from '../query/sql-api.ts';
 import { FORMAT_TYPES } from '../query/result-formats.ts';
 import { answerFormat } from './answer-format.ts';
 import { readJsonBody } from './json-body.ts';
-import { parameterError } from './parameters.ts';
+import { formatParameter, parameterError, shown, wrongParameter } from './parameters.ts';
 import { PROBLEM_RESPONSES, problemContent } from './problems.ts';
 import { rowsContent } from './rows-answer.ts';
 import type { HubApp, HubServices } from './service.ts';
@@ -15,27 +16,41 @@ const PARAMETERS_MAX = 1_000;
 const LIMIT_DEFAULT = 10_000;
 const LIMIT_MAX = 1_000_000;
 
+const BODY_EXAMPLE = '{"sql": "SELECT …"}';
+const LIMIT_FAULT = `a whole number from 1 to ${LIMIT_MAX} is allowed`;
+
 const parameterSchema = z.union([z.string(), z.number(), z.boolean(), z.null()]);
+
+const querySchema = z.strictObject({ format: formatParameter });
 
 const bodySchema = z
   .strictObject({
-    sql: z.string().min(1).max(SQL_CHARACTERS_MAX).openapi({
-      description:
-        'One SELECT, or EXPLAIN [ANALYZE] and a SELECT, in the dialect of DuckDB, over readings, aggregates, exceptions, devices, alerts',
-      example:
-        "SELECT date_trunc('hour', ts) AS hour, avg(value) FROM readings WHERE ts >= now() - INTERVAL 1 DAY AND metric = $1 GROUP BY ALL",
-    }),
+    sql: z
+      .string({ error: ({ input }) => (input === undefined ? `is missing: ${BODY_EXAMPLE}` : `has to be a text: ${BODY_EXAMPLE}`) })
+      .min(1, `is empty: ${BODY_EXAMPLE}`)
+      .max(SQL_CHARACTERS_MAX, `has more than ${SQL_CHARACTERS_MAX} characters: bind long values as parameters`)
+      .openapi({
+        description:
+          'One SELECT, or EXPLAIN [ANALYZE] and a SELECT, in the dialect of DuckDB, over readings, aggregates, exceptions, devices, alerts',
+        example:
+          "SELECT date_trunc('hour', ts) AS hour, avg(value) FROM readings WHERE ts >= now() - INTERVAL 1 DAY AND metric = $1 GROUP BY ALL",
+      }),
     parameters: z
-      .union([z.array(parameterSchema).max(PARAMETERS_MAX), z.record(z.string().max(64), parameterSchema)])
+      .union([z.array(parameterSchema).max(PARAMETERS_MAX), z.record(z.string().max(64), parameterSchema)], {
+        error: `a list of at most ${PARAMETERS_MAX} (for $1, $2 …) or an object (for $name) of texts, numbers, true, false and null is allowed`,
+      })
       .optional()
       .openapi({ description: 'Bound to $1, $2 … (a list) or $name (an object)', example: ['temperature'] }),
     limit: z
-      .int()
-      .min(1)
-      .max(LIMIT_MAX)
+      .int(LIMIT_FAULT)
+      .min(1, LIMIT_FAULT)
+      .max(LIMIT_MAX, LIMIT_FAULT)
       .optional()
       .openapi({ description: `An answer with more rows is refused; default ${LIMIT_DEFAULT}` }),
-    format: z.enum(ANSWER_FORMATS).optional().openapi({ description: 'Form of the answer; without it the Accept header decides' }),
+    format: z
+      .enum(ANSWER_FORMATS, { error: ({ input }) => `${shown(input)}, there are ${ANSWER_FORMATS.join(', ')}` })
+      .optional()
+      .openapi({ description: 'Form of the answer; without it the Accept header decides' }),
   })
   .openapi('SqlQuery');
 
@@ -59,7 +74,7 @@ const route = createRoute({
     'Times are TIMESTAMP in UTC. Conditions on `ts`, `window_start`, `device` and `metric` that stand directly in the WHERE of a view choose the files that are read.',
     'DuckDB, read-only and locked: no files, no extensions, bounded memory, threads, time, rows.',
   ].join(' '),
-  request: { query: z.strictObject({}), body: { required: true, content: { 'application/json': { schema: bodySchema } } } },
+  request: { query: querySchema, body: { required: true, content: { 'application/json': { schema: bodySchema } } } },
   responses: {
     200: {
       description: 'The rows',
@@ -71,17 +86,27 @@ const route = createRoute({
   },
 });
 
+/** As on every other route; `format` in the body is the same. */
+function formatOf(request: HonoRequest): AnswerFormat | undefined {
+  const parsed = querySchema.safeParse(Object.fromEntries(new URL(request.url).searchParams));
+  if (parsed.success) return parsed.data.format;
+  throw parameterError(parsed.error, Object.keys(querySchema.shape));
+}
+
 async function readQuery(request: Request): Promise<z.output<typeof bodySchema>> {
-  const parsed = bodySchema.safeParse(await readJsonBody(request, BODY_BYTES_MAX, '{"sql": "SELECT …"}'));
+  const parsed = bodySchema.safeParse(await readJsonBody(request, BODY_BYTES_MAX, BODY_EXAMPLE));
   if (parsed.success) return parsed.data;
-  throw parameterError(parsed.error, Object.keys(bodySchema.shape));
+  throw parameterError(parsed.error, Object.keys(bodySchema.shape), 'body');
 }
 
 export function mountSql(app: HubApp, { sql }: HubServices): void {
   app.openAPIRegistry.registerPath(route);
   app.post(route.path, async (c) => {
     const { format: asked, limit, parameters = [], sql: statement } = await readQuery(c.req.raw);
-    const format: AnswerFormat = answerFormat(asked, c.req.header('accept'));
+    const inUrl = formatOf(c.req);
+    if (inUrl !== undefined && asked !== undefined && inUrl !== asked)
+      throw wrongParameter('format', `it is ${asked} in the body and ${inUrl} in the URL: one of them is enough`);
+    const format: AnswerFormat = answerFormat(asked ?? inUrl, c.req.header('accept'));
     // Aborted when the caller hangs up.
     const answer = await sql.query({ sql: statement, parameters, format, rowsMax: limit ?? LIMIT_DEFAULT }, c.req.raw.signal);
     return c.body(new Uint8Array(answer.body), 200, {
