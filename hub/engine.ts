@@ -146,7 +146,8 @@ export class Engine {
     this.#unreadable = new UnreadableFiles(lake);
     this.#watermarks = new Watermarks(settings.allowedLatenessMs);
     const lateBeforeUs = (gateway: string): number => this.#watermarks.acceptedUs(gateway) ?? -Infinity;
-    this.#overlay = new Overlay(settings.definitions, this.#registry, lateBeforeUs, Math.floor(settings.windowBytesMax / SLOT_BYTES));
+    const slotsMax = Math.floor(settings.windowBytesMax / SLOT_BYTES);
+    this.#overlay = new Overlay(settings.definitions, this.#registry, lateBeforeUs, slotsMax, settings.commitReadingsMax);
     this.#flusher = new Flusher(
       lake,
       settings.definitions.filter((definition) => definition.persisted),
@@ -435,10 +436,10 @@ export class Engine {
         bytesMax: this.#settings.commitBytesMax,
         daysMax: DAYS_PER_COMMIT_MAX,
       });
-      this.#overlay.rotate();
+      this.#overlay.rotate(
+        this.#pending.waitingBatches === 0 ? null : this.#pending.group().flatMap((lane) => lane.batches.flatMap(runsOf)),
+      );
       if (this.#pending.waitingBatches === 0) this.#backlogMs = null;
-      // What did not fit into the group waits on: it belongs to the open state again.
-      if (this.#pending.waitingBatches > 0) this.#rebuildOverlay();
       await this.#finishOverlay();
     }
     const result = await this.#committer.commitGroup();

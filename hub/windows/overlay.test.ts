@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { SeriesRuns } from '../../shared/reading.ts';
 import { partialRows } from '../../shared/window/partial-columns.ts';
@@ -31,4 +32,77 @@ test('a batch that finds no room while the overlay is made anew is in the window
   overlay.rotate();
   overlay.commitGroup([first, readings(10), late]);
   expect(partialRows(overlay.tailRows(MINUTE)).map(({ partial }) => partial.n)).toEqual([61_010]);
+});
+
+/** Readings of all rows. */
+function counted(overlay: Overlay): number {
+  return [overlay.tailRows(MINUTE), ...overlay.overlayRows(0)]
+    .flatMap((rows) => partialRows(rows))
+    .reduce((sum, { partial }) => sum + partial.n, 0);
+}
+
+function finish(overlay: Overlay): void {
+  while (overlay.isRebuilding) overlay.rebuildStep();
+}
+
+test('a commit that leaves batches behind has nothing summed up again where it takes whole parts of what waits', () => {
+  const overlay = new Overlay([MINUTE], new GroupRegistry(), () => -Infinity, 100_000, 40_000);
+  const batches = Array.from({ length: 20 }, () => readings(5_000));
+  for (const batch of batches) overlay.addOpen(batch);
+  for (let from = 0; from < 80_000; from += 40_000) {
+    const group = batches.slice(from / 5_000, from / 5_000 + 8);
+    overlay.rotate(group);
+    expect(overlay.isRebuilding).toBe(false);
+    expect(overlay.complete).toBe(true);
+    expect(counted(overlay)).toBe(100_000);
+    overlay.commitGroup(group);
+    expect(counted(overlay)).toBe(100_000);
+  }
+  expect(partialRows(overlay.tailRows(MINUTE)).map(({ partial }) => partial.n)).toEqual([80_000]);
+});
+
+test('whichever batches commits take or others drop, tail and overlay together have every reading once', () => {
+  const operation = fc.oneof(
+    { weight: 6, arbitrary: fc.record({ kind: fc.constant('add' as const), size: fc.integer({ min: 1, max: 30 }) }) },
+    { weight: 2, arbitrary: fc.record({ kind: fc.constant('rotate' as const), size: fc.nat(5) }) },
+    { weight: 2, arbitrary: fc.record({ kind: fc.constant('commit' as const), size: fc.constant(0) }) },
+    { weight: 1, arbitrary: fc.record({ kind: fc.constant('drop' as const), size: fc.nat(3) }) },
+    { weight: 1, arbitrary: fc.record({ kind: fc.constant('giveWay' as const), size: fc.constant(0) }) },
+  );
+  fc.assert(
+    fc.property(fc.array(operation, { maxLength: 40 }), fc.integer({ min: 1, max: 60 }), (operations, readingsPerCommit) => {
+      const overlay = new Overlay([MINUTE], new GroupRegistry(), () => -Infinity, 100_000, readingsPerCommit);
+      let [waiting, group]: GatewayRuns[][] = [[], []];
+      let committed = 0;
+      const total = (batches: readonly GatewayRuns[]): number => batches.reduce((sum, { runs }) => sum + runs.count, 0);
+      for (const { kind, size } of operations) {
+        if (kind === 'add') {
+          waiting.push(readings(size));
+          overlay.addOpen(waiting[waiting.length - 1]);
+        } else if (kind === 'rotate' && group.length === 0) {
+          // Every so-manieth batch, as lanes in turn give them: not those that came first.
+          group = waiting.filter((_, index) => size === 0 || index % size === 0);
+          waiting = waiting.filter((batch) => !group.includes(batch));
+          overlay.rotate(group);
+          finish(overlay);
+        } else if (kind === 'commit' && group.length > 0) {
+          overlay.commitGroup(group);
+          committed += total(group);
+          group = [];
+        } else if (kind === 'drop') {
+          waiting = waiting.slice(size);
+          overlay.rebuild(group, waiting);
+          finish(overlay);
+        } else if (kind === 'giveWay') {
+          overlay.giveWay();
+        }
+        const expected = committed + total(group) + total(waiting);
+        if (overlay.complete) expect(counted(overlay)).toBe(expected);
+        else expect(counted(overlay)).toBeLessThanOrEqual(expected);
+        if (kind === 'drop') expect(overlay.complete).toBe(true);
+      }
+      if (group.length > 0) overlay.commitGroup(group);
+      expect(partialRows(overlay.tailRows(MINUTE)).reduce((sum, { partial }) => sum + partial.n, 0)).toBe(committed + total(group));
+    }),
+  );
 });

@@ -8,11 +8,14 @@
  *   tail:  committed readings that are not yet in `aggregates`, in the persisted definitions
  *   group: the batches of the commit under way, provisional
  *   open:  the batches that wait, provisional
+ * Group and open are lists of parts, one state each: mostly of one part, which a commit takes as it is. Where more waits
+ * than a commit takes, what comes behind begins parts of its own, so that a commit that leaves batches behind has only
+ * the parts made anew that it takes some batches of; in one state all that waits would be summed up again for every commit.
  * All share one registry, so that a commit that wins is one merge of group into tail.
  *
  * Crash: all is in memory; tail is rebuilt from the lake, group and open by the gateways.
  *
- * Bounds: series of the registry, slots of a state. What does not fit into the overlay stays out of provisional answers
+ * Bounds: series of the registry, slots of a state and of all open parts together. What does not fit into the overlay stays out of provisional answers
  * (`complete` is false until the next rotation) and is taken from its columns once it is committed; a full tail throws,
  * and its owner flushes, then lets the overlay give way. An empty tail takes any version: a commit bounds its readings.
  */
@@ -22,7 +25,7 @@ import type { WindowDefinition } from '../../shared/window/definition.ts';
 import type { PartialColumns } from '../../shared/window/partial-columns.ts';
 import type { GroupRegistry } from './group-registry.ts';
 import type { RowFilter } from './slot-rows.ts';
-import { compactGroups, WindowState } from './window-state.ts';
+import { compactGroups, WINDOW_SLOTS_MAX_DEFAULT, WindowState } from './window-state.ts';
 
 /** A gateway's readings on their way into windows. */
 export interface GatewayRuns {
@@ -30,14 +33,18 @@ export interface GatewayRuns {
   readonly runs: SeriesRuns;
 }
 
-interface OverlayState {
-  state: WindowState;
+interface Part {
+  readonly state: WindowState;
+  /** Everything of `batches` is in the state. */
   complete: boolean;
+  batches: GatewayRuns[];
+  /** Of the batches. */
+  readings: number;
 }
 
 /** What is left to do of an overlay that is made anew. */
 interface Rebuild {
-  readonly overlay: OverlayState;
+  readonly part: Part;
   readonly batches: readonly GatewayRuns[];
   next: number;
   /** Nothing was left out for want of memory. */
@@ -46,6 +53,8 @@ interface Rebuild {
 
 /** About 5 ms of windows. */
 const REBUILD_STEP_READINGS = 50_000;
+/** Parts that a commit is to be put together from, where more waits than one takes: on average half of one is made anew on either side. */
+const PARTS_PER_COMMIT = 4;
 
 export class Overlay {
   readonly definitions: readonly WindowDefinition[];
@@ -53,29 +62,35 @@ export class Overlay {
   readonly #lateBeforeUs: (gateway: string) => number;
   readonly #persisted: readonly WindowDefinition[];
   #tail: WindowState;
-  #group: OverlayState;
-  #open: OverlayState;
+  #group: Part[] = [];
+  /** At least one; batches are added to the last. */
+  #open: Part[];
+  /** Empty ones, for their buffers: at most as many as there are open ones. */
+  #spares: Part[] = [];
   #rebuilds: Rebuild[] = [];
-  readonly #slotsMax: number | undefined;
+  readonly #slotsMax: number;
+  readonly #readingsPerCommit: number;
 
   /**
    * @param lateBeforeUs windows of the gateway's readings that end at or before it are closed
-   * @param slotsMax of each of the three states
+   * @param slotsMax of the tail, of the group's parts each, and of the open parts together
+   * @param readingsPerCommit what a commit takes at most, about
    */
   constructor(
     definitions: readonly WindowDefinition[],
     registry: GroupRegistry,
     lateBeforeUs: (gateway: string) => number,
-    slotsMax?: number,
+    slotsMax: number = WINDOW_SLOTS_MAX_DEFAULT,
+    readingsPerCommit: number = Infinity,
   ) {
     this.definitions = definitions;
     this.#slotsMax = slotsMax;
+    this.#readingsPerCommit = readingsPerCommit;
     this.registry = registry;
     this.#lateBeforeUs = lateBeforeUs;
     this.#persisted = definitions.filter(({ persisted }) => persisted);
     this.#tail = this.newTail();
-    this.#group = { state: this.#stateOf(definitions, slotsMax), complete: true };
-    this.#open = { state: this.#stateOf(definitions, slotsMax), complete: true };
+    this.#open = [this.#emptyPart()];
   }
 
   /** An empty state of the persisted definitions: what is committed of the others is computed from the lake's readings. */
@@ -83,54 +98,118 @@ export class Overlay {
     return this.#stateOf(this.#persisted, this.#slotsMax);
   }
 
-  #stateOf(definitions: readonly WindowDefinition[], slotsMax: number | undefined): WindowState {
-    const { registry } = this;
-    return new WindowState(definitions, slotsMax === undefined ? { registry } : { registry, slotsMax });
+  #stateOf(definitions: readonly WindowDefinition[], slotsMax: number): WindowState {
+    return new WindowState(definitions, { registry: this.registry, slotsMax });
+  }
+
+  #emptyPart(): Part {
+    return this.#spares.pop() ?? { state: this.#stateOf(this.definitions, this.#slotsMax), complete: true, batches: [], readings: 0 };
+  }
+
+  get #parts(): Part[] {
+    return [...this.#group, ...this.#open];
   }
 
   get bytes(): number {
-    return this.#tail.bytes + this.#group.state.bytes + this.#open.state.bytes + this.registry.bytes;
+    const spareBytes = this.#spares.reduce((sum, { state }) => sum + state.bytes, 0);
+    return this.#parts.reduce((sum, { state }) => sum + state.bytes, this.#tail.bytes + this.registry.bytes + spareBytes);
   }
 
   get tailBytes(): number {
     return this.#tail.bytes;
   }
 
-  /** Slots of all three states. */
+  /** Slots of all states. */
   get slotCount(): number {
-    return this.#tail.slotCount + this.#group.state.slotCount + this.#open.state.slotCount;
+    return this.#parts.reduce((sum, { state }) => sum + state.slotCount, this.#tail.slotCount);
   }
 
-  /** false: some received readings are not in the provisional state (they are in their batches all the same). */
+  /** false: some received readings are not in the provisional states (they are in their batches all the same). */
   get complete(): boolean {
-    return this.#group.complete && this.#open.complete;
+    return this.#parts.every(({ complete }) => complete);
   }
 
   addOpen(batch: GatewayRuns): void {
-    this.#addTo(this.#open, batch);
+    const part = this.#partFor();
+    part.batches.push(batch);
+    part.readings += batch.runs.count;
+    const isFullOfParts = this.#open.length > 1 && this.#open.reduce((sum, { state }) => sum + state.slotCount, 0) >= this.#slotsMax;
+    if (!isFullOfParts && this.#add(part, batch)) return;
+    part.complete = false;
+    // A rebuild under way does not know the batch, and would say at its end that nothing is missing.
+    for (const rebuild of this.#rebuilds) if (rebuild.part === part) rebuild.isWhole = false;
   }
 
-  #addTo(overlay: OverlayState, { gateway, runs }: GatewayRuns): void {
+  /** The first part may hold what one commit takes: as long as that is all, a commit finds one state. */
+  #partFor(): Part {
+    const last = this.#open[this.#open.length - 1];
+    const readingsMax = this.#open.length === 1 ? this.#readingsPerCommit : this.#readingsPerCommit / PARTS_PER_COMMIT;
+    if (last.readings < readingsMax) return last;
+    const part = this.#emptyPart();
+    this.#open.push(part);
+    return part;
+  }
+
+  /** @returns whether it found room */
+  #add({ state }: Part, { gateway, runs }: GatewayRuns): boolean {
     try {
-      overlay.state.add(gateway, runs, this.#lateBeforeUs(gateway));
+      state.add(gateway, runs, this.#lateBeforeUs(gateway));
+      return true;
     } catch (error) {
       if (!isFull(error)) throw error;
-      overlay.complete = false;
-      // A rebuild under way does not know the batch, and would say at its end that nothing is missing.
-      for (const rebuild of this.#rebuilds) if (rebuild.overlay === overlay) rebuild.isWhole = false;
+      return false;
     }
   }
 
-  /** A commit starts: what was open becomes its group. */
-  rotate(): void {
-    const spent = this.#group;
-    this.#endRebuild(spent);
-    // Mostly its commit has cleared it already. A state that is cleared twice gives its buffers up, to grow them again from
-    // nothing with every commit: three quarters of the garbage of a hub under load (profile).
-    if (spent.state.readingCount > 0) spent.state.clear();
-    spent.complete = true;
-    this.#group = this.#open;
-    this.#open = spent;
+  /**
+   * A commit starts: what was open becomes its group.
+   *
+   * @param taken the batches that it takes, by the identity of their runs; null: all. Parts of which it takes some are made
+   *   anew, by `rebuildStep`
+   */
+  rotate(taken: Iterable<GatewayRuns> | null = null): void {
+    for (const part of this.#group) this.#release(part);
+    const takenRuns = taken === null ? null : new Set(Array.from(taken, ({ runs }) => runs));
+    const open = this.#open;
+    this.#group = [];
+    this.#open = [];
+    for (const part of open) {
+      const left = takenRuns === null ? [] : part.batches.filter(({ runs }) => !takenRuns.has(runs));
+      if (left.length === 0) this.#group.push(part);
+      else if (left.length === part.batches.length) this.#open.push(part);
+      else {
+        const own = part.batches.filter(({ runs }) => takenRuns?.has(runs) === true);
+        this.#group.push(this.#remake(part, own));
+        this.#open.push(this.#remake(this.#emptyPart(), left));
+      }
+    }
+    if (this.#open.length === 0) this.#open.push(this.#emptyPart());
+    if (this.isRebuilding) this.rebuildStep();
+  }
+
+  /** Has a part hold these batches instead of what it held. */
+  #remake(part: Part, batches: readonly GatewayRuns[]): Part {
+    this.#empty(part);
+    part.complete = false;
+    part.batches = [...batches];
+    part.readings = batches.reduce((sum, { runs }) => sum + runs.count, 0);
+    this.#rebuilds.push({ part, batches, next: 0, isWhole: true });
+    return part;
+  }
+
+  #empty(part: Part): void {
+    this.#rebuilds = this.#rebuilds.filter((rebuild) => rebuild.part !== part);
+    // A state that is cleared twice gives its buffers up, to grow them again from nothing.
+    if (part.state.readingCount > 0) part.state.clear();
+    part.complete = true;
+    part.batches = [];
+    part.readings = 0;
+  }
+
+  #release(part: Part): void {
+    this.#empty(part);
+    this.#spares.length = Math.min(this.#spares.length, this.#open.length);
+    if (this.#spares.length < this.#open.length) this.#spares.push(part);
   }
 
   /**
@@ -138,15 +217,24 @@ export class Overlay {
    * step is done by `rebuildStep`; until then provisional answers are not complete.
    */
   rebuild(group: Iterable<GatewayRuns>, open: Iterable<GatewayRuns>): void {
-    this.#rebuilds = [];
-    for (const [overlay, batches] of [
-      [this.#group, group],
-      [this.#open, open],
-    ] as const) {
-      overlay.state.clear();
-      overlay.complete = false;
-      this.#rebuilds.push({ overlay, batches: [...batches], next: 0, isWhole: true });
+    const spent = this.#parts;
+    this.#group = [];
+    for (const part of spent) this.#release(part);
+    const taken = [...group];
+    if (taken.length > 0) this.#group.push(this.#remake(this.#emptyPart(), taken));
+    this.#open = [];
+    let waiting: GatewayRuns[] = [];
+    let readings = 0;
+    for (const batch of open) {
+      if (readings >= (this.#open.length === 0 ? this.#readingsPerCommit : this.#readingsPerCommit / PARTS_PER_COMMIT)) {
+        this.#open.push(this.#remake(this.#emptyPart(), waiting));
+        waiting = [];
+        readings = 0;
+      }
+      waiting.push(batch);
+      readings += batch.runs.count;
     }
+    this.#open.push(this.#remake(this.#emptyPart(), waiting));
     this.rebuildStep();
   }
 
@@ -161,22 +249,13 @@ export class Overlay {
       if (rebuild === undefined) return;
       const batch = rebuild.batches[rebuild.next++];
       if (batch === undefined) {
-        rebuild.overlay.complete = rebuild.isWhole;
+        rebuild.part.complete = rebuild.isWhole;
         this.#rebuilds.shift();
         continue;
       }
       readings += batch.runs.count;
-      try {
-        rebuild.overlay.state.add(batch.gateway, batch.runs, this.#lateBeforeUs(batch.gateway));
-      } catch (error) {
-        if (!isFull(error)) throw error;
-        rebuild.isWhole = false;
-      }
+      if (!this.#add(rebuild.part, batch)) rebuild.isWhole = false;
     }
-  }
-
-  #endRebuild(overlay: OverlayState): void {
-    this.#rebuilds = this.#rebuilds.filter((rebuild) => rebuild.overlay !== overlay);
   }
 
   /**
@@ -186,11 +265,10 @@ export class Overlay {
    * @throws SluiceError ERR_WINDOW_STATE_FULL, ERR_WINDOW_GROUPS_FULL: nothing has changed; flush, then again.
    */
   commitGroup(batches: Iterable<GatewayRuns>): void {
-    if (this.#group.complete) this.#tail.merge(this.#group.state);
+    if (this.#group.every(({ complete }) => complete)) this.#tail.merge(...this.#group.map(({ state }) => state));
     else this.addTail(batches);
-    this.#endRebuild(this.#group);
-    this.#group.state.clear();
-    this.#group.complete = true;
+    for (const part of this.#group) this.#release(part);
+    this.#group = [];
   }
 
   /**
@@ -217,9 +295,7 @@ export class Overlay {
 
   /** Provisional partials: of the group and of the open batches. */
   overlayRows(definitionIndex: number, filter: RowFilter = {}): PartialColumns[] {
-    return [this.#group.state.rows(definitionIndex, filter), this.#open.state.rows(definitionIndex, filter)].filter(
-      (rows) => rows.count > 0,
-    );
+    return this.#parts.map(({ state }) => state.rows(definitionIndex, filter)).filter((rows) => rows.count > 0);
   }
 
   /** Takes a tail that was read from the lake. */
@@ -240,17 +316,17 @@ export class Overlay {
 
   /** What is committed needs the room: provisional answers do without the batches that are here until they are committed. */
   giveWay(): void {
-    for (const overlay of [this.#group, this.#open]) {
-      this.#endRebuild(overlay);
-      if (overlay.state.readingCount === 0) continue;
-      overlay.state.clear();
-      overlay.complete = false;
+    for (const part of this.#parts) {
+      this.#rebuilds = this.#rebuilds.filter((rebuild) => rebuild.part !== part);
+      if (part.state.readingCount === 0) continue;
+      part.state.clear();
+      part.complete = false;
     }
     this.#compact();
   }
 
   #compact(): void {
-    const states = [this.#tail, this.#group.state, this.#open.state].filter((state) => state.readingCount > 0);
+    const states = [this.#tail, ...this.#parts.map(({ state }) => state)].filter((state) => state.readingCount > 0);
     compactGroups(this.registry, states);
   }
 }

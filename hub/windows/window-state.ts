@@ -50,7 +50,7 @@ export interface WindowStateOptions {
 }
 
 /** About 800 MB: 100 k series in panes of 10 s need 0.6 M slots per minute of backlog. */
-const SLOTS_MAX_DEFAULT = 4_000_000;
+export const WINDOW_SLOTS_MAX_DEFAULT = 4_000_000;
 /** Counts of a slot are int32. */
 const READINGS_MAX = 2 ** 31 - 1;
 /** Longer pieces of a run are cut: keeps the one-pass variance within 1e-11 and the scratch in the cache. */
@@ -93,7 +93,7 @@ export class WindowState {
   constructor(definitions: readonly WindowDefinition[], options: WindowStateOptions) {
     this.definitions = definitions;
     this.registry = options.registry;
-    this.slotsMax = options.slotsMax ?? SLOTS_MAX_DEFAULT;
+    this.slotsMax = options.slotsMax ?? WINDOW_SLOTS_MAX_DEFAULT;
     const { bases, baseOf } = planPanes(definitions);
     this.#bases = bases.map((base) => ({ ...base, panes: new SlotTable(base.paneUs) }));
     this.#windows = definitions.map((definition, index) => {
@@ -279,16 +279,27 @@ export class WindowState {
   }
 
   /**
-   * Merges another state of the same registry that has all definitions of this one; the other one stays as it is.
+   * Merges other states of the same registry that have all definitions of this one, all of them or none; they stay as they are.
    *
    * @throws SluiceError ERR_WINDOW_STATE_FULL
    */
-  merge(other: WindowState): void {
-    assert(other !== this && other.registry === this.registry, 'states of two registries');
-    if (other.#readingCount === 0) return;
-    other.#checkGeneration();
-    this.#reserve(other.#readingCount, other.slotCount);
-    this.#readingCount += other.#readingCount;
+  merge(...others: readonly WindowState[]): void {
+    const held = others.filter((other) => other.#readingCount > 0);
+    if (held.length === 0) return;
+    for (const other of held) {
+      assert(other !== this && other.registry === this.registry, 'states of two registries');
+      other.#checkGeneration();
+    }
+    const readings = held.reduce((sum, other) => sum + other.#readingCount, 0);
+    this.#reserve(
+      readings,
+      held.reduce((sum, other) => sum + other.slotCount, 0),
+    );
+    this.#readingCount += readings;
+    for (const other of held) this.#mergeSlots(other);
+  }
+
+  #mergeSlots(other: WindowState): void {
     for (const base of this.#bases) {
       const source = other.#bases.findLast((one) => serves(one, base));
       assert(source !== undefined, 'a state with fewer definitions');
