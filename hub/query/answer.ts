@@ -45,7 +45,8 @@ export function answerAggregates(
   const page = behind.slice(0, query.limit);
   const exceptions = [...lakeExceptions, ...capture.pendingExceptions].filter((exception) => exception.fromUs < exception.toUs);
   const waiting = new Set<string>();
-  const rows = page.map((window) => finishRow(window, query, capture, exceptions, waiting));
+  const holdersOf = holders(query, capture);
+  const rows = page.map((window) => finishRow(window, query, capture, exceptions, holdersOf, waiting));
   const last = page.at(-1);
   return {
     aggregatesVersion: capture.aggregatesVersion,
@@ -72,7 +73,8 @@ function spanUs(query: AggregateQuery, capture: AggregateCapture): number {
 
 /** One entry per step and group. */
 export function mergeWindows(query: AggregateQuery, capture: AggregateCapture, lakeRows: Iterable<PartialRow>): MergedWindow[] {
-  const windows = new Map<string, MergedWindow>();
+  // By group, then start: a text for each window would cost more than all the rest.
+  const groups = new Map<string, Map<number, MergedWindow>>();
   const { stepUs = null, tags = null, groupBy = null } = query;
   const hasTags = tags === null ? null : tagMatcher(tags);
   const project = projection(groupBy);
@@ -80,14 +82,15 @@ export function mergeWindows(query: AggregateQuery, capture: AggregateCapture, l
     if (hasTags !== null && !hasTags(own.tags)) return;
     const { group, groupText } = project(own);
     const windowStartUs = stepUs === null ? ownStartUs : Math.floor(ownStartUs / stepUs) * stepUs;
-    const key = `${windowStartUs} ${groupText}`;
-    const known = windows.get(key);
-    if (known === undefined) windows.set(key, { group, groupText, windowStartUs, partial });
+    let windows = groups.get(groupText);
+    if (windows === undefined) groups.set(groupText, (windows = new Map<number, MergedWindow>()));
+    const known = windows.get(windowStartUs);
+    if (known === undefined) windows.set(windowStartUs, { group, groupText, windowStartUs, partial });
     else known.partial = mergePartials(known.partial, partial);
   };
   for (const row of lakeRows) add(row);
   for (const columns of capture.tail) for (const row of partialRows(columns)) add(row);
-  return [...windows.values()];
+  return [...groups.values()].flatMap((windows) => [...windows.values()]);
 }
 
 /** Keys that are not grouped by become null. Each group is looked at once. */
@@ -95,7 +98,10 @@ function projection(groupBy: readonly string[] | null): (group: GroupKey) => { r
   const known = new Map<string, { readonly group: GroupKey; readonly groupText: string }>();
   const keys = groupBy === null ? null : new Set(groupBy);
   const tagKeys = (groupBy ?? []).filter((key) => key.startsWith('tag:')).map((key) => key.slice(4));
+  // Rows of a group come one after the other, with one object for its keys.
+  let previous: { readonly own: GroupKey; readonly projected: { readonly group: GroupKey; readonly groupText: string } } | null = null;
   return (own) => {
+    if (previous?.own === own) return previous.projected;
     const text = groupKeyText(own);
     let projected = known.get(text);
     if (projected === undefined) {
@@ -105,6 +111,7 @@ function projection(groupBy: readonly string[] | null): (group: GroupKey) => { r
       projected = { group, groupText: groupKeyText(group) };
       known.set(text, projected);
     }
+    previous = { own, projected };
     return projected;
   };
 }
@@ -160,13 +167,14 @@ function finishRow(
   query: AggregateQuery,
   capture: AggregateCapture,
   exceptions: readonly PendingException[],
+  holdersOf: ReturnType<typeof holders>,
   waiting: Set<string>,
 ): AggregateRow {
   const { group, partial, windowStartUs } = window;
   const windowEndUs = windowStartUs + spanUs(query, capture);
-  const holders = holdersOf(group, windowEndUs, query, capture);
-  for (const gateway of holders) waiting.add(gateway);
-  const status: WindowStatus = holders.length > 0 ? 'provisional' : partial.late > 0 ? 'revised' : 'final';
+  const open = holdersOf(group, windowEndUs);
+  for (const gateway of open) waiting.add(gateway);
+  const status: WindowStatus = open.length > 0 ? 'provisional' : partial.late > 0 ? 'revised' : 'final';
   const loss = lossOf(group, windowStartUs, windowEndUs, exceptions);
   return {
     windowStartUs,
@@ -185,11 +193,14 @@ function finishRow(
   };
 }
 
-/** The gateways that keep the window open. */
-function holdersOf(group: GroupKey, windowEndUs: number, { gateways }: AggregateQuery, capture: AggregateCapture): string[] {
-  const isAsked =
-    group.gateway !== null ? (name: string) => name === group.gateway : gateways === null ? () => true : nameMatcher(gateways);
-  return capture.activeGateways.filter((gateway) => (capture.watermarks.get(gateway) ?? -Infinity) < windowEndUs && isAsked(gateway));
+/** The gateways that keep a window open. */
+function holders({ gateways }: AggregateQuery, capture: AggregateCapture): (group: GroupKey, windowEndUs: number) => string[] {
+  const isAsked = gateways === null ? () => true : nameMatcher(gateways);
+  const watermarks = capture.activeGateways.map((gateway) => ({ gateway, us: capture.watermarks.get(gateway) ?? -Infinity }));
+  return (group, windowEndUs) =>
+    watermarks
+      .filter(({ gateway, us }) => us < windowEndUs && (group.gateway === null ? isAsked(gateway) : gateway === group.gateway))
+      .map(({ gateway }) => gateway);
 }
 
 /**

@@ -151,8 +151,21 @@ export const DEFAULT_FUNCTIONS: readonly AggregateFunction[] = [
 
 const PERCENTILE_PATTERN = /^p(100|[0-9]{1,2}(?:\.[0-9]{1,3})?)$/;
 
+/** No other function begins with a p. */
 function isPercentile(name: AggregateFunction): name is PercentileName {
-  return PERCENTILE_PATTERN.test(name);
+  return name.startsWith('p');
+}
+
+/** An answer finalises thousands of windows with one list. */
+const ratiosByList = new WeakMap<readonly AggregateFunction[], readonly number[]>();
+
+function ratiosOf(functions: readonly AggregateFunction[]): readonly number[] {
+  let ratios = ratiosByList.get(functions);
+  if (ratios === undefined) {
+    ratios = functions.filter(isPercentile).map((name) => Number(name.slice(1)) / 100);
+    ratiosByList.set(functions, ratios);
+  }
+  return ratios;
 }
 
 /**
@@ -198,7 +211,7 @@ function namedValue(partial: WindowPartial, name: (typeof NAMED_FUNCTIONS)[numbe
  * Null as well where there is no value, and where a sum left the range of a double.
  */
 export function finalise(partial: WindowPartial, functions: readonly AggregateFunction[]): (number | null)[] {
-  const ratios = functions.filter(isPercentile).map((name) => Number(name.slice(1)) / 100);
+  const ratios = ratiosOf(functions);
   const percentiles = ratios.length === 0 ? [] : quantiles(partial, ratios);
   let next = 0;
   return functions.map((name) => {
