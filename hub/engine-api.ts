@@ -4,6 +4,7 @@
  * The engine is one worker thread: decode, windows, the lake's commit loop. It owns no socket, so its work may take its
  * time; it does it in slices of about 5 ms, so that captures for queries get in between.
  */
+import type { MessagePort } from 'node:worker_threads';
 import type { PartialColumns } from '../shared/window/partial-columns.ts';
 import type { WindowDefinition } from '../shared/window/definition.ts';
 import type { LaneClaim, LaneKey, LaneStatus, WatermarkClaim } from '../shared/uplink.ts';
@@ -184,6 +185,8 @@ export interface EngineStatus {
 export interface QueryEngine {
   readonly definitions: readonly WindowDefinition[];
   captureAggregates(filter: AggregateFilter): Promise<AggregateCapture>;
+  /** For another thread: it captures over the port (capture-channel.ts). Absent: over the thread that asks. */
+  captureChannel?(): MessagePort;
   /** Active files of a table, pruned by statistics to those that may hold rows of the range. */
   captureTable(table: TableName, range: TableRange): Promise<TableCapture>;
   /**

@@ -5,7 +5,7 @@
  * A worker that dies takes the process with it (`onFatal`): the gateways hold everything that is not committed, and a
  * supervisor's restart is the one recovery path that is tested all the time.
  */
-import { Worker } from 'node:worker_threads';
+import { MessageChannel, Worker, type MessagePort } from 'node:worker_threads';
 import { SluiceError, type ErrorCode } from '../shared/errors.ts';
 import { parseLaneAppId, type LaneClaim, type LaneKey, type WatermarkClaim } from '../shared/uplink.ts';
 import { workerUrl } from '../shared/worker-url.ts';
@@ -35,6 +35,8 @@ export interface EngineCall {
 /** Main → worker. Calls carry an id and are answered; casts are not. */
 export type EngineRequest =
   | { readonly kind: 'calls'; readonly calls: readonly EngineCall[] }
+  /** Captures are asked for over the port as well (capture-channel.ts). */
+  | { readonly kind: 'captures'; readonly port: MessagePort }
   | { readonly kind: 'submit'; readonly lane: LaneKey; readonly batch: SubmittedBatch }
   | { readonly kind: 'watermark'; readonly gateway: string; readonly claim: WatermarkClaim };
 
@@ -151,6 +153,12 @@ export class EngineClient implements IngestEngine, QueryEngine, SnapshotEngine {
 
   captureAggregates(filter: AggregateFilter): Promise<AggregateCapture> {
     return this.#call('captureAggregates', filter);
+  }
+
+  captureChannel(): MessagePort {
+    const { port1, port2 } = new MessageChannel();
+    this.#worker.postMessage({ kind: 'captures', port: port1 } satisfies EngineRequest, [port1]);
+    return port2;
   }
 
   captureTable(table: TableName, range: TableRange): Promise<TableCapture> {

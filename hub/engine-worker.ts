@@ -5,6 +5,7 @@ import { errorMessage, isSluiceError } from '../shared/errors.ts';
 import { createLogger } from '../shared/logging.ts';
 import { lowerThreadPriority } from '../shared/thread-priority.ts';
 import type { LaneClaim, LaneKey } from '../shared/uplink.ts';
+import { serveCaptures } from './capture-channel.ts';
 import { Engine } from './engine.ts';
 import type { AggregateFilter, EngineSettings, SnapshotRequest, TableName, TableRange } from './engine-api.ts';
 import {
@@ -44,6 +45,9 @@ function codeOf(error: unknown) {
 let pendingReport: NodeJS.Timeout | null = null;
 let pendingBytes = 0;
 let submittedBytes = 0;
+/** Of each thread that captures by itself: serves it between two steps. */
+const servers = new Set<() => void>();
+const serveBetween = (): void => servers.forEach((serve) => serve());
 
 try {
   const store = await LocalStore.open(settings.lakeDir);
@@ -57,6 +61,7 @@ try {
         reply({ kind: 'pending', bytes: pendingBytes, submittedBytes });
       }, PENDING_REPORT_MS);
     },
+    between: serveBetween,
     fatal(error) {
       logger.fatal(
         { err: error },
@@ -81,6 +86,12 @@ try {
     if (message.kind === 'submit') {
       submittedBytes += submittedBytesOf(message.batch);
       engine.submit(message.lane, message.batch);
+      serveBetween();
+    } else if (message.kind === 'captures') {
+      const { port: captures } = message;
+      const serve = serveCaptures(captures, (filter) => engine.captureAggregates(filter));
+      servers.add(serve);
+      captures.on('close', () => servers.delete(serve));
     } else if (message.kind === 'watermark') engine.assertWatermark(message.gateway, message.claim);
     else answerCalls(message.calls, methods);
   });

@@ -86,6 +86,8 @@ const SLICE_MS = 5;
 export interface EngineEvents {
   committed(positions: readonly { readonly appId: string; readonly committed: number }[]): void;
   pending(bytes: number): void;
+  /** Between two steps of work: captures are possible now. */
+  between?(): void;
   /** This engine cannot go on; a new one, from the lake, can. */
   fatal(error: Error): void;
 }
@@ -565,6 +567,7 @@ export class Engine {
   }
 
   async #breathe(): Promise<void> {
+    this.#events.between?.();
     if (this.#nowMs() - this.#sliceStartMs < SLICE_MS) return;
     await new Promise((resolve) => setImmediate(resolve));
     this.#sliceStartMs = this.#nowMs();

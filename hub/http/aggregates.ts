@@ -1,9 +1,12 @@
 /** GET /v1/aggregates. */
 import { createRoute, z } from '@hono/zod-openapi';
 import { createHash } from 'node:crypto';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { slideUsOf, usualDefinitions, type WindowDefinition } from '../../shared/window/definition.ts';
 import { FILL_MODES } from '../query/fill.ts';
-import type { AggregateAnswer, AggregateCursor } from '../query/query-api.ts';
+import type { AggregateFunction } from '../../shared/window/partial.ts';
+import { documentEnd, windowRowTexts } from '../query/aggregate-document.ts';
+import type { AggregateAnswer, AggregateCursor, AggregateQuery } from '../query/query-api.ts';
 import { answerFormat } from './answer-format.ts';
 import {
   choiceParameter,
@@ -18,7 +21,7 @@ import {
   wrongParameter,
 } from './parameters.ts';
 import { LIST_RESPONSES } from './problems.ts';
-import { nextCursorSchema, rowsContent, rowsResponse, timeSchema } from './rows-answer.ts';
+import { documentResponse, nextCursorSchema, rowsContent, rowsResponse, SLICE_ROWS, timeSchema } from './rows-answer.ts';
 import type { HubApp, HubServices } from './service.ts';
 import { formatTime, resolveTime } from './times.ts';
 import {
@@ -176,17 +179,14 @@ function stepOf({ step, points }: Query, definition: WindowDefinition, rangeUs: 
   return stepUs === sizeUs ? null : stepUs;
 }
 
-/** Equal for pages with equal rows, whatever has been committed elsewhere in between. */
-function rowsVersion({ rows, waitingFor, next }: AggregateAnswer): string {
-  const hash = createHash('sha256');
-  for (const { gateway, device, metric, tags, status, complete } of rows)
-    hash.update(`${gateway}\0${device}\0${metric}\0${tags}\0${status}${complete}`);
-  hash.update(
-    Float64Array.from(
-      rows.flatMap((row) => [row.windowStartUs, row.revision, row.late, row.lost ?? -1, ...row.values.map((value) => value ?? NaN)]),
-    ),
-  );
-  return hash.update(JSON.stringify([waitingFor, next])).digest('base64url');
+/** As a document's, in slices: of the forms that are made on this thread. */
+async function rowsVersion({ rows, waitingFor, next }: AggregateAnswer, functions: readonly AggregateFunction[]): Promise<string> {
+  const hash = createHash('sha256').update(JSON.stringify([waitingFor, next]));
+  for (let from = 0; from < rows.length; from += SLICE_ROWS) {
+    if (from > 0) await nextTurn();
+    for (const text of windowRowTexts(rows.slice(from, from + SLICE_ROWS), functions)) hash.update(text);
+  }
+  return hash.digest('base64url');
 }
 
 export function mountAggregates(app: HubApp, { query: service, engine, clock }: HubServices): void {
@@ -194,7 +194,7 @@ export function mountAggregates(app: HubApp, { query: service, engine, clock }: 
     const query = c.req.valid('query');
     const { definition, fromUs, toUs, stepUs, after } = rangeOf(query, engine.definitions, clock.nowUs());
     const filter = windowFilter(query, definition);
-    const answer = await service.aggregates({
+    const asked: AggregateQuery = {
       window: definition.name,
       fromUs,
       toUs,
@@ -205,16 +205,34 @@ export function mountAggregates(app: HubApp, { query: service, engine, clock }: 
       order: query.order ?? 'asc',
       limit: query.limit,
       after,
-    });
+    };
+    const head = {
+      window: definition.name,
+      from: formatTime(fromUs),
+      to: formatTime(toUs),
+      step_seconds: stepUs === null ? null : stepUs / 1e6,
+    };
+    const cursorOf = (next: AggregateCursor | null): string | null =>
+      next === null ? null : encodeCursor(['w', definition.name, fromUs, toUs, stepUs ?? 0, next.windowStartUs, next.group]);
     const everyUs = slideUsOf(definition);
+    const versionOf = (rowsVersion: string): unknown => [
+      definition.name,
+      Math.ceil(fromUs / everyUs),
+      Math.ceil(toUs / everyUs),
+      rowsVersion,
+    ];
+    const format = answerFormat(query.format, c.req.header('accept'));
+    if (format === 'json') {
+      const { bytes, next, rowsVersion } = await service.aggregatesDocument(asked, JSON.stringify(head).slice(1, -1));
+      const nextCursor = cursorOf(next);
+      return documentResponse({ parts: [bytes, Buffer.from(documentEnd(nextCursor))], nextCursor, version: versionOf(rowsVersion) }, c.req);
+    }
+    const answer = await service.aggregates(asked);
     return rowsResponse(
       {
-        format: answerFormat(query.format, c.req.header('accept')),
+        format,
         head: {
-          window: definition.name,
-          from: formatTime(fromUs),
-          to: formatTime(toUs),
-          step_seconds: stepUs === null ? null : stepUs / 1e6,
+          ...head,
           aggregates_version: answer.aggregatesVersion,
           readings_version: answer.readingsVersion,
           overlay_complete: answer.overlayComplete,
@@ -223,11 +241,8 @@ export function mountAggregates(app: HubApp, { query: service, engine, clock }: 
         render: (row) => renderWindowRow(row, filter.functions),
         columns: windowRowColumns(filter.functions),
         tail: { waiting_for: answer.waitingFor },
-        nextCursor:
-          answer.next === null
-            ? null
-            : encodeCursor(['w', definition.name, fromUs, toUs, stepUs ?? 0, answer.next.windowStartUs, answer.next.group]),
-        version: [definition.name, Math.ceil(fromUs / everyUs), Math.ceil(toUs / everyUs), rowsVersion(answer)],
+        nextCursor: cursorOf(answer.next),
+        version: versionOf(await rowsVersion(answer, filter.functions)),
       },
       c.req,
     );

@@ -80,8 +80,11 @@ export class ApiFixture {
     const tokens = await TokenRegistry.open(this.tokenStore, this.clock, logger);
     this.#tokens = tokens;
     const query = this.#query;
+    const failing = <T>(ask: () => Promise<T>): Promise<T> =>
+      this.failQueries ? Promise.reject(new SluiceError('ERR_QUERY_TIMEOUT', 'planted')) : ask();
     const queries: HubServices['query'] = {
-      aggregates: (asked) => (this.failQueries ? Promise.reject(new SluiceError('ERR_QUERY_TIMEOUT', 'planted')) : query.aggregates(asked)),
+      aggregates: (asked) => failing(() => query.aggregates(asked)),
+      aggregatesDocument: (asked, head) => failing(() => query.aggregatesDocument(asked, head)),
       readings: (asked) => query.readings(asked),
       exceptions: (asked) => query.exceptions(asked),
       series: (asked, nowUs) => query.series(asked, nowUs),

@@ -23,6 +23,7 @@ import { SluiceError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/logging.ts';
 import { problemOf } from '../../shared/problem.ts';
 import type { WindowDefinition } from '../../shared/window/definition.ts';
+import { windowRowTexts } from '../query/aggregate-document.ts';
 import type { AggregateAnswer, AggregateRow } from '../query/query-api.ts';
 import { alertMatcher, compareAlerts } from '../alerts/alerts.ts';
 import { renderAlert } from './alerts.ts';
@@ -30,7 +31,7 @@ import { gatewaysAnswer } from './gateways.ts';
 import type { Alert } from '../alerts/alert.ts';
 import type { HubServices } from './service.ts';
 import { formatTime } from './times.ts';
-import { renderWindowRow, type WindowFilter } from './window-rows.ts';
+import type { WindowFilter } from './window-rows.ts';
 
 const CLIENTS_MAX = 64;
 const CHANNELS_MAX = 16;
@@ -249,8 +250,7 @@ export class LiveFeed {
       const rows: string[] = [];
       for (let from = 0; from < answer.rows.length; from += SLICE_ROWS) {
         if (from > 0) await nextTurn();
-        for (const row of answer.rows.slice(from, from + SLICE_ROWS))
-          rows.push(JSON.stringify(renderWindowRow(row, channel.filter.functions)));
+        rows.push(...windowRowTexts(answer.rows.slice(from, from + SLICE_ROWS), channel.filter.functions));
       }
       client.catchUp = windowEvent(nowUs, headOf(channel.definition, answer), rows);
     } catch (error) {
@@ -276,12 +276,12 @@ export class LiveFeed {
     const version = channel.version + 1;
     for (let from = 0; from < answer.rows.length; from += SLICE_ROWS) {
       if (from > 0) await nextTurn();
-      for (const row of answer.rows.slice(from, from + SLICE_ROWS)) {
-        const key = rowKey(row);
-        const json = JSON.stringify(renderWindowRow(row, channel.filter.functions));
+      const slice = answer.rows.slice(from, from + SLICE_ROWS);
+      windowRowTexts(slice, channel.filter.functions).forEach((json, index) => {
+        const key = rowKey(slice[index]);
         const known = channel.rows.get(key);
         rows.set(key, known?.json === json ? known : { json, version });
-      }
+      });
     }
     channel.rows = rows;
     channel.version = version;

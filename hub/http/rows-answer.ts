@@ -16,7 +16,7 @@ import { csvField } from '../query/csv.ts';
 import { parseTime } from './times.ts';
 
 /** About 2 ms of JSON. */
-const SLICE_ROWS = 256;
+export const SLICE_ROWS = 256;
 
 export interface RowColumn {
   readonly name: string;
@@ -131,6 +131,9 @@ export interface RowsRequest {
   header(name: string): string | undefined;
 }
 
+/** Both, since `compress` would add the second by making the response anew. */
+const VARY = 'Accept, Accept-Encoding';
+
 /** Weak: compressed or not it is the same answer. */
 export function entityTag(version: unknown, format: AnswerFormat, url: string): string {
   const text = JSON.stringify([version, format, new URL(url).search]);
@@ -146,26 +149,46 @@ export function isKnown(tag: string, ifNoneMatch: string | undefined): boolean {
 }
 
 export function notModified(tag: string): Response {
-  return new Response(null, { status: 304, headers: { etag: tag, 'cache-control': 'private, no-cache', vary: 'Accept' } });
+  return new Response(null, { status: 304, headers: { etag: tag, 'cache-control': 'private, no-cache', vary: VARY } });
+}
+
+/** What the headers of an answer are made from. */
+type Described = Pick<RowsAnswer<unknown>, 'format' | 'nextCursor' | 'version'>;
+
+/** @param makeBody called unless the caller has the answer already */
+function describedResponse(
+  { format, nextCursor, version }: Described,
+  request: RowsRequest,
+  makeBody: () => string | Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array>,
+): Response {
+  const tag = version === undefined ? null : entityTag(version, format, request.url);
+  if (tag !== null && isKnown(tag, request.header('if-none-match'))) return notModified(tag);
+  const headers: Record<string, string> = { 'content-type': FORMAT_TYPES[format], vary: VARY };
+  if (tag !== null) headers['etag'] = tag;
+  // Kept by the caller, and asked about every time: it is the data of whoever has the token.
+  headers['cache-control'] = tag === null ? 'no-store' : 'private, no-cache';
+  if (nextCursor !== null) {
+    const next = new URL(request.url);
+    next.searchParams.set('cursor', nextCursor);
+    // Forms without a place for the cursor have it here (RFC 8288), relative, so that it holds behind a proxy with a
+    // path of its own.
+    headers['link'] = `<${next.search}>; rel="next"`;
+  }
+  return new Response(makeBody(), { headers });
 }
 
 export function rowsResponse<T>(answer: RowsAnswer<T>, request: RowsRequest): Response {
-  const tag = answer.version === undefined ? null : entityTag(answer.version, answer.format, request.url);
-  if (tag !== null && isKnown(tag, request.header('if-none-match'))) return notModified(tag);
-  const headers = new Headers({ 'content-type': FORMAT_TYPES[answer.format], vary: 'Accept' });
-  if (tag !== null) headers.set('etag', tag);
-  // Kept by the caller, and asked about every time: it is the data of whoever has the token.
-  headers.set('cache-control', tag === null ? 'no-store' : 'private, no-cache');
-  if (answer.nextCursor !== null) {
-    const next = new URL(request.url);
-    next.searchParams.set('cursor', answer.nextCursor);
-    // Forms without a place for the cursor have it here (RFC 8288), relative, so that it holds behind a proxy with a
-    // path of its own.
-    headers.set('link', `<${next.search}>; rel="next"`);
-  }
   const isText = answer.format === 'json' || answer.format === 'csv' || answer.format === 'ndjson';
   const isSmall = isText && answer.rows.length <= SLICE_ROWS && answer.more === undefined;
-  return new Response(isSmall ? [...slicesOf(answer)].join('') : streamOf(answer), { headers });
+  return describedResponse(answer, request, () => (isSmall ? [...slicesOf(answer)].join('') : streamOf(answer)));
+}
+
+/** A JSON answer that another thread has made. @param parts the document */
+export function documentResponse(
+  answer: { readonly parts: readonly Uint8Array[]; readonly nextCursor: string | null; readonly version: unknown },
+  request: RowsRequest,
+): Response {
+  return describedResponse({ ...answer, format: 'json' }, request, () => Buffer.concat(answer.parts));
 }
 
 /** What a 200 of a list may be. @param json schema of the JSON form */

@@ -17,7 +17,7 @@ import type { SqlService } from '../query/sql-service.ts';
 
 export interface HubServices {
   readonly engine: Pick<QueryEngine, 'definitions' | 'status'>;
-  readonly query: Pick<QueryService, 'aggregates' | 'readings' | 'exceptions' | 'series' | 'devices' | 'promql'>;
+  readonly query: Pick<QueryService, 'aggregates' | 'aggregatesDocument' | 'readings' | 'exceptions' | 'series' | 'devices' | 'promql'>;
   readonly sql: Pick<SqlService, 'query'>;
   readonly alerts: Pick<Alerts, 'book' | 'rules' | 'rule' | 'putRule' | 'deleteRule' | 'list' | 'figures'>;
   readonly releases: Pick<Releases, 'release'>;

@@ -18,12 +18,17 @@ import type { AggregateFilter, LakeFile } from '../engine-api.ts';
 import type { ParquetColumns } from '../lake/parquet/read.ts';
 import { RowGroups, type ReadBytes, type RowGroupExtent } from '../lake/parquet/row-groups.ts';
 import { AGGREGATES } from '../lake/tables.ts';
-import { mayHoldNames, nameMatcher } from '../name-patterns.ts';
+import { isPattern, mayHoldNames, nameMatcher } from '../name-patterns.ts';
 import { concatenate } from '../windows/fold.ts';
 import { BoundedCache } from './bounded-cache.ts';
 
-const READ_BYTES_MAX = 8_000_000;
-const KEPT_BYTES_MAX = 256_000_000;
+export interface PartialFilesBounds {
+  /** What one query may read in. */
+  readonly readBytesMax: number;
+  readonly keptBytesMax: number;
+}
+
+const BOUNDS: PartialFilesBounds = { readBytesMax: 8_000_000, keptBytesMax: 256_000_000 };
 /** A file of this size is read as a whole: one read costs less than two. */
 const WHOLE_FILE_BYTES = 256_000;
 
@@ -46,6 +51,8 @@ interface Run {
 interface KeptGroup {
   readonly columns: PartialColumns;
   readonly runs: readonly Run[];
+  /** Those of each device; null: of groups that are not of one. */
+  readonly runsOfDevice: ReadonlyMap<string | null, readonly Run[]>;
   readonly hasHistograms: boolean;
 }
 
@@ -56,8 +63,15 @@ interface Wanted {
 }
 
 export class PartialFiles {
-  readonly #footers = new BoundedCache<RowGroups>(KEPT_BYTES_MAX / 8);
-  readonly #groups = new BoundedCache<KeptGroup>(KEPT_BYTES_MAX);
+  readonly #readBytesMax: number;
+  readonly #footers: BoundedCache<RowGroups>;
+  readonly #groups: BoundedCache<KeptGroup>;
+
+  constructor({ readBytesMax, keptBytesMax }: PartialFilesBounds = BOUNDS) {
+    this.#readBytesMax = readBytesMax;
+    this.#footers = new BoundedCache(keptBytesMax / 8);
+    this.#groups = new BoundedCache(keptBytesMax);
+  }
 
   /**
    * Partials of a persisted definition, by series or by metric as it groups; `rest` is not looked at.
@@ -73,7 +87,7 @@ export class PartialFiles {
     const wanted = { definitionHash, filter, needsHistograms: functions.some(needsHistogram) };
     const rows: PartialRow[] = [];
     const rest: LakeFile[] = [];
-    const budget = { bytes: READ_BYTES_MAX };
+    const budget = { bytes: this.#readBytesMax };
     for (const file of files) {
       const groups = await this.#groupsOf(file, wanted, budget);
       if (groups === null) rest.push(file);
@@ -182,20 +196,34 @@ function keptGroup(parquet: ParquetColumns, hasHistograms: boolean): KeptGroup {
     runs.push({ def: def.dictionary[def.indices[from]] ?? '', group: columns.group[from], from, to });
     from = to;
   }
-  return { columns, runs, hasHistograms };
+  const runsOfDevice = new Map<string | null, Run[]>();
+  for (const run of runs) {
+    const device = columns.groups.device[run.group];
+    const own = runsOfDevice.get(device);
+    if (own === undefined) runsOfDevice.set(device, [run]);
+    else own.push(run);
+  }
+  return { columns, runs, runsOfDevice, hasHistograms };
 }
 
 /** 20 columns of doubles, buckets, keys. */
 function bytesOf({ columns, runs }: KeptGroup): number {
   const buckets = columns.histPos.buckets.length + columns.histNeg.buckets.length;
-  return columns.count * 172 + buckets * 12 + runs.length * 100 + columns.groups.count * 300;
+  return columns.count * 172 + buckets * 12 + runs.length * 150 + columns.groups.count * 300;
 }
 
-function addRows(rows: PartialRow[], { columns, runs }: KeptGroup, { definitionHash, filter }: Wanted): void {
+/** Those that may pass: where devices are named one by one, theirs and those that no device can be asked of. */
+function candidates({ runs, runsOfDevice }: KeptGroup, devices: readonly string[] | null): readonly Run[] {
+  if (devices === null || devices.length >= runsOfDevice.size || devices.some(isPattern)) return runs;
+  return [null, ...new Set(devices)].flatMap((device) => runsOfDevice.get(device) ?? []);
+}
+
+function addRows(rows: PartialRow[], kept: KeptGroup, { definitionHash, filter }: Wanted): void {
   const [gateway, device, metric] = [filter.gateways, filter.devices, filter.metrics].map((names) =>
     names === null ? () => true : nameMatcher(names),
   );
-  for (const run of runs) {
+  const { columns } = kept;
+  for (const run of candidates(kept, filter.devices)) {
     if (run.def !== definitionHash) continue;
     const group = groupKeyAt(columns.groups, run.group);
     // A key that the definition does not group by is no condition.

@@ -63,6 +63,27 @@ export interface AggregateAnswer {
   readonly overlayComplete: boolean;
 }
 
+/** The same page as the JSON document that HTTP answers with. */
+export interface AggregateDocument {
+  /** UTF-8; without its end (aggregate-document.ts: documentEnd). */
+  readonly bytes: Uint8Array;
+  /** Equal for pages with equal rows. */
+  readonly rowsVersion: string;
+  readonly next: AggregateCursor | null;
+}
+
+/** For the thread of hot queries. */
+export interface HotTask {
+  readonly query: AggregateQuery;
+  /** Of the document: its members before those that the answer brings; null: an AggregateAnswer is wanted. */
+  readonly head: string | null;
+  /** The query's window starts, cut to multiples of the slide: queries of equal ones share a capture. */
+  readonly fromUs: number;
+  readonly toUs: number;
+  /** Devices times windows. */
+  readonly cost: number;
+}
+
 export interface ReadingQuery {
   readonly fromUs: number;
   readonly toUs: number;
@@ -220,7 +241,8 @@ export interface SeriesSource {
 
 /** Main thread → query worker. */
 export type QueryTask =
-  | { readonly kind: 'aggregates'; readonly query: AggregateQuery; readonly capture: AggregateCapture }
+  /** `head` as in HotTask. */
+  | { readonly kind: 'aggregates'; readonly query: AggregateQuery; readonly head: string | null; readonly capture: AggregateCapture }
   | { readonly kind: 'verdicts'; readonly query: VerdictQuery; readonly capture: AggregateCapture }
   | { readonly kind: 'readings'; readonly query: ReadingQuery; readonly capture: TableCapture }
   | { readonly kind: 'exceptions'; readonly query: ExceptionQuery; readonly capture: TableCapture }

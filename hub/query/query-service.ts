@@ -3,23 +3,21 @@
  *
  * Bounds: so many queries waiting, a time each, memory in all; beyond the first the caller is told to come again. One query
  * runs at a time and captures when its turn comes: those that wait hold no rows, and the time-out of one, which interrupts
- * whatever DuckDB is doing, meets no other. Hot queries (a few named devices, few windows) that wait share a turn: their
- * captures are of one step of the engine, and their messages cross the threads together, which is most of what they cost. A file that vanished between capture and read (vacuum, compaction) is met by
- * one more capture; one that cannot be read is reported to the engine, whose next capture leaves it out. A thread that ended (memory) fails what it ran; the next query starts another one.
+ * whatever DuckDB is doing, meets no other. Hot queries (a few named devices, few windows) have a thread and bounds of their
+ * own (hot-queries.ts), so that none of the others delays them. A file that vanished between capture and read (vacuum,
+ * compaction) is met by one more capture; one that cannot be read is reported to the engine, whose next capture leaves it out.
  */
 import path from 'node:path';
-import { setTimeout as pause } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { SluiceError, isSluiceError } from '../../shared/errors.ts';
-import { slideUsOf } from '../../shared/window/definition.ts';
 import { workerUrl } from '../../shared/worker-url.ts';
-import { isPattern } from '../name-patterns.ts';
 import type { QueryEngine, TableCapture, TableRange } from '../engine-api.ts';
 import type { VerdictAnswer, VerdictQuery } from '../alerts/verdicts.ts';
 import type { PromqlAnswer, PromqlRequest } from '../promql/promql-api.ts';
 import { answerPromql } from '../promql/service.ts';
 import type {
   AggregateAnswer,
+  AggregateDocument,
   AggregateQuery,
   ExceptionAnswer,
   ExceptionQuery,
@@ -33,33 +31,24 @@ import type {
   SeriesRow,
   SeriesSource,
 } from './query-api.ts';
-import type { QueryReply, QueryRequest } from './query-worker.ts';
+import { HotQueries } from './hot-queries.ts';
+import { QueryThread } from './query-thread.ts';
 
 /** Running and waiting: more would only wait longer. */
 const QUERIES_MAX = 64;
+/** A hot one that waits is its parameters; a ms each at most, so that the last waits for a quarter of a second. */
+const HOT_QUERIES_MAX = 256;
 /** Series that a listing shows. */
 const SERIES_ROWS_MAX = 100_000;
 /** The list is read from the lake as a whole: pages, and refreshes of pages, within this time share one reading. */
 const LIST_AGE_US_MAX = 2_000_000;
 /** A query is asked again without the files that it could not read; more of them than this come to light by the next ones. */
 const ATTEMPTS_MAX = 4;
-/** Queries that share a turn, and how far apart such turns begin: what comes in between waits for the next. */
-const HOT_MAX = 16;
-const HOT_INTERVAL_MS = 5;
-const HOT_DEVICES_MAX = 16;
-const HOT_WINDOWS_MAX = 360;
 /** Captures that later pages may go on from; the oldest is forgotten, and its next page is of the newest version. */
 const PINS_MAX = 64;
 const PIN_FILES_MAX = 10_000;
 /** All of time, as TIMESTAMP has it (years 1 to 9999). */
 const ALL_TIME = { fromUs: -62_135_596_800_000_000, toUs: 253_402_300_799_000_000 };
-
-/** A hot query that waits for its turn. */
-interface Hot {
-  readonly query: AggregateQuery;
-  resolve(answer: AggregateAnswer): void;
-  reject(error: unknown): void;
-}
 
 export interface QueryServiceOptions extends QuerySettings {
   readonly engine: QueryEngine;
@@ -74,107 +63,57 @@ export function openQueryThread(settings: QuerySettings): Worker {
 
 export class QueryService {
   readonly #engine: QueryEngine;
-  readonly #settings: QuerySettings;
-  readonly #openThread: (settings: QuerySettings) => Worker;
-  /** null: it ended, and nobody has asked since. */
-  #worker: Promise<Worker> | null = null;
-  #isStopped = false;
+  readonly #thread: QueryThread<QueryTask>;
+  readonly #hot: HotQueries;
   /** The queries before this one are done. */
   #turn: Promise<unknown> = Promise.resolve();
-  #pending = 0;
-  #hot: Hot[] = [];
-  #hotTurnMs = -Infinity;
+  readonly #pending = { hot: 0, other: 0 };
   /** The thread that has the list of series, and when it was asked to read it. */
   #list: { readonly worker: Promise<Worker>; readonly readUs: number } | null = null;
   readonly #pins = new Map<string, TableCapture>();
-  #waiters = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
-  #nextId = 1;
-  /** Files that an error was about. */
-  readonly #unreadable = new WeakMap<Error, readonly string[]>();
 
   private constructor(engine: QueryEngine, settings: QuerySettings, openThread: (settings: QuerySettings) => Worker) {
     this.#engine = engine;
-    this.#settings = settings;
-    this.#openThread = openThread;
+    this.#thread = new QueryThread(() => ({ worker: openThread(settings) }));
+    this.#hot = new HotQueries(engine);
   }
 
   static async start({ engine, openThread, ...settings }: QueryServiceOptions): Promise<QueryService> {
     const absolute = { ...settings, lakeDir: path.resolve(settings.lakeDir) };
     const service = new QueryService(engine, absolute, openThread ?? openQueryThread);
-    await service.#ready();
+    await Promise.all([service.#thread.ready(), service.#hot.start()]);
     return service;
-  }
-
-  #ready(): Promise<Worker> {
-    if (this.#isStopped) return Promise.reject(new SluiceError('ERR_HTTP_UNAVAILABLE', 'the hub is stopping'));
-    this.#worker ??= this.#open();
-    return this.#worker;
-  }
-
-  #open(): Promise<Worker> {
-    const worker = this.#openThread(this.#settings);
-    return new Promise<Worker>((resolve, reject) => {
-      const onEnd = (error: Error): void => {
-        reject(error);
-        if (this.#isStopped) return;
-        this.#worker = null;
-        this.#failAll(new SluiceError('ERR_QUERY_FAILED', `the thread of the queries ended: ${error.message}`, { cause: error }));
-      };
-      worker.once('error', onEnd);
-      worker.once('exit', (code) => onEnd(new Error(`code ${code}`)));
-      worker.once('message', () => {
-        // DuckDB is open: a thread that is ended while it opens takes the process with it.
-        worker.on('message', (replies: readonly QueryReply[]) => replies.forEach((reply) => this.#onReply(reply)));
-        resolve(worker);
-      });
-    });
   }
 
   /** Queries that are running or waiting. */
   get pending(): number {
-    return this.#pending;
+    return this.#pending.hot + this.#pending.other;
   }
 
   /** @throws SluiceError ERR_HTTP_UNAVAILABLE, ERR_QUERY_* */
   aggregates(query: AggregateQuery): Promise<AggregateAnswer> {
-    if (!this.#isHot(query)) return this.#withCapture(() => this.#aggregateTask(query));
-    return this.#counted(
-      () =>
-        new Promise((resolve, reject) => {
-          this.#hot.push({ query, resolve, reject });
-          if (this.#hot.length === 1) this.#takeTurn(() => this.#answerHot());
-        }),
-    );
+    return this.#windows<AggregateAnswer>(query, null);
   }
 
-  /** Its capture is small whatever the lake holds. */
-  #isHot({ window, fromUs, toUs, devices }: AggregateQuery): boolean {
-    const definition = this.#engine.definitions.find(({ name }) => name === window);
-    if (definition === undefined || !definition.persisted || devices === null) return false;
-    return devices.length <= HOT_DEVICES_MAX && !devices.some(isPattern) && (toUs - fromUs) / slideUsOf(definition) <= HOT_WINDOWS_MAX;
+  /**
+   * The same as the text of a JSON object, made away from the thread of the sockets.
+   *
+   * @param head its members before those that the answer brings, without braces: `"window":"1m"`
+   * @throws SluiceError as aggregates
+   */
+  aggregatesDocument(query: AggregateQuery, head: string): Promise<AggregateDocument> {
+    return this.#windows<AggregateDocument>(query, head);
   }
 
-  async #aggregateTask(query: AggregateQuery): Promise<QueryTask> {
-    return { kind: 'aggregates', query, capture: await this.#engine.captureAggregates(query) };
+  async #windows<T extends AggregateAnswer | AggregateDocument>(query: AggregateQuery, head: string | null): Promise<T> {
+    const task = this.#hot.taskOf(query, head);
+    const answer = task === null ? null : await this.#counted('hot', HOT_QUERIES_MAX, () => this.#hot.answer(task));
+    // The files of the query are not small: it takes its turn with the others.
+    return (answer as T | null) ?? this.#withCapture(() => this.#aggregateTask(query, head));
   }
 
-  async #answerHot(): Promise<void> {
-    const waitMs = this.#hotTurnMs + HOT_INTERVAL_MS - performance.now();
-    if (waitMs > 0) await pause(waitMs);
-    this.#hotTurnMs = performance.now();
-    const hot = this.#hot.splice(0, HOT_MAX);
-    // Whoever is left, or comes from now on, has the next turn.
-    if (this.#hot.length > 0) this.#takeTurn(() => this.#answerHot());
-    const makers = hot.map(
-      ({ query }) =>
-        () =>
-          this.#aggregateTask(query),
-    );
-    const answers = await this.#attempts(makers);
-    answers.forEach((answer, index) => {
-      if (answer.status === 'fulfilled') hot[index].resolve(answer.value as AggregateAnswer);
-      else hot[index].reject(answer.reason);
-    });
+  async #aggregateTask(query: AggregateQuery, head: string | null): Promise<QueryTask> {
+    return { kind: 'aggregates', query, head, capture: await this.#engine.captureAggregates(query) };
   }
 
   readings(query: ReadingQuery): Promise<ReadingAnswer> {
@@ -226,7 +165,7 @@ export class QueryService {
   #listed<T>(by: 'series' | 'device', query: SeriesQuery, nowUs: number): Promise<SeriesPage<T>> {
     return this.#withCapture<SeriesPage<T>>(
       async () => {
-        const isFresh = this.#list !== null && this.#list.worker === this.#worker && nowUs - this.#list.readUs <= LIST_AGE_US_MAX;
+        const isFresh = this.#list !== null && this.#list.worker === this.#thread.current && nowUs - this.#list.readUs <= LIST_AGE_US_MAX;
         if (isFresh) return { kind: 'series', by, query, source: null };
         // Known only once it is read: the next one's turn comes after that, and a failure is not kept.
         this.#list = null;
@@ -234,7 +173,8 @@ export class QueryService {
         return { kind: 'series', by, query, source };
       },
       () => {
-        if (this.#list === null && this.#worker !== null) this.#list = { worker: this.#worker, readUs: nowUs };
+        const worker = this.#thread.current;
+        if (this.#list === null && worker !== null) this.#list = { worker, readUs: nowUs };
       },
     );
   }
@@ -262,101 +202,50 @@ export class QueryService {
   }
 
   async stop(): Promise<void> {
-    this.#isStopped = true;
-    this.#failAll(new SluiceError('ERR_HTTP_UNAVAILABLE', 'the hub is stopping'));
-    const worker = await this.#worker?.catch(() => null);
-    if (worker === null || worker === undefined) return;
-    const ended = new Promise((resolve) => worker.once('exit', resolve));
-    worker.postMessage('stop');
-    await ended;
+    await Promise.all([this.#thread.stop(), this.#hot.stop()]);
   }
 
   /** @param onAnswer called before the next query's turn */
   #withCapture<T>(makeTask: () => Promise<QueryTask>, onAnswer: () => void = () => undefined): Promise<T> {
-    return this.#counted(
-      () =>
-        new Promise<T>((resolve, reject) => {
-          this.#takeTurn(async () => {
-            const [answer] = await this.#attempts([makeTask]);
-            if (answer.status === 'rejected') return reject(answer.reason);
-            onAnswer();
-            resolve(answer.value as T);
-          });
-        }),
-    );
+    return this.#counted('other', QUERIES_MAX, () => {
+      const answer = this.#turn.then(async () => {
+        const value = (await this.#attempts(makeTask)) as T;
+        onAnswer();
+        return value;
+      });
+      this.#turn = answer.catch(() => undefined); // its caller has the error; the next turn does not depend on it
+      return answer;
+    });
   }
 
   /** @throws SluiceError where too many wait already */
-  async #counted<T>(ask: () => Promise<T>): Promise<T> {
-    if (this.#pending >= QUERIES_MAX) {
-      throw new SluiceError(
-        'ERR_HTTP_UNAVAILABLE',
-        `${this.#pending} queries are running or waiting, at most ${QUERIES_MAX} may; try again`,
-      );
-    }
-    this.#pending++;
+  async #counted<T>(kind: 'hot' | 'other', max: number, ask: () => Promise<T>): Promise<T> {
+    const pending = this.#pending[kind];
+    if (pending >= max)
+      throw new SluiceError('ERR_HTTP_UNAVAILABLE', `${pending} queries are running or waiting, at most ${max} may; try again`);
+    this.#pending[kind]++;
     try {
       return await ask();
     } finally {
-      this.#pending--;
+      this.#pending[kind]--;
     }
   }
 
-  /** After all that were taken before; it does not throw. */
-  #takeTurn(run: () => Promise<void>): void {
-    this.#turn = this.#turn.then(run);
-  }
-
-  /** All at once, then those alone that are worth another attempt. */
-  async #attempts(makers: readonly (() => Promise<QueryTask>)[]): Promise<PromiseSettledResult<unknown>[]> {
-    const answers = await this.#sendAll(makers);
-    for (const [index, makeTask] of makers.entries()) {
-      for (let attempt = 1; attempt < ATTEMPTS_MAX; attempt++) {
-        const answer = answers[index];
-        if (answer.status === 'fulfilled' || !(await this.#isWorthAnother(answer.reason, attempt).catch(() => false))) break;
-        [answers[index]] = await this.#sendAll([makeTask]);
+  async #attempts(makeTask: () => Promise<QueryTask>): Promise<unknown> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        const task = await makeTask();
+        return await this.#thread.ask([task])[0];
+      } catch (error) {
+        if (attempt >= ATTEMPTS_MAX || !(await this.#isWorthAnother(error, attempt).catch(() => false))) throw error;
       }
     }
-    return answers;
   }
 
   /** A file may have been compacted away under the query; one that cannot be read is left out by the next capture. */
   async #isWorthAnother(error: unknown, attempt: number): Promise<boolean> {
     if (isSluiceError(error, 'ERR_QUERY_FILE_GONE') && attempt === 1) return true;
-    const unreadable = error instanceof Error ? this.#unreadable.get(error) : undefined;
-    return unreadable !== undefined && unreadable.length > 0 && (await this.#engine.reportUnreadable(unreadable));
-  }
-
-  /** The tasks that could be made, in one message. */
-  async #sendAll(makers: readonly (() => Promise<QueryTask>)[]): Promise<PromiseSettledResult<unknown>[]> {
-    const tasks = await Promise.allSettled(makers.map((makeTask) => makeTask()));
-    const [worker] = await Promise.allSettled([this.#ready()]);
-    const requests: QueryRequest[] = [];
-    const answers = tasks.map((task) => {
-      if (task.status === 'rejected') return Promise.reject<unknown>(task.reason);
-      if (worker.status === 'rejected') return Promise.reject<unknown>(worker.reason);
-      const id = this.#nextId++;
-      requests.push({ id, task: task.value });
-      return new Promise<unknown>((resolve, reject) => this.#waiters.set(id, { resolve, reject }));
-    });
-    if (requests.length > 0 && worker.status === 'fulfilled') worker.value.postMessage(requests);
-    return Promise.allSettled(answers);
-  }
-
-  #onReply(reply: QueryReply): void {
-    const waiter = this.#waiters.get(reply.id);
-    this.#waiters.delete(reply.id);
-    if (reply.ok) {
-      waiter?.resolve(reply.value);
-      return;
-    }
-    const error = reply.code === null ? new Error(reply.message) : new SluiceError(reply.code, reply.message);
-    this.#unreadable.set(error, reply.unreadable);
-    waiter?.reject(error);
-  }
-
-  #failAll(error: Error): void {
-    for (const waiter of this.#waiters.values()) waiter.reject(error);
-    this.#waiters.clear();
+    const unreadable = this.#thread.unreadableOf(error);
+    return unreadable.length > 0 && (await this.#engine.reportUnreadable(unreadable));
   }
 }

@@ -1,10 +1,11 @@
 /** The thread of the queries: DuckDB's rows and an engine's capture become answers here, away from the sockets. */
 import { parentPort, workerData } from 'node:worker_threads';
-import { errorMessage, isSluiceError, SluiceError, type ErrorCode } from '../../shared/errors.ts';
+import { errorMessage, isSluiceError, SluiceError } from '../../shared/errors.ts';
 import { slideUsOf } from '../../shared/window/definition.ts';
 import { groupKeyText, partialRows, type PartialRow } from '../../shared/window/partial-columns.ts';
 import type { AggregateCapture, LakeFile, PendingException } from '../engine-api.ts';
 import { judgeWindows, type VerdictAnswer, type VerdictQuery } from '../alerts/verdicts.ts';
+import { documentsOf, documentText } from './aggregate-document.ts';
 import { answerAggregates, mergeWindows } from './answer.ts';
 import { PromqlRunner } from '../promql/runner.ts';
 import { LakeReader } from './duckdb.ts';
@@ -22,6 +23,7 @@ import type {
   SeriesRow,
   SeriesSource,
 } from './query-api.ts';
+import type { ThreadReply, ThreadRequest } from './query-thread.ts';
 import { SeriesList } from './series-list.ts';
 import { TextSeries, withTexts } from './text-series.ts';
 import { computedPartials, lakeExceptionRows, lakeExceptions, isReadable, lakePartials, lakeReadings, lakeSeries } from './statements.ts';
@@ -34,27 +36,10 @@ const EXCEPTIONS_MAX = 100_000;
 /** Series that PromQL selects from: the newest. */
 const CATALOGUE_MAX = 200_000;
 
-/** Answers wait so long for each other: to wake the main thread costs more than a hot answer. */
-const REPLIES_MS_MAX = 5;
-
 /** So long a failed query looks for the files that it failed over; the next one goes on with those that are left. */
 const UNREADABLE_SEARCH_MS_MAX = 20_000;
 
-export interface QueryRequest {
-  readonly id: number;
-  readonly task: QueryTask;
-}
-
-export type QueryReply =
-  | { readonly id: number; readonly ok: true; readonly value: unknown }
-  | {
-      readonly id: number;
-      readonly ok: false;
-      readonly code: ErrorCode | null;
-      readonly message: string;
-      /** Files of the capture that cannot be read, if that is why. */
-      readonly unreadable: readonly string[];
-    };
+type QueryRequest = ThreadRequest<QueryTask>;
 
 const port = parentPort;
 if (port === null) throw new Error('query-worker runs as a worker thread');
@@ -108,10 +93,11 @@ async function verdictsOf(query: VerdictQuery, capture: AggregateCapture): Promi
 async function run(task: QueryTask): Promise<unknown> {
   if (task.kind === 'verdicts') return verdictsOf(task.query, task.capture);
   if (task.kind === 'aggregates') {
-    const { query, capture } = task;
+    const { query, head, capture } = task;
     const rows = await boundedPartials(query, capture);
     const toUs = query.toUs + capture.definition.sizeMs * 1000;
-    return answerAggregates(query, capture, rows, await exceptionsOf(capture, query.fromUs, toUs));
+    const answer = answerAggregates(query, capture, rows, await exceptionsOf(capture, query.fromUs, toUs));
+    return head === null ? answer : documentsOf([documentText(answer, query.functions, head)])[0];
   }
   if (task.kind === 'readings') {
     const rows = await lakeReadings(reader, task.capture.files, task.query);
@@ -231,7 +217,7 @@ async function unreadableFiles(error: unknown, task: QueryTask): Promise<string[
   return unreadable;
 }
 
-async function answer({ id, task }: QueryRequest): Promise<QueryReply> {
+async function answer({ id, task }: QueryRequest): Promise<ThreadReply> {
   try {
     return { id, ok: true, value: await run(task) };
   } catch (error) {
@@ -245,16 +231,17 @@ async function answer({ id, task }: QueryRequest): Promise<QueryReply> {
   }
 }
 
+/** Bytes are handed over, not copied. */
+function buffersOf(reply: ThreadReply): ArrayBuffer[] {
+  const bytes = reply.ok && typeof reply.value === 'object' && reply.value !== null && 'bytes' in reply.value ? reply.value.bytes : null;
+  return bytes instanceof Uint8Array && bytes.buffer instanceof ArrayBuffer ? [bytes.buffer] : [];
+}
+
 /** One after the other. */
 async function answerAll(requests: readonly QueryRequest[]): Promise<void> {
-  let replies: QueryReply[] = [];
-  let sentMs = performance.now();
-  for (const [index, request] of requests.entries()) {
-    replies.push(await answer(request));
-    if (index < requests.length - 1 && performance.now() - sentMs < REPLIES_MS_MAX) continue;
-    port?.postMessage(replies);
-    replies = [];
-    sentMs = performance.now();
+  for (const request of requests) {
+    const reply = await answer(request);
+    port?.postMessage([reply], buffersOf(reply));
   }
 }
 

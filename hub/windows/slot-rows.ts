@@ -64,13 +64,15 @@ export const REJECTED = -2;
 /** Decides about each group once and numbers those that have rows. */
 export class GroupSelection {
   readonly keys: GroupKey[] = [];
-  readonly #index: Int32Array;
+  /** By group; a map where so few are asked for that an array of all groups would be most of the work. */
+  readonly #index: Int32Array | Map<number, number>;
   readonly #registry: GroupRegistry;
   readonly #by: WindowBy;
   readonly #filter: RowFilter;
 
   constructor(registry: GroupRegistry, by: WindowBy, filter: RowFilter) {
-    this.#index = new Int32Array(registry.groupCount(by)).fill(UNDECIDED);
+    const isNamed = by === 'series' && filter.device !== undefined && typeof filter.device !== 'function';
+    this.#index = isNamed ? new Map<number, number>() : new Int32Array(registry.groupCount(by)).fill(UNDECIDED);
     this.#registry = registry;
     this.#by = by;
     this.#filter = filter;
@@ -78,12 +80,16 @@ export class GroupSelection {
 
   /** Row of the group table, or REJECTED. */
   select(group: number): number {
-    const known = this.#index[group];
+    const index = this.#index;
+    const known = index instanceof Map ? (index.get(group) ?? UNDECIDED) : index[group];
     if (known !== UNDECIDED) return known;
     const key = this.#registry.groupKey(this.#by, group);
     const { gateway, device, metric } = this.#filter;
     const wanted = keyMatches(gateway, key.gateway) && keyMatches(device, key.device) && keyMatches(metric, key.metric);
-    return (this.#index[group] = wanted ? this.keys.push(key) - 1 : REJECTED);
+    const row = wanted ? this.keys.push(key) - 1 : REJECTED;
+    if (index instanceof Map) index.set(group, row);
+    else index[group] = row;
+    return row;
   }
 }
 

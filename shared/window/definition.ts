@@ -137,6 +137,15 @@ export const DEFAULT_WINDOW_DEFINITIONS: readonly WindowDefinition[] = [
  * Neither the name nor `persisted` is in it: renaming a window keeps its rows.
  */
 export function definitionHash(definition: WindowDefinition): string {
+  let hash = hashes.get(definition);
+  if (hash === undefined) hashes.set(definition, (hash = hashOf(definition)));
+  return hash;
+}
+
+/** Captures ask for it hundreds of times a second. */
+const hashes = new WeakMap<WindowDefinition, string>();
+
+function hashOf(definition: WindowDefinition): string {
   const { by, sizeMs, slideMs } = definition;
   const identity = {
     functions: FUNCTIONS_VERSION,

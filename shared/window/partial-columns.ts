@@ -144,8 +144,9 @@ export function partialAt(columns: PartialColumns, row: number): WindowPartial {
 
 /** All rows as objects: for answers of a few thousand rows and tests, not for the hot path. */
 export function partialRows(columns: PartialColumns): PartialRow[] {
+  const groups = Array.from({ length: columns.groups.count }, (_, index) => groupKeyAt(columns.groups, index));
   return Array.from({ length: columns.count }, (_, row) => ({
-    group: groupKeyAt(columns.groups, columns.group[row]),
+    group: groups[columns.group[row]],
     windowStartUs: columns.windowStartUs[row],
     partial: partialAt(columns, row),
   }));

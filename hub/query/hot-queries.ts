@@ -1,0 +1,80 @@
+/**
+ * Hot queries on the main thread: which queries are hot, and their way to the thread that answers them (hot-worker.ts).
+ *
+ * Those of one turn of the event loop go in one message: to wake a thread costs more than a hot answer.
+ */
+import { MessageChannel, Worker } from 'node:worker_threads';
+import { slideUsOf } from '../../shared/window/definition.ts';
+import { workerUrl } from '../../shared/worker-url.ts';
+import { serveCaptures } from '../capture-channel.ts';
+import type { QueryEngine } from '../engine-api.ts';
+import { isPattern } from '../name-patterns.ts';
+import type { AggregateAnswer, AggregateDocument, AggregateQuery, HotTask } from './query-api.ts';
+import { QueryThread, type OpenedThread } from './query-thread.ts';
+
+const DEVICES_MAX = 16;
+const WINDOWS_MAX = 360;
+
+interface Asked {
+  readonly task: HotTask;
+  resolve(answer: unknown): void;
+  reject(error: unknown): void;
+}
+
+export class HotQueries {
+  readonly #engine: QueryEngine;
+  readonly #thread: QueryThread<HotTask>;
+  /** Of this turn of the event loop. */
+  #asked: Asked[] = [];
+
+  constructor(engine: QueryEngine) {
+    this.#engine = engine;
+    this.#thread = new QueryThread(() => openHotThread(engine));
+  }
+
+  async start(): Promise<void> {
+    await this.#thread.ready();
+  }
+
+  /** null: its capture is not small, or may not be. */
+  taskOf(query: AggregateQuery, head: string | null): HotTask | null {
+    const { window, fromUs, toUs, devices } = query;
+    const definition = this.#engine.definitions.find(({ name }) => name === window);
+    if (definition === undefined || !definition.persisted || definition.by !== 'series' || devices === null) return null;
+    if (devices.length > DEVICES_MAX || devices.some(isPattern)) return null;
+    const slideUs = slideUsOf(definition);
+    const [first, end] = [Math.ceil(fromUs / slideUs), Math.ceil(toUs / slideUs)];
+    if (end - first > WINDOWS_MAX) return null;
+    return { query, head, fromUs: first * slideUs, toUs: end * slideUs, cost: Math.max(1, end - first) * devices.length };
+  }
+
+  /** @returns null: the files of the query are not small */
+  answer(task: HotTask): Promise<AggregateAnswer | AggregateDocument | null> {
+    return new Promise((resolve, reject) => {
+      this.#asked.push({ task, resolve: resolve as Asked['resolve'], reject });
+      if (this.#asked.length === 1) setImmediate(() => this.#send());
+    });
+  }
+
+  #send(): void {
+    const asked = this.#asked;
+    this.#asked = [];
+    const answers = this.#thread.ask(asked.map(({ task }) => task));
+    answers.forEach((answer, index) => answer.then(asked[index].resolve, asked[index].reject));
+  }
+
+  async stop(): Promise<void> {
+    await this.#thread.stop();
+  }
+}
+
+function openHotThread(engine: QueryEngine): OpenedThread {
+  const worker = new Worker(workerUrl(import.meta.url, './hot-worker'));
+  let port = engine.captureChannel?.();
+  if (port === undefined) {
+    const channel = new MessageChannel();
+    serveCaptures(channel.port1, (filter) => engine.captureAggregates(filter));
+    port = channel.port2;
+  }
+  return { worker, hello: { message: { engine: port }, transfer: [port] } };
+}

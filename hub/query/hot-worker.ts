@@ -1,0 +1,183 @@
+/**
+ * The thread of hot queries: a few named devices, few windows, everything of it in memory or in small files.
+ *
+ * Purpose: what dashboards ask all the time is answered however long others take: nothing here waits for DuckDB, and the
+ * capture comes from the engine's thread directly. Queries that came while a capture was under way share the next one, and
+ * those of the same windows are one capture of all their devices: it costs hardly more than one of them.
+ *
+ * A query whose files are not small is not answered here (null): the caller has another thread for it.
+ *
+ * It holds no state but small files of the lake, which never change; a crash loses the queries under way.
+ */
+import { setTimeout as pause } from 'node:timers/promises';
+import { parentPort, type MessagePort } from 'node:worker_threads';
+import { errorMessage, isSluiceError } from '../../shared/errors.ts';
+import { partialRows, type PartialRow } from '../../shared/window/partial-columns.ts';
+import { CaptureClient } from '../capture-channel.ts';
+import type { AggregateCapture } from '../engine-api.ts';
+import { nameMatcher } from '../name-patterns.ts';
+import { documentsOf, documentText, type DocumentText } from './aggregate-document.ts';
+import { answerAggregates } from './answer.ts';
+import { ExceptionFiles } from './exception-files.ts';
+import { PartialFiles } from './partial-files.ts';
+import type { AggregateAnswer, HotTask } from './query-api.ts';
+import type { ThreadReply, ThreadRequest } from './query-thread.ts';
+
+/** To read and take apart more would keep others waiting: 1 MB is about 10 ms, once. */
+const BOUNDS = { readBytesMax: 1_000_000, keptBytesMax: 64_000_000 };
+/** Devices times windows of one capture: a step of about a ms for the engine. */
+const CAPTURE_COST_MAX = 2_048;
+/** Answers wait so long for each other: to wake the main thread costs more than a hot answer. */
+const REPLIES_MS_MAX = 3;
+/** Captures begin so far apart: those that come in between share the next one, which is half of what they cost. */
+const TURN_MS = 4;
+
+type HotRequest = ThreadRequest<HotTask>;
+
+/** Queries that one capture is enough for. */
+interface Group {
+  readonly window: string;
+  readonly fromUs: number;
+  readonly toUs: number;
+  readonly devices: Set<string>;
+  readonly requests: HotRequest[];
+  cost: number;
+}
+
+/** An answer before its text has become bytes; null: not to be answered here. */
+interface Prepared {
+  readonly id: number;
+  readonly answer: AggregateAnswer | DocumentText | null;
+}
+
+const main = parentPort;
+if (main === null) throw new Error('hot-worker runs as a worker thread');
+const partialFiles = new PartialFiles(BOUNDS);
+const exceptionFiles = new ExceptionFiles();
+const queue: HotRequest[] = [];
+let captures: CaptureClient | null = null;
+let isTurning = false;
+let turnStartMs = -Infinity;
+
+main.on('message', (message: readonly HotRequest[] | { readonly engine: MessagePort } | 'stop') => {
+  if (message === 'stop') {
+    captures?.close();
+    main.close();
+  } else if ('engine' in message) {
+    captures = new CaptureClient(message.engine);
+    main.postMessage('open');
+  } else {
+    queue.push(...message);
+    if (!isTurning) void takeTurns();
+  }
+});
+
+async function takeTurns(): Promise<void> {
+  isTurning = true;
+  while (queue.length > 0) {
+    const waitMs = Math.floor(turnStartMs + TURN_MS - performance.now());
+    if (waitMs > 0) await pause(waitMs);
+    turnStartMs = performance.now();
+    // All are asked for at once, and answered one after the other: files are read once.
+    const groups = gather(queue.splice(0)).map((group) => ({ group, captured: captureOf(group) }));
+    for (const { group, captured } of groups) await answerGroup(group, await captured);
+  }
+  isTurning = false;
+}
+
+function gather(requests: readonly HotRequest[]): Group[] {
+  const open = new Map<string, Group>();
+  const groups: Group[] = [];
+  for (const request of requests) {
+    const { query, fromUs, toUs, cost } = request.task;
+    const key = `${query.window} ${fromUs} ${toUs}`;
+    let group = open.get(key);
+    if (group === undefined || group.cost + cost > CAPTURE_COST_MAX) {
+      group = { window: query.window, fromUs, toUs, devices: new Set(), requests: [], cost: 0 };
+      open.set(key, group);
+      groups.push(group);
+    }
+    group.cost += cost;
+    group.requests.push(request);
+    for (const device of query.devices ?? []) group.devices.add(device);
+  }
+  return groups;
+}
+
+/** @returns an error is told to whoever asked, and nowhere thrown */
+async function captureOf({ window, fromUs, toUs, devices }: Group): Promise<AggregateCapture | Error> {
+  if (captures === null) return new Error('there is nothing to capture from');
+  return captures.capture({ window, fromUs, toUs, gateways: null, devices: [...devices], metrics: null }).catch((error: Error) => error);
+}
+
+async function answerGroup({ requests }: Group, capture: AggregateCapture | Error): Promise<void> {
+  if (capture instanceof Error) {
+    post(requests.map(({ id }) => failure(id, capture)));
+    return;
+  }
+  const byDevice = rowsByDevice(capture);
+  const rest = { ...capture, tail: [] };
+  let prepared: Prepared[] = [];
+  let sinceMs = performance.now();
+  for (const [index, { id, task }] of requests.entries()) {
+    try {
+      prepared.push(await prepare(id, task, rest, byDevice));
+    } catch (error) {
+      post([failure(id, error)]);
+    }
+    if (index < requests.length - 1 && performance.now() - sinceMs < REPLIES_MS_MAX) continue;
+    postPrepared(prepared);
+    prepared = [];
+    sinceMs = performance.now();
+  }
+}
+
+function rowsByDevice(capture: AggregateCapture): ReadonlyMap<string | null, PartialRow[]> {
+  const rows = new Map<string | null, PartialRow[]>();
+  for (const columns of capture.tail) {
+    for (const row of partialRows(columns)) {
+      const own = rows.get(row.group.device);
+      if (own === undefined) rows.set(row.group.device, [row]);
+      else own.push(row);
+    }
+  }
+  return rows;
+}
+
+async function prepare(
+  id: number,
+  { query, head }: HotTask,
+  capture: AggregateCapture,
+  byDevice: ReadonlyMap<string | null, readonly PartialRow[]>,
+): Promise<Prepared> {
+  const partials = await partialFiles.read(capture.files, capture.definitionHash, query, query.functions);
+  const exceptionToUs = query.toUs + capture.definition.sizeMs * 1000;
+  const released = new Set(capture.releasedEpochs);
+  const exceptions = await exceptionFiles.read(capture.exceptionFiles, query.fromUs, exceptionToUs, released);
+  if (partials.rest.length > 0 || exceptions.rest.length > 0) return { id, answer: null };
+  const rows = partials.rows;
+  const [hasGateway, hasMetric] = [query.gateways, query.metrics].map((names) => (names === null ? () => true : nameMatcher(names)));
+  for (const device of query.devices ?? []) {
+    for (const row of byDevice.get(device) ?? []) {
+      if (hasGateway(row.group.gateway ?? '') && hasMetric(row.group.metric ?? '')) rows.push(row);
+    }
+  }
+  const answer = answerAggregates(query, capture, rows, exceptions.rows);
+  return { id, answer: head === null ? answer : documentText(answer, query.functions, head) };
+}
+
+function postPrepared(prepared: readonly Prepared[]): void {
+  const isText = (answer: Prepared['answer']): answer is DocumentText => answer !== null && 'head' in answer;
+  const documents = documentsOf(prepared.map(({ answer }) => answer).filter(isText));
+  let next = 0;
+  const replies = prepared.map(({ id, answer }): ThreadReply => ({ id, ok: true, value: isText(answer) ? documents[next++] : answer }));
+  post(replies, documents.length === 0 ? [] : [documents[0].bytes.buffer as ArrayBuffer]);
+}
+
+function failure(id: number, error: unknown): ThreadReply {
+  return { id, ok: false, code: isSluiceError(error) ? error.code : null, message: errorMessage(error), unreadable: [] };
+}
+
+function post(replies: readonly ThreadReply[], transfer: readonly ArrayBuffer[] = []): void {
+  if (replies.length > 0) main?.postMessage(replies, transfer);
+}
