@@ -117,10 +117,13 @@ export function clientTypes(): string {
   ];
   for (const [name, schema] of Object.entries(components.schemas)) {
     if (OTHER_SCHEMAS.test(name)) continue;
-    parts.push(`${comment(schema.description)}export interface ${name} {\n${membersOf(schema)}}\n`);
+    const isUnion = schema.oneOf !== undefined || schema.anyOf !== undefined;
+    const declaration = isUnion ? `type ${name} = ${typeOf(schema)};` : `interface ${name} {\n${membersOf(schema)}}`;
+    parts.push(`${comment(schema.description)}export ${declaration}\n`);
   }
   for (const [path, { get, post }] of Object.entries(paths)) {
     const operation = get ?? post;
+    if (path.includes('{')) continue; // it has no parameters but those of its path
     const answer = operation.responses['200']?.content?.['application/json']?.schema;
     if (OTHER_SCHEMAS.test(capital(path))) continue;
     parts.push(queryOf(path, operation.parameters ?? []));

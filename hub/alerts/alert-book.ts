@@ -87,6 +87,24 @@ export class AlertBook {
     yield* this.history;
   }
 
+  /** Those that an entry behind the version has changed. */
+  changedSince(version: number): Alert[] {
+    const changed = [...this.active.values()].flatMap((own) => [...own.values()].filter((alert) => alert.version > version));
+    return [...changed, ...this.#historyWhile((alert) => alert.version > version)];
+  }
+
+  /** Those that hold, and those that ended at or after a time by the clock of the hub; null: those that hold. */
+  holding(endedSinceUs: number | null): Alert[] {
+    const active = [...this.active.values()].flatMap((own) => [...own.values()]);
+    return endedSinceUs === null ? active : [...active, ...this.#historyWhile(({ updatedUs }) => updatedUs >= endedSinceUs)];
+  }
+
+  /** Newest first; versions and times of entries only ever rise. */
+  #historyWhile(isWanted: (alert: Alert) => boolean): Alert[] {
+    const end = this.history.findLastIndex((alert) => !isWanted(alert));
+    return this.history.slice(end + 1).reverse();
+  }
+
   activeOf(rule: string): ReadonlyMap<string, Alert> {
     return this.active.get(rule) ?? NONE;
   }

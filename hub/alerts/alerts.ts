@@ -15,6 +15,8 @@ import { endOfRule, Evaluator, type EvaluatorParts } from './evaluator.ts';
 import { RULES_MAX, watchesTheSame, type AlertRule, type Severity } from './rule.ts';
 
 const ROUND_MS = 1_000;
+/** Without rules there is nothing to do but to look whether another hub has been given one. */
+const IDLE_ROUND_MS = 5_000;
 /** Lost to other hubs in a row. */
 const ATTEMPTS_MAX = 10;
 
@@ -93,7 +95,10 @@ export class Alerts {
 
   #schedule(): void {
     if (this.#isStopped) return;
-    this.#cancelTimer = this.#clock.after(ROUND_MS, () => void this.evaluate().then(() => this.#schedule()));
+    this.#cancelTimer = this.#clock.after(
+      this.book.rules.size === 0 ? IDLE_ROUND_MS : ROUND_MS,
+      () => void this.evaluate().then(() => this.#schedule()),
+    );
   }
 
   #serially<T>(task: () => Promise<T>): Promise<T> {

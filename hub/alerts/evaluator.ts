@@ -15,6 +15,7 @@
  * Bounds: requests and windows a round (a gateway that comes back after days is caught up with, round by round), alerts of a
  * rule, groups that cross from the query's thread. It never runs two rounds at once, and holds nothing of the engine.
  */
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Clock } from '../../shared/clock.ts';
 import { errorMessage, isSluiceError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/logging.ts';
@@ -44,6 +45,7 @@ const REQUESTS_PER_ROUND_MAX = 8;
 const LATE_CHECK_US = 10_000_000;
 /** A frontier that moved without anything to tell is written so often. */
 const FRONTIER_US = 300_000_000;
+const SLICE_US = 3_000;
 /** The alert that there are too many alerts of a rule is about no group. */
 const SURPLUS_KEY = groupKeyText({ gateway: null, device: null, metric: null, tags: null });
 /** By metric a window has no gateway. */
@@ -87,6 +89,7 @@ export class Evaluator {
   readonly #strides = new Map<string, number>();
   readonly #surplus = new Map<string, number>();
   #frontiersWrittenUs: number;
+  #sliceStartUs = 0;
   #rounds = 0;
   #failures = 0;
   #durationMs = 0;
@@ -238,7 +241,7 @@ export class Evaluator {
     const changes = new Changes(this.#book, this.#parts.log.nextUs(this.#parts.clock.nowUs()));
     for (const { name, rows, surplus } of answer.rules) {
       const named = request.rules.find((candidate) => candidate.name === name);
-      if (named !== undefined) this.#evaluateRule(named, rows, surplus, request, horizon, changes);
+      if (named !== undefined) await this.#evaluateRule(named, rows, surplus, request, horizon, changes);
     }
     const frontier = Object.fromEntries(request.gateways.map((gateway) => [gateway, closedUs]));
     if (changes.isEmpty) for (const gateway of request.gateways) this.#book.moveFrontier(definition.name, gateway, closedUs);
@@ -293,22 +296,27 @@ export class Evaluator {
     };
   }
 
-  #evaluateRule(
+  async #evaluateRule(
     named: NamedRule<WindowRule>,
     rows: readonly VerdictRow[],
     surplus: number,
     request: WindowRequest,
     horizon: Horizon,
     changes: Changes,
-  ): void {
+  ): Promise<void> {
     const { name, rule } = named;
     const byKey = new Map<string, VerdictRow[]>();
-    for (const row of rows) byKey.set(row.key, [...(byKey.get(row.key) ?? []), row]);
+    for (const row of rows) {
+      const own = byKey.get(row.key);
+      if (own === undefined) byKey.set(row.key, [row]);
+      else own.push(row);
+    }
     const here = new Set(request.gateways);
     const bases = this.#book.bases.get(name);
     const active = this.#book.activeOf(name);
     for (const key of [...active.keys(), ...(bases?.keys() ?? [])]) if (isOf(key, here) && !byKey.has(key)) byKey.set(key, []);
     for (const [key, own] of byKey) {
+      await this.#breathe();
       if (rule.kind === 'absence') this.#evaluateSilence({ name, rule }, key, own[0], request, horizon, changes);
       else this.#evaluateGroup({ name, rule }, key, own, request, horizon, changes);
     }
@@ -329,9 +337,7 @@ export class Evaluator {
     const span = { fromUs: horizon.baseUs, toUs: horizon.closedUs, slideUs, sizeUs: definition.sizeMs * 1000 };
     const all = rule.missing === 'clear' ? withMissing(rows, key, span) : rows;
     const known = alert === undefined ? null : { ...progressOf(alert), endUs: alert.windowEndUs ?? 0 };
-    const wasTold = (endUs: number): boolean =>
-      this.#book.history.some((one) => one.rule === name && one.firedUs === endUs && groupKeyText(one) === key);
-    const { transitions, nextBase } = evaluate(base, known, all, horizon, forUsOf(rule), wasTold);
+    const { transitions, nextBase } = evaluate(base, known, all, horizon, forUsOf(rule), (endUs) => changes.wasTold(name, key, endUs));
     for (const { to, row, cause } of transitions)
       changes.move({ name, rule }, key, to, { ...row, window: definition.name, cause, atUs: row.endUs });
     changes.rebase(name, key, nextBase);
@@ -366,6 +372,14 @@ export class Evaluator {
     const to: Progress = surplus > 0 ? { phase: 'firing', sinceUs: horizon.closedUs } : INACTIVE;
     const reason = { window: definition.name, startUs: horizon.seenUs, endUs: horizon.closedUs, atUs: horizon.closedUs };
     changes.move(named, SURPLUS_KEY, to, { ...reason, value: surplus, cause: 'surplus' });
+  }
+
+  /** The thread owns sockets: they get a turn. Nothing else changes the book meanwhile, rounds and rules take turns. */
+  async #breathe(): Promise<void> {
+    const { clock } = this.#parts;
+    if (clock.monotonicUs() - this.#sliceStartUs < SLICE_US) return;
+    await nextTurn();
+    this.#sliceStartUs = clock.monotonicUs();
   }
 
   // --- gateways ------------------------------------------------------------------------------------------------------
@@ -422,11 +436,19 @@ class Changes {
   readonly #committedUs: number;
   readonly #alerts: Alert[] = [];
   readonly #current = new Map<string, Alert | null>();
+  /** Made when it is first asked for. */
+  #resolved: Set<string> | null = null;
   readonly #bases: Record<string, Record<string, readonly ['pending' | 'firing', number] | null>> = {};
 
   constructor(book: AlertBook, committedUs: number) {
     this.#book = book;
     this.#committedUs = committedUs;
+  }
+
+  /** Whether an alert of the group that fired by the window that ends then has been resolved. */
+  wasTold(rule: string, key: string, endUs: number): boolean {
+    this.#resolved ??= new Set(this.#book.history.map((alert) => `${alert.rule}\u0000${alert.firedUs}\u0000${groupKeyText(alert)}`));
+    return this.#resolved.has(`${rule}\u0000${endUs}\u0000${key}`);
   }
 
   get isEmpty(): boolean {

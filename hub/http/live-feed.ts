@@ -28,7 +28,6 @@ import type { AggregateAnswer, AggregateRow } from '../query/query-api.ts';
 import { alertMatcher, compareAlerts } from '../alerts/alerts.ts';
 import { renderAlert } from './alerts.ts';
 import { gatewaysAnswer } from './gateways.ts';
-import type { Alert } from '../alerts/alert.ts';
 import type { HubServices } from './service.ts';
 import { formatTime } from './times.ts';
 import type { WindowFilter } from './window-rows.ts';
@@ -343,12 +342,9 @@ export class LiveFeed {
     const { sentAlerts, alertsSinceUs } = client;
     if (sentAlerts === book.version) return '';
     const isFirst = sentAlerts === null;
-    const isNews = isFirst
-      ? ({ state, updatedUs }: Alert) => state !== 'resolved' || (alertsSinceUs !== null && updatedUs >= alertsSinceUs)
-      : ({ version }: Alert) => version > sentAlerts;
     client.sentAlerts = book.version;
     const fits = alertMatcher(client.channel.filter);
-    const changed = [...book.alerts()].filter((alert) => isNews(alert) && fits(alert)).sort(compareAlerts);
+    const changed = (isFirst ? book.holding(alertsSinceUs) : book.changedSince(sentAlerts)).filter(fits).sort(compareAlerts);
     // The first event comes without rows as well: nothing is wrong.
     if (changed.length === 0 && !isFirst) return '';
     const rows = changed.slice(0, ALERTS_MAX).map(renderAlert);

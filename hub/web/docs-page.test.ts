@@ -44,7 +44,8 @@ test.skipIf(!existsSync(CHROMIUM))('the reference shows every route, and asks no
     await page.waitForSelector('.opblock');
     const shown = await page.locator('.opblock-summary-path').allTextContents();
     const { paths } = await api.json<{ paths: Record<string, unknown> }>('/openapi.json');
-    expect(shown.map((text) => text.replaceAll('\u200b', '')).sort()).toEqual(Object.keys(paths).sort());
+    // A path has a block for each of its methods.
+    expect([...new Set(shown.map((text) => text.replaceAll('\u200b', '')))].sort()).toEqual(Object.keys(paths).sort());
     expect({ foreign, complaints }).toEqual({ foreign: [], complaints: [] });
     if (process.env['SCREENSHOT'] !== undefined) await page.screenshot({ path: process.env['SCREENSHOT'], fullPage: true });
   } finally {

@@ -307,7 +307,81 @@ export interface AlertRuleStatus {
 }
 
 /** threshold: windows beyond a bound; absence: nothing is heard; gateway: the state of a gateway */
-export interface AlertRule {}
+export type AlertRule =
+  | {
+      readonly kind: 'threshold';
+      /** For people: what is wrong, and what to do */
+      readonly summary?: string;
+      readonly severity?: 'info' | 'warning' | 'critical';
+      /** Carried along with each of its alerts */
+      readonly labels?: Readonly<Record<string, string>>;
+      /** Name of a window (GET /v1/windows) */
+      readonly window: string;
+      /** Of the readings of a window; as in /v1/aggregates */
+      readonly function?: string;
+      /** Only these gateways; * stands for any characters */
+      readonly gateway?: readonly string[];
+      /** Only these devices; * stands for any characters */
+      readonly device?: readonly string[];
+      /** Only these metrics; * stands for any characters */
+      readonly metric?: readonly string[];
+      /** Only series with these tags, key:value; several values of one key are alternatives */
+      readonly tag?: readonly string[];
+      /** Fires where the value is greater */
+      readonly above?: number;
+      /** Fires where the value is less; with above: outside of both */
+      readonly below?: number;
+      /** Of below: once it fires, only a value from here up clears it. Default: below */
+      readonly clear_above?: number;
+      /** Of above: once it fires, only a value from here down clears it. Default: above */
+      readonly clear_below?: number;
+      /** Event time that the condition has to hold; default: one window */
+      readonly for?: string;
+      /** What a closed window without readings means. keep: nothing, what was stays; clear: the condition does not hold */
+      readonly missing?: 'keep' | 'clear';
+      /** Fires on an open window already; only a closed one clears */
+      readonly early?: boolean;
+    }
+  | {
+      readonly kind: 'absence';
+      /** For people: what is wrong, and what to do */
+      readonly summary?: string;
+      readonly severity?: 'info' | 'warning' | 'critical';
+      /** Carried along with each of its alerts */
+      readonly labels?: Readonly<Record<string, string>>;
+      /** Only these gateways; * stands for any characters */
+      readonly gateway?: readonly string[];
+      /** Only these devices; * stands for any characters */
+      readonly device?: readonly string[];
+      /** Only these metrics; * stands for any characters */
+      readonly metric?: readonly string[];
+      /** Only series with these tags, key:value; several values of one key are alternatives */
+      readonly tag?: readonly string[];
+      /** What has to be heard: any series of a device, or each series */
+      readonly by?: 'device' | 'series';
+      /** Windows by series that are looked at; default: the longest that fits `for` */
+      readonly window?: string;
+      /** Nothing came for so long, while its gateway has delivered all that it had */
+      readonly for: string;
+      /** Then the alert ends without anything having come */
+      readonly forget_after?: string;
+    }
+  | {
+      readonly kind: 'gateway';
+      /** For people: what is wrong, and what to do */
+      readonly summary?: string;
+      readonly severity?: 'info' | 'warning' | 'critical';
+      /** Carried along with each of its alerts */
+      readonly labels?: Readonly<Record<string, string>>;
+      /** Only these gateways; * stands for any characters */
+      readonly gateway?: readonly string[];
+      /** disconnected: no hub hears it; lag: age of its oldest reading that is not in the lake, s; backlog: bytes that it holds; clock: not synchronised, or off by more than `above` s */
+      readonly condition: 'disconnected' | 'lag' | 'backlog' | 'clock';
+      /** For lag and backlog; of clock the allowed offset in s */
+      readonly above?: number;
+      /** Time that the condition has to hold */
+      readonly for?: string;
+    };
 
 export interface Tables {
   readonly time: string;
@@ -373,9 +447,9 @@ export interface SqlQuery {
 export interface AggregatesQuery {
   /** Name of a window (GET /v1/windows) */
   readonly window?: string;
-  /** First window start (RFC 3339 with a zone (2026-01-02T03:04:05Z), a day (2026-01-02), Unix epoch in s, ms or µs, or now-1h) */
+  /** First window start (RFC 3339 with a zone (2026-01-02T03:04:05Z), a day (2026-01-02), Unix epoch in s, ms, µs or ns, or now-7d (ms, s, m, h, d, w, y)) */
   readonly from?: TimeParameter;
-  /** Window starts before this; default now (RFC 3339 with a zone (2026-01-02T03:04:05Z), a day (2026-01-02), Unix epoch in s, ms or µs, or now-1h) */
+  /** Window starts before this; default now (RFC 3339 with a zone (2026-01-02T03:04:05Z), a day (2026-01-02), Unix epoch in s, ms, µs or ns, or now-7d (ms, s, m, h, d, w, y)) */
   readonly to?: TimeParameter;
   /** Only these gateways; a comma list, a repeated parameter or both (\, is a comma in a name) */
   readonly gateway?: ListParameter;
@@ -405,9 +479,9 @@ export interface AggregatesQuery {
 
 /** Parameters of /v1/readings. */
 export interface ReadingsQuery {
-  /** First event time (RFC 3339 with a zone (2026-01-02T03:04:05Z), a day (2026-01-02), Unix epoch in s, ms or µs, or now-1h) */
+  /** First event time (RFC 3339 with a zone (2026-01-02T03:04:05Z), a day (2026-01-02), Unix epoch in s, ms, µs or ns, or now-7d (ms, s, m, h, d, w, y)) */
   readonly from?: TimeParameter;
-  /** Event times before this; default now, and 5 minutes for devices whose clock is ahead (RFC 3339 with a zone (2026-01-02T03:04:05Z), a day (2026-01-02), Unix epoch in s, ms or µs, or now-1h) */
+  /** Event times before this; default now, and 5 minutes for devices whose clock is ahead (RFC 3339 with a zone (2026-01-02T03:04:05Z), a day (2026-01-02), Unix epoch in s, ms, µs or ns, or now-7d (ms, s, m, h, d, w, y)) */
   readonly to?: TimeParameter;
   /** Only these gateways; a comma list, a repeated parameter or both (\, is a comma in a name) */
   readonly gateway?: ListParameter;
@@ -427,9 +501,9 @@ export interface ReadingsQuery {
 
 /** Parameters of /v1/exceptions. */
 export interface ExceptionsQuery {
-  /** Start of the range (RFC 3339 with a zone (2026-01-02T03:04:05Z), a day (2026-01-02), Unix epoch in s, ms or µs, or now-1h) */
+  /** Start of the range (RFC 3339 with a zone (2026-01-02T03:04:05Z), a day (2026-01-02), Unix epoch in s, ms, µs or ns, or now-7d (ms, s, m, h, d, w, y)) */
   readonly from?: TimeParameter;
-  /** End of the range; default now, and 5 minutes for devices whose clock is ahead (RFC 3339 with a zone (2026-01-02T03:04:05Z), a day (2026-01-02), Unix epoch in s, ms or µs, or now-1h) */
+  /** End of the range; default now, and 5 minutes for devices whose clock is ahead (RFC 3339 with a zone (2026-01-02T03:04:05Z), a day (2026-01-02), Unix epoch in s, ms, µs or ns, or now-7d (ms, s, m, h, d, w, y)) */
   readonly to?: TimeParameter;
   /** Only these gateways; a comma list, a repeated parameter or both (\, is a comma in a name) */
   readonly gateway?: ListParameter;
@@ -495,9 +569,9 @@ export interface DevicesAnswer {
 
 /** Parameters of /v1/alerts. */
 export interface AlertsQuery {
-  /** Start of the range (RFC 3339 with a zone (2026-01-02T03:04:05Z), a day (2026-01-02), Unix epoch in s, ms or µs, or now-1h) */
+  /** Start of the range (RFC 3339 with a zone (2026-01-02T03:04:05Z), a day (2026-01-02), Unix epoch in s, ms, µs or ns, or now-7d (ms, s, m, h, d, w, y)) */
   readonly from?: TimeParameter;
-  /** End of the range; default now, and 5 minutes for devices whose clock is ahead (RFC 3339 with a zone (2026-01-02T03:04:05Z), a day (2026-01-02), Unix epoch in s, ms or µs, or now-1h) */
+  /** End of the range; default now, and 5 minutes for devices whose clock is ahead (RFC 3339 with a zone (2026-01-02T03:04:05Z), a day (2026-01-02), Unix epoch in s, ms, µs or ns, or now-7d (ms, s, m, h, d, w, y)) */
   readonly to?: TimeParameter;
   /** Only these: pending, firing, resolved; a comma list, a repeated parameter or both (\, is a comma in a name) */
   readonly state?: ListParameter;

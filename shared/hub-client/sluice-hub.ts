@@ -21,6 +21,12 @@ export { HubError, isHubError } from './hub-error.ts';
 export type {
   Aggregates,
   AggregatesQuery,
+  Alert,
+  AlertRule,
+  AlertRules,
+  AlertRuleStatus,
+  Alerts,
+  AlertsQuery,
   Device,
   DevicesAnswer,
   DevicesQuery,
@@ -81,10 +87,19 @@ export interface GatewaysEvent extends api.Gateways {
   readonly truncated: boolean;
 }
 
+/** Alerts as they are now. */
+export interface AlertsEvent extends Pick<api.Alerts, 'alerts_version' | 'rows'> {
+  readonly time: string;
+  /** All that hold, in place of what was known (and, after a break, those that ended meanwhile); otherwise those that changed. */
+  readonly whole: boolean;
+  readonly truncated: boolean;
+}
+
 /** `id` resumes the stream there. */
 export type HubEvent =
   | { readonly name: 'window'; readonly id: string; readonly data: WindowEvent }
   | { readonly name: 'gateways'; readonly id: string; readonly data: GatewaysEvent }
+  | { readonly name: 'alerts'; readonly id: string; readonly data: AlertsEvent }
   /** The windows cannot be read at the moment. */
   | { readonly name: 'problem'; readonly id: string; readonly data: api.Problem };
 
@@ -147,6 +162,25 @@ export class SluiceHub {
     return this.#json('v1/windows', options);
   }
 
+  /** @example hub.alerts({ state: 'firing' }) */
+  alerts(query: api.AlertsQuery = {}, options?: RequestOptions): Promise<api.Alerts> {
+    return this.#json(pathOf('v1/alerts', query), options);
+  }
+
+  alertRules(options?: RequestOptions): Promise<api.AlertRules> {
+    return this.#json('v1/alerts/rules', options);
+  }
+
+  /** Durable when it resolves. Needs an admin token where there are tokens. */
+  putAlertRule(name: string, rule: api.AlertRule, options?: RequestOptions): Promise<api.AlertRuleStatus> {
+    return this.#send('PUT', rulePath(name), rule, options);
+  }
+
+  /** Its alerts are resolved. Needs an admin token where there are tokens. */
+  async deleteAlertRule(name: string, options: RequestOptions = {}): Promise<void> {
+    await this.#fetch(rulePath(name), this.#signal(options), { method: 'DELETE' });
+  }
+
   /** Health of the lake's tables. */
   tables(options?: RequestOptions): Promise<api.Tables> {
     return this.#json('v1/tables', options);
@@ -185,6 +219,10 @@ export class SluiceHub {
 
   exceptionRows(query: api.ExceptionsQuery = {}, options?: RequestOptions): AsyncGenerator<api.Exception, void, undefined> {
     return rowsOf((cursor) => this.exceptions({ ...query, ...cursor }, options));
+  }
+
+  alertRows(query: api.AlertsQuery = {}, options?: RequestOptions): AsyncGenerator<api.Alert, void, undefined> {
+    return rowsOf((cursor) => this.alerts({ ...query, ...cursor }, options));
   }
 
   seriesRows(query: api.SeriesQuery = {}, options?: RequestOptions): AsyncGenerator<api.SeriesAnswer['rows'][number], void, undefined> {
@@ -268,7 +306,11 @@ export class SluiceHub {
   }
 
   #post<T>(path: string, body: object, options?: RequestOptions): Promise<T> {
-    return this.#json(path, options, { method: 'POST', body: JSON.stringify(body), headers: { 'content-type': 'application/json' } });
+    return this.#send('POST', path, body, options);
+  }
+
+  #send<T>(method: string, path: string, body: object, options?: RequestOptions): Promise<T> {
+    return this.#json(path, options, { method, body: JSON.stringify(body), headers: { 'content-type': 'application/json' } });
   }
 
   async #json<T>(path: string, options: RequestOptions = {}, init: RequestInit = {}): Promise<T> {
@@ -298,6 +340,10 @@ export class SluiceHub {
   }
 }
 
+function rulePath(name: string): string {
+  return `v1/alerts/rules/${encodeURIComponent(name)}`;
+}
+
 export type SqlParameter = string | number | boolean | null;
 
 interface Page<T> {
@@ -318,6 +364,7 @@ async function* rowsOf<T>(ask: (cursor: { cursor?: string }) => Promise<Page<T>>
 function eventOf({ name, data, id }: StreamEvent): HubEvent | null {
   if (name === 'window') return { name, id, data: JSON.parse(data) as WindowEvent };
   if (name === 'gateways') return { name, id, data: JSON.parse(data) as GatewaysEvent };
+  if (name === 'alerts') return { name, id, data: JSON.parse(data) as AlertsEvent };
   return name === 'problem' ? { name, id, data: JSON.parse(data) as api.Problem } : null;
 }
 

@@ -1,5 +1,15 @@
 /** The answers of the hub under the names that they have on this page. */
-import type { Exception, Exceptions, Gateway, Gateways, Series, WindowRow, Windows } from '../../../shared/hub-client/sluice-hub.ts';
+import type {
+  Alert,
+  Alerts,
+  Exception,
+  Exceptions,
+  Gateway,
+  Gateways,
+  Series,
+  WindowRow,
+  Windows,
+} from '../../../shared/hub-client/sluice-hub.ts';
 
 export interface SeriesAnswer {
   readonly rows: readonly SeriesRow[];
@@ -15,3 +25,5 @@ export type ExceptionsAnswer = Exceptions;
 export type GatewayRow = Gateway;
 export type GatewayLane = Gateway['lanes'][number];
 export type GatewaysAnswer = Gateways;
+export type AlertRow = Alert;
+export type AlertsAnswer = Pick<Alerts, 'rows' | 'next_cursor'>;

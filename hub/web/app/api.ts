@@ -10,6 +10,7 @@ import {
   SluiceHub,
   type Aggregates,
   type AggregatesQuery,
+  type Alerts,
   type Exceptions,
   type Gateways,
   type HubError,
@@ -25,6 +26,7 @@ const REQUEST_TIMEOUT_MS = 20_000;
 /** Answered from memory: a hub that takes longer for it is as good as away. */
 const PROBE_TIMEOUT_MS = 8_000;
 const EXCEPTION_ROWS = 100;
+const ALERT_ROWS = 100;
 const PAGE_ROWS = 10_000;
 /** 30 days of 1 h windows of 8 lines is one page; more pages than that no chart can show. */
 const PAGES_MAX = 3;
@@ -71,6 +73,11 @@ export class Api {
 
   gateways(): Promise<Gateways> {
     return this.#told(this.#hub.gateways({ timeoutMs: PROBE_TIMEOUT_MS }));
+  }
+
+  /** What is wrong now, or may soon be. */
+  alerts(): Promise<Alerts> {
+    return this.#told(this.#hub.alerts({ state: ['firing', 'pending'], limit: ALERT_ROWS }));
   }
 
   exceptions(): Promise<Exceptions> {

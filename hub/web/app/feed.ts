@@ -1,11 +1,11 @@
 /**
  * Keeps the page up to date: the hub's stream where it can be had, polling beside it and instead of it.
  *
- * One loop for what does not depend on the view (gateways, exceptions, series), one per view (its windows). A view that is
+ * One loop for what does not depend on the view (gateways, alerts, exceptions, series), one per view (its windows). A view that is
  * left aborts its loop. A page in the background asks for nothing. Every wait is bounded and backs off while the hub is
  * away. It does not draw.
  */
-import type { AggregateRow, ExceptionsAnswer, GatewaysAnswer, SeriesAnswer, WindowDefinition } from './answers.ts';
+import type { AggregateRow, AlertsAnswer, ExceptionsAnswer, GatewaysAnswer, SeriesAnswer, WindowDefinition } from './answers.ts';
 import type { HubEvent } from '../../../shared/hub-client/sluice-hub.ts';
 import type { HubClock } from './hub-clock.ts';
 import { isNoAnswer, type Api, type Parameters } from './api.ts';
@@ -13,6 +13,7 @@ import { isNoAnswer, type Api, type Parameters } from './api.ts';
 const TICK_MS = 1_000;
 const GATEWAYS_INTERVAL_MS = 3_000;
 const EXCEPTIONS_INTERVAL_MS = 10_000;
+const ALERTS_INTERVAL_MS = 5_000;
 const SERIES_INTERVAL_MS_MIN = 10_000;
 const EMPTY_INTERVAL_MS = 2_000;
 /** One a second for as long as a request may take. */
@@ -30,6 +31,7 @@ export interface FeedListener {
   definitions(definitions: readonly WindowDefinition[]): void;
   gateways(answer: GatewaysAnswer): void;
   exceptions(answer: ExceptionsAnswer): void;
+  alerts(answer: AlertsAnswer): void;
   series(answer: SeriesAnswer): void;
   /** @param isWhole all rows of the view, in place of what was there */
   windows(rows: readonly AggregateRow[], waitingFor: readonly string[], isWhole: boolean): void;
@@ -59,6 +61,8 @@ export class Feed {
   #streamTimer: ReturnType<typeof setTimeout> | undefined;
   /** What the stream told while all rows were being loaded; null: they are not. */
   #duringLoad: Rows[] | null = null;
+  /** The stream is of the view's devices; the list of alerts is of all, and asked for. */
+  #hasAlertNews = false;
   #isPaused = false;
 
   constructor(api: Api, listener: FeedListener, clock: HubClock) {
@@ -90,7 +94,7 @@ export class Feed {
   }
 
   async #fleetLoop(): Promise<void> {
-    const dueMs = { gateways: 0, exceptions: 0, series: 0 };
+    const dueMs = { gateways: 0, alerts: 0, exceptions: 0, series: 0 };
     let hasDefinitions = false;
     for (;;) {
       this.#listener.tick();
@@ -106,6 +110,11 @@ export class Feed {
             const answer = await this.#api.gateways();
             this.#clock.set(answer.time);
             this.#listener.gateways(answer);
+          }
+          if (nowMs >= dueMs.alerts || this.#hasAlertNews) {
+            this.#hasAlertNews = false;
+            dueMs.alerts = nowMs + ALERTS_INTERVAL_MS;
+            this.#listener.alerts(await this.#api.alerts());
           }
           if (nowMs >= dueMs.series) {
             const answer = await this.#api.series();
@@ -190,6 +199,8 @@ export class Feed {
       this.#streamGatewaysMs = performance.now();
       this.#clock.set(event.data.time);
       this.#listener.gateways(event.data);
+    } else if (event.name === 'alerts') {
+      this.#hasAlertNews = true;
     } else if (event.name === 'window') {
       this.#duringLoad?.splice(0, this.#duringLoad.length - EVENTS_KEPT + 1);
       this.#duringLoad?.push(event.data);

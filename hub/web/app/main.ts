@@ -1,5 +1,6 @@
 /** The page, wired: API → feed → tiles, tables, metric panel. */
 import type { HubError } from '../../../shared/hub-client/sluice-hub.ts';
+import { showAlerts } from './alert-table.ts';
 import { Api } from './api.ts';
 import { catalogueOf, EMPTY_CATALOGUE, firstView } from './catalogue.ts';
 import { Connection } from './connection.ts';
@@ -47,6 +48,7 @@ class Page {
           this.#panel.setDefinitions(this.#definitions);
         },
         gateways: (answer) => this.#showFleet(answer),
+        alerts: (answer) => showAlerts(answer, this.#clock.nowMs()),
         exceptions: (answer) => {
           showExceptions(answer, this.#clock.nowMs());
           this.#tiles.showExceptions(answer, this.#clock.nowMs());
