@@ -2,7 +2,7 @@
  * How quick the hub answers, idle and while it takes half of what it can: windows of the last minutes, of the last hour and
  * of a year, and a SQL scan of all readings.
  *
- * The lake is made by the engine in this process: a year of 100 series every 15 minutes, and as many readings of the
+ * The lake is made by the engine in this process: a year of 500 series (short 100) every half hour, and as many readings of the
  * reference fleet as SLUICE_BENCH_SQL_READINGS says (default 100 million, short 5 million). References: InfluxDB's
  * GROUP BY time over the same year of one series, and DuckDB in this process over the same Parquet files.
  */
@@ -22,7 +22,9 @@ import { UplinkClient, type SealedBody } from './uplink-client.ts';
 
 const HOT_DEVICES = 250;
 const YEAR_DEVICES = 100;
-const YEAR_INTERVAL_US = 900_000_000;
+const YEAR_INTERVAL_US = 1_800_000_000;
+/** By name, as a batch has its series. */
+const YEAR_METRICS = ['humidity', 'power', 'pressure', 'temperature', 'voltage'];
 const DAY_US = 86_400_000_000;
 const YEAR_FROM_US = REFERENCE_START_US - 365 * DAY_US;
 const SECONDS_PER_RAW_BATCH = 60;
@@ -36,18 +38,20 @@ const INFLUX = 'InfluxDB 1.x, GROUP BY time over the readings';
 const DUCKDB = 'DuckDB, the same files';
 const SCAN = "date_trunc('hour', ts) AS hour, count(*) AS n, avg(value) AS mean";
 
-/** One value per device every 15 minutes of a day. */
-function dayBatch(day: number, random: () => number): SealedBody {
+/** One value per series every half hour of a day. */
+function dayBatch(day: number, metrics: readonly string[], random: () => number): SealedBody {
   const fromUs = YEAR_FROM_US + day * DAY_US;
   const toUs = fromUs + DAY_US;
-  const perDevice = (toUs - fromUs) / YEAR_INTERVAL_US;
-  const count = perDevice * YEAR_DEVICES;
-  const seriesTable = Array.from({ length: YEAR_DEVICES }, (_, index) => ({ device: yearDevice(index), metric: 'temperature', tags: '' }));
+  const perSeries = (toUs - fromUs) / YEAR_INTERVAL_US;
+  const seriesTable = Array.from({ length: YEAR_DEVICES }, (_, index) =>
+    metrics.map((metric) => ({ device: yearDevice(index), metric, tags: '' })),
+  ).flat();
+  const count = perSeries * seriesTable.length;
   const runs = {
     count,
     seriesTable,
-    runOffsets: Uint32Array.from({ length: YEAR_DEVICES + 1 }, (_, index) => index * perDevice),
-    eventTimeUs: Float64Array.from({ length: count }, (_, index) => fromUs + (index % perDevice) * YEAR_INTERVAL_US),
+    runOffsets: Uint32Array.from({ length: seriesTable.length + 1 }, (_, index) => index * perSeries),
+    eventTimeUs: Float64Array.from({ length: count }, (_, index) => fromUs + (index % perSeries) * YEAR_INTERVAL_US),
     value: Float64Array.from({ length: count }, () => Math.round(random() * 1000) / 10),
     text: null,
     texts: [],
@@ -69,8 +73,8 @@ function rawChunk(chunk: number): SealedFleet {
 }
 
 /** @returns readings in it */
-async function makeLake(lakeDir: string, rawReadings: number, log: (line: string) => void): Promise<number> {
-  const clock = new ManualClock(REFERENCE_START_US);
+async function makeLake(lakeDir: string, rawReadings: number, metrics: readonly string[], log: (line: string) => void): Promise<number> {
+  const clock = new ManualClock(YEAR_FROM_US);
   const bench = await BenchEngine.open(await openLocalBenchLake(lakeDir, clock), lakeDir, clock);
   let readings = 0;
   const submit = async (batch: SealedBody): Promise<void> => {
@@ -78,20 +82,23 @@ async function makeLake(lakeDir: string, rawReadings: number, log: (line: string
     await bench.commit(batch, 5_000_000);
   };
   const random = mulberry32(1);
+  const maintenance = new Maintenance(await openLocalBenchLake(lakeDir, clock));
+  // A day's windows go to the lake together, as folding leaves them; maintenance runs every day, as it would have.
   for (let day = 0; day < 365; day++) {
-    await submit(dayBatch(day, random));
+    clock.step(YEAR_FROM_US + (day + 1) * DAY_US - clock.nowUs());
+    await submit(dayBatch(day, metrics, random));
     await bench.engine.flush();
+    await maintenance.run();
+    if (day % 60 === 59) log(`the lake has ${day + 1} days`);
   }
-  // The windows of a day went to the lake together: what folding leaves of it.
   for (let chunk = 0; readings < rawReadings; chunk++) {
     for (const batch of rawChunk(chunk).batches) await submit(batch);
     await bench.engine.flush();
     if (chunk % 10 === 9) log(`the lake has ${Math.round(readings / 1e6)} M readings`);
   }
   await bench.engine.stop();
-  const maintenance = new Maintenance(await openLocalBenchLake(lakeDir, clock));
   for (const waitUs of [DAY_US, DAY_US / 12]) {
-    clock.advance(waitUs);
+    clock.step(waitUs);
     await maintenance.run();
   }
   return readings;
@@ -185,7 +192,8 @@ function mixes(): Mix[] {
       (_, index) => `/v1/aggregates?window=1m&device=sensor-${String(index + 1).padStart(4, '0')}&from=now-${range}`,
     );
   const time = (us: number): string => new Date(us / 1000).toISOString();
-  const year = `/v1/aggregates?window=1h&device=${yearDevice(7)}&from=${time(YEAR_FROM_US)}&to=${time(REFERENCE_START_US)}&limit=10000&functions=count,sum,mean,min,max,stddev`;
+  const year = (index: number): string =>
+    `/v1/aggregates?window=1h&device=${yearDevice(index)}&metric=temperature&from=${time(YEAR_FROM_US)}&to=${time(REFERENCE_START_US)}&limit=10000&functions=count,sum,mean,min,max,stddev`;
   return [
     {
       name: 'the last 5 minutes of a device, 64 clients, 500/s',
@@ -196,15 +204,22 @@ function mixes(): Mix[] {
     },
     { name: 'the last 5 minutes of a device, 1 client', paths: hot('5m'), perSecond: 20, connections: 1, wantedP99Ms: null },
     { name: 'the last hour of a device, 64 clients, 100/s', paths: hot('1h'), perSecond: 100, connections: CONNECTIONS, wantedP99Ms: null },
-    { name: 'a year of one series by the hour, 1 client', paths: [year], perSecond: 2, connections: 1, wantedP99Ms: 100 },
+    {
+      name: 'a year of one series by the hour, 1 client',
+      paths: Array.from({ length: YEAR_DEVICES }, (_, index) => year(index)),
+      perSecond: 2,
+      connections: 1,
+      wantedP99Ms: 100,
+    },
   ];
 }
 
 async function round(samples: Samples, { isShort, profileDir, log }: BenchOptions, notes: Set<string>): Promise<void> {
   const rawReadings = Number(process.env['SLUICE_BENCH_SQL_READINGS'] ?? (isShort ? 5_000_000 : 100_000_000));
   const seconds = isShort ? 5 : 20;
+  const metrics = isShort ? ['temperature'] : YEAR_METRICS;
   await withSite(profileDir, async (site) => {
-    const readings = await makeLake(site.lakeDir, rawReadings, log);
+    const readings = await makeLake(site.lakeDir, rawReadings, metrics, log);
     const scanCase = `SQL: ${Math.round(readings / 1e6)} M readings by the hour`;
     const isFull = readings >= 100_000_000;
     samples.add(`${scanCase}, idle`, DUCKDB, 'time', 's', (await duckDbScanMs(site.lakeDir)) / 1000);
@@ -243,8 +258,8 @@ export async function benchQuery(options: BenchOptions): Promise<Measured> {
   return {
     figures: samples.figures(),
     method:
-      `A lake of ${YEAR_DEVICES} series every 15 minutes for a year and of the reference fleet (${HOT_DEVICES} devices, 4 metrics, 1 Hz), compacted and folded. One gateway sends at half of the rate that the same hub took just before; ` +
-      `latencies are of an open loop, from when a query was due. SQL is POST /v1/sql of \`SELECT ${SCAN} FROM readings GROUP BY 1\` with ${THREADS} threads, InfluxDB and DuckDB ran idle.`,
+      `A lake of ${YEAR_DEVICES * YEAR_METRICS.length} series (--short: ${YEAR_DEVICES}) every half hour for a year, maintained every day of it, and of the reference fleet (${HOT_DEVICES} devices, 4 metrics, 1 Hz), compacted and folded. One gateway sends at half of the rate that the same hub took just before; ` +
+      `latencies are of an open loop, from when a query was due; every query for a year is for another series. SQL is POST /v1/sql of \`SELECT ${SCAN} FROM readings GROUP BY 1\` with ${THREADS} threads, InfluxDB and DuckDB ran idle.`,
     notes: [...notes],
     chart: { metric: 'p99', title: 'Query latency while ingesting, p99, ms' },
   };
