@@ -46,10 +46,15 @@ export function dayOf(eventTimeUs: number): string {
 /** Larger ones are not kept: one commit may have let more than usual gather. */
 const KEPT_ROWS_MAX = 2_000_000;
 
-/** Memory of the rows of one day, used again for the next: 16 bytes a row that are neither cleared nor collected. */
+/**
+ * Memory of the rows of one day, used again for the next: 16 bytes a row, and 90 a part of a run, that are neither cleared
+ * nor collected.
+ */
 export class RowBuffers {
   #ts = new Float64Array(0);
   #value = new Float64Array(0);
+  #words = new Map<string, Uint32Array>();
+  #pieces: Pieces | null = null;
 
   /** Of `rowCount` elements of any content each, valid until the next call. */
   take(rowCount: number): { readonly ts: Float64Array; readonly value: Float64Array } {
@@ -61,6 +66,27 @@ export class RowBuffers {
       this.#value = value;
     }
     return { ts: ts.subarray(0, rowCount), value: value.subarray(0, rowCount) };
+  }
+
+  /** At least `count` elements of any content, valid until the next call of that name. */
+  words(name: string, count: number): Uint32Array {
+    const known = this.#words.get(name);
+    if (known !== undefined && known.length >= count) return known;
+    const words = new Uint32Array(count);
+    if (count <= KEPT_ROWS_MAX) this.#words.set(name, words);
+    return words;
+  }
+
+  /** Empty; whoever does not give it back costs the next day its own. */
+  takePieces(): Pieces {
+    const pieces = this.#pieces ?? new Pieces();
+    this.#pieces = null;
+    pieces.count = 0;
+    return pieces;
+  }
+
+  giveBackPieces(pieces: Pieces): void {
+    if (pieces.words.length <= KEPT_ROWS_MAX * PIECE_WORDS) this.#pieces = pieces;
   }
 }
 
@@ -85,18 +111,18 @@ class Pieces {
 const PIECE_WORDS = 4;
 
 /** @throws SluiceError ERR_WINDOW_GROUPS_FULL from the registry. */
-function splitByDay(batches: readonly PendingBatch[], order: SeriesOrder): Map<number, Pieces> {
+function splitByDay(batches: readonly PendingBatch[], order: SeriesOrder, buffers: RowBuffers): Map<number, Pieces> {
   const days = new Map<number, Pieces>();
   const piecesOf = (day: number): Pieces => {
     let pieces = days.get(day);
     if (pieces === undefined) {
-      pieces = new Pieces();
+      pieces = buffers.takePieces();
       days.set(day, pieces);
     }
     return pieces;
   };
   let day = Number.NaN;
-  let pieces = new Pieces();
+  let pieces: Pieces | null = null;
   batches.forEach((batch, batchIndex) => {
     if (batch.runs === null) return;
     const { runOffsets, eventTimeUs, seriesTable } = batch.runs;
@@ -105,7 +131,7 @@ function splitByDay(batches: readonly PendingBatch[], order: SeriesOrder): Map<n
       const end = runOffsets[run + 1];
       let start = runOffsets[run];
       while (start < end) {
-        if (Math.floor(eventTimeUs[start] / DAY_US) !== day) {
+        if (pieces === null || Math.floor(eventTimeUs[start] / DAY_US) !== day) {
           day = Math.floor(eventTimeUs[start] / DAY_US);
           pieces = piecesOf(day);
         }
@@ -164,9 +190,10 @@ export function* buildDayRows(
   order: SeriesOrder,
   buffers: RowBuffers = new RowBuffers(),
 ): Generator<DayRows> {
-  const days = splitByDay(batches, order);
+  const days = splitByDay(batches, order, buffers);
   for (const [day, pieces] of [...days].sort(([a], [b]) => a - b)) {
     yield new DayBuilder(batches, order, pieces, buffers).build(dayOf(day * DAY_US));
+    buffers.giveBackPieces(pieces);
   }
 }
 
@@ -174,6 +201,7 @@ class DayBuilder {
   readonly #batches: readonly PendingBatch[];
   readonly #order: SeriesOrder;
   readonly #pieces: Pieces;
+  readonly #buffers: RowBuffers;
   readonly #rowCount: number;
   readonly #ts: Float64Array;
   readonly #value: Float64Array;
@@ -190,6 +218,7 @@ class DayBuilder {
     this.#batches = batches;
     this.#order = order;
     this.#pieces = pieces;
+    this.#buffers = buffers;
     let rowCount = 0;
     for (let at = 0; at < pieces.count * PIECE_WORDS; at += PIECE_WORDS) rowCount += pieces.words[at + 3] - pieces.words[at + 2];
     this.#rowCount = rowCount;
@@ -199,7 +228,16 @@ class DayBuilder {
     const hasText = batches.some(({ runs }) => runs !== null && runs.text !== null);
     this.#text = hasText ? new Uint32Array(rowCount) : null;
     this.#valid = hasText ? new Uint8Array(rowCount).fill(1) : null;
-    this.#batchRuns = new RunBuilder(pieces.count);
+    this.#batchRuns = new RunBuilder(this.#runWords('rows', pieces.count));
+  }
+
+  #runWords(name: string, count: number): { ends: Uint32Array; indices: Uint32Array } {
+    return { ends: this.#buffers.words(`${name}: ends`, count), indices: this.#buffers.words(`${name}: indices`, count) };
+  }
+
+  /** The batches of the rows, each with a number of its own as `map` says; valid as the row buffers are. */
+  #mapped(name: string, map: Uint32Array): Runs {
+    return this.#batchRuns.runs(map, this.#runWords(name, this.#batchRuns.count));
   }
 
   build(day: string): DayRows {
@@ -221,7 +259,7 @@ class DayBuilder {
       next[id] = place;
       place += countOf[id];
     }
-    const sorted = new Uint32Array(count);
+    const sorted = this.#buffers.words('sorted pieces', count).subarray(0, count);
     for (let piece = 0; piece < count; piece++) sorted[next[words[piece * PIECE_WORDS + 1]]++] = piece * PIECE_WORDS;
     return sorted;
   }
@@ -313,7 +351,7 @@ class DayBuilder {
     const names = Array.from(this.#seriesIds, (id) => this.#order.nameOf(id));
     return (['gateway', 'device', 'metric', 'tags'] as const).map((name) => {
       const dictionary = new Dictionary();
-      const runs = new RunBuilder(names.length);
+      const runs = new RunBuilder();
       let from = 0;
       names.forEach((series, index) => {
         runs.add(dictionary.indexOf(series[name] === '' ? null : series[name]), this.#seriesEnds[index] - from);
@@ -326,7 +364,7 @@ class DayBuilder {
   #batchTexts(name: string, textOf: (batch: PendingBatch) => string): FileColumn {
     const dictionary = new Dictionary();
     const indices = Uint32Array.from(this.#batches, (batch) => dictionary.indexOf(textOf(batch)));
-    return dictionary.runColumn(name, this.#batchRuns.runs(indices));
+    return dictionary.runColumn(name, this.#mapped(name, indices));
   }
 
   #batchNumbers(name: string, type: 'long_runs' | 'timestamp_runs', numberOf: (batch: PendingBatch) => number): FileColumn {
@@ -337,6 +375,6 @@ class DayBuilder {
       places.set(number, place);
       return place;
     });
-    return { name, type, values: Float64Array.from(places.keys()), runs: this.#batchRuns.runs(indices) };
+    return { name, type, values: Float64Array.from(places.keys()), runs: this.#mapped(name, indices) };
   }
 }

@@ -18,9 +18,14 @@ export class RunBuilder {
   #indices: Uint32Array;
   #count = 0;
 
-  constructor(capacity = 16) {
-    this.#ends = new Uint32Array(capacity);
-    this.#indices = new Uint32Array(capacity);
+  /** @param memory of any content, of equal lengths; given away as soon as it is too small */
+  constructor(memory: { readonly ends: Uint32Array; readonly indices: Uint32Array } | null = null) {
+    this.#ends = memory?.ends ?? new Uint32Array(16);
+    this.#indices = memory?.indices ?? new Uint32Array(16);
+  }
+
+  get count(): number {
+    return this.#count;
   }
 
   add(index: number, rows: number): void {
@@ -30,17 +35,17 @@ export class RunBuilder {
       this.#ends[count - 1] += rows;
       return;
     }
-    if (count === this.#ends.length) this.#grow();
+    if (count >= Math.min(this.#ends.length, this.#indices.length)) this.#grow();
     this.#indices[count] = index;
     this.#ends[count] = (count === 0 ? 0 : this.#ends[count - 1]) + rows;
     this.#count = count + 1;
   }
 
   #grow(): void {
-    const length = Math.max(16, this.#ends.length * 2);
+    const length = Math.max(16, this.#count * 2);
     const [ends, indices] = [new Uint32Array(length), new Uint32Array(length)];
-    ends.set(this.#ends);
-    indices.set(this.#indices);
+    ends.set(this.#ends.subarray(0, this.#count));
+    indices.set(this.#indices.subarray(0, this.#count));
     this.#ends = ends;
     this.#indices = indices;
   }
@@ -51,11 +56,14 @@ export class RunBuilder {
     if (this.#count > 0 && this.#ends[this.#count - 1] > row) this.#ends[this.#count - 1] = row;
   }
 
-  /** @param map gives each index another one; neighbours that become equal are one run */
-  runs(map?: Uint32Array): Runs {
+  /**
+   * @param map gives each index another one; neighbours that become equal are one run
+   * @param memory for them, of at least `count` elements each
+   */
+  runs(map?: Uint32Array, memory: { readonly ends: Uint32Array; readonly indices: Uint32Array } | null = null): Runs {
     if (map === undefined) return { count: this.#count, ends: this.#ends, indices: this.#indices };
-    const ends = new Uint32Array(this.#count);
-    const indices = new Uint32Array(this.#count);
+    const ends = memory?.ends ?? new Uint32Array(this.#count);
+    const indices = memory?.indices ?? new Uint32Array(this.#count);
     let count = 0;
     for (let run = 0; run < this.#count; run++) {
       const index = map[this.#indices[run]];

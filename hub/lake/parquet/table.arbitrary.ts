@@ -101,7 +101,7 @@ function column(name: string, rowCount: number): fc.Arbitrary<FileColumn> {
   });
   const runs = (entryCount: number): fc.Arbitrary<Runs> =>
     rows(fc.integer({ min: 0, max: entryCount - 1 }), rowCount).map((indices) => {
-      const builder = new RunBuilder(1);
+      const builder = new RunBuilder();
       for (const index of indices) builder.add(index, 1);
       return builder.runs();
     });
