@@ -160,6 +160,13 @@ const FAULTS = {
       });
     }
   },
+  hubClockStep: (world, random) => {
+    const hub = random.pick(world.hubs);
+    // Across the hour after which a snapshot is confirmed, and the days after which files and the log are cleaned up.
+    const us = random.pick([-1, 1]) * random.pick([seconds(random, 1, 600), seconds(random, 3_600, 40 * 86_400)]);
+    world.trace(`${hub.name}: clock steps by ${(us / 1e6).toFixed(1)} s`);
+    hub.stepClock(us);
+  },
 } satisfies Record<string, Inject>;
 
 export type FaultKind = keyof typeof FAULTS;
@@ -183,15 +190,20 @@ const OFTEN: Readonly<Record<FaultKind, number>> = {
   deviceReset: 6,
   lakeImage: 2,
   lakeRestore: 1,
+  hubClockStep: 3,
 };
 
 /** Faults after which readings may be lost or doubled with an excuse: rarer, so that most runs have none. */
 const RARE: ReadonlySet<FaultKind> = new Set(['gatewayRestore', 'journalDamage', 'lakeRestore', 'clockStep', 'clockUnknown']);
 
+/** Drawn from streams of their own: they came later, and the seeds that are kept mean what they meant. */
+const DRAWN_APART: ReadonlySet<FaultKind> = new Set(['hubClockStep']);
+
 export function shapeOf(random: SimRandom): Shape {
   const faults: Partial<Record<FaultKind, number>> = {};
   for (const kind of Object.keys(FAULTS) as FaultKind[]) {
-    if (random.chance(RARE.has(kind) ? 0.2 : 0.6)) faults[kind] = random.between(1, OFTEN[kind]);
+    const own = DRAWN_APART.has(kind) ? random.stream(kind) : random;
+    if (own.chance(RARE.has(kind) ? 0.2 : 0.6)) faults[kind] = own.between(1, OFTEN[kind]);
   }
   const isTight = random.chance(0.2);
   if (isTight) faults.partition = 6;

@@ -117,6 +117,8 @@ export class SimHub {
   #server: UplinkServer | null = null;
   #lives = 0;
   #maintenances = 0;
+  /** How wrong the machine's clock is. */
+  #clockErrorUs = 0;
 
   constructor(name: string, parts: HubParts) {
     this.name = name;
@@ -145,13 +147,18 @@ export class SimHub {
   start(): void {
     const { scheduler, trace } = this.#parts;
     this.crash();
-    const process = new SimProcess(scheduler, this.name);
+    const process = new SimProcess(scheduler, this.name, () => this.#clockErrorUs);
     this.#process = process;
     this.#open(process).catch((error: unknown) => {
       if (!isSluiceError(error)) this.#parts.fail(error);
       trace(`${this.name}: does not start: ${errorMessage(error)}`);
       process.after(RESTART_MS, () => this.start());
     });
+  }
+
+  /** Moves the machine's clock; 0 puts it right. */
+  stepClock(us: number): void {
+    this.#clockErrorUs = us === 0 ? 0 : this.#clockErrorUs + us;
   }
 
   crash(): void {

@@ -20,11 +20,14 @@ export class LakeTruth {
     const before = this.#versions.at(-1);
     const positions = new Map(before?.positions);
     let rows = before?.rows ?? 0;
+    /** A lane that stands where it stood: its position is renewed, without rows. */
+    let renewed: string | null = null;
     for (const line of Buffer.from(bytes).toString('utf8').trim().split('\n')) {
       const action = JSON.parse(line) as { txn?: { appId: string; version: number }; add?: { stats?: string; dataChange?: boolean } };
       if (action.txn !== undefined) {
         const from = positions.get(action.txn.appId) ?? 0;
-        if (action.txn.version <= from)
+        if (action.txn.version === from && from > 0) renewed = action.txn.appId;
+        else if (action.txn.version <= from)
           throw new Error(`version ${version} moves ${action.txn.appId} from ${from} to ${action.txn.version}`);
         positions.set(action.txn.appId, action.txn.version);
         this.#highest.set(action.txn.appId, Math.max(this.#highest.get(action.txn.appId) ?? 0, action.txn.version));
@@ -33,6 +36,7 @@ export class LakeTruth {
       if (action.add !== undefined && action.add.dataChange !== false)
         rows += (JSON.parse(action.add.stats ?? '{}') as { numRecords?: number }).numRecords ?? 0;
     }
+    if (renewed !== null && rows !== before?.rows) throw new Error(`version ${version} has rows and leaves ${renewed} where it was`);
     this.#versions.push({ rows, positions });
   }
 

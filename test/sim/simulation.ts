@@ -305,7 +305,10 @@ export class Simulation {
     this.network.healAll();
     this.#backing.conditions = { ...CALM_STORE };
     for (const device of this.devices) device.stop();
-    for (const hub of this.hubs) if (hub.process === null) hub.start();
+    for (const hub of this.hubs) {
+      hub.stepClock(0);
+      if (hub.process === null) hub.start();
+    }
     for (const gateway of this.gateways) {
       gateway.setClockRight();
       if (gateway.process === null) this.startGateway(gateway);
