@@ -33,7 +33,7 @@ const listSchema = z.object({ version: z.int(), rows: z.array(statusSchema) }).o
 
 const nameSchema = z
   .string()
-  .regex(RULE_NAME_PATTERN)
+  .regex(RULE_NAME_PATTERN, 'a name of a rule is 1 to 64 letters, digits, ., _ or -, and begins with a letter or digit')
   .openapi({ param: { name: 'name', in: 'path' }, example: 'hot-bearing' });
 const path = '/v1/alerts/rules/{name}';
 const request = { params: z.object({ name: nameSchema }), query: z.strictObject({}) };

@@ -2,8 +2,11 @@
 import { createRoute, z } from '@hono/zod-openapi';
 import type { EngineStatus } from '../engine-api.ts';
 import type { GatewayInfo } from '../ingest/gateways.ts';
+import { nameMatcher } from '../name-patterns.ts';
+import { answerFormat } from './answer-format.ts';
+import { formatParameter, listParameter } from './parameters.ts';
 import { PROBLEM_RESPONSES } from './problems.ts';
-import { timeSchema } from './rows-answer.ts';
+import { columnsOf, rowsContent, timeSchema, wholeAnswer } from './rows-answer.ts';
 import type { HubApp, HubServices } from './service.ts';
 import { formatTime, formatTimeOrNull } from './times.ts';
 
@@ -46,6 +49,8 @@ const gatewaySchema = z
   })
   .openapi('Gateway');
 
+const COLUMNS = columnsOf(gatewaySchema);
+
 const hubSchema = z
   .object({
     lake_id: z.string(),
@@ -68,9 +73,9 @@ const route = createRoute({
   method: 'get',
   path: '/v1/gateways',
   summary: 'Gateways with lag, backlog and lanes, and the state of the hub',
-  request: { query: z.strictObject({}) },
+  request: { query: z.strictObject({ gateway: listParameter('Only these gateways'), format: formatParameter }) },
   responses: {
-    200: { description: 'All of them, by name', content: { 'application/json': { schema: answerSchema } } },
+    200: { description: 'All of them, by name', content: rowsContent(answerSchema) },
     ...PROBLEM_RESPONSES,
   },
 });
@@ -156,5 +161,11 @@ export function gatewaysAnswer(
 }
 
 export function mountGateways(app: HubApp, services: HubServices): void {
-  app.openapi(route, async (c) => c.json(gatewaysAnswer(await services.engine.status(), services), 200));
+  app.openapi(route, async (c) => {
+    const { gateway, format } = c.req.valid('query');
+    const answer = gatewaysAnswer(await services.engine.status(), services);
+    const matches = gateway === undefined ? (): boolean => true : nameMatcher(gateway);
+    const rows = answer.rows.filter((row) => matches(row.gateway));
+    return wholeAnswer({ ...answer, rows }, COLUMNS, answerFormat(format, c.req.header('accept')), c.req);
+  });
 }

@@ -191,6 +191,17 @@ export function documentResponse(
   return describedResponse({ ...answer, format: 'json' }, request, () => Buffer.concat(answer.parts));
 }
 
+/** Lists without pages: JSON as their schema has it, the other forms with the rows alone. */
+export function wholeAnswer(
+  body: { readonly rows: readonly Readonly<Record<string, unknown>>[]; readonly [member: string]: unknown },
+  columns: readonly RowColumn[],
+  format: AnswerFormat,
+  request: RowsRequest,
+): Response {
+  if (format === 'json') return Response.json(body, { headers: { vary: 'Accept', 'cache-control': 'no-store' } });
+  return rowsResponse({ format, head: {}, rows: body.rows, render: (row) => row, columns, nextCursor: null }, request);
+}
+
 /** What a 200 of a list may be. @param json schema of the JSON form */
 export function rowsContent(json: z.ZodType) {
   const binary = z.string().openapi({ format: 'binary' });

@@ -1,8 +1,10 @@
 /** GET /v1/tables: how the lake is. */
 import { createRoute, z } from '@hono/zod-openapi';
 import type { TableReport } from '../maintenance.ts';
+import { answerFormat } from './answer-format.ts';
+import { formatParameter } from './parameters.ts';
 import { PROBLEM_RESPONSES } from './problems.ts';
-import { timeSchema } from './rows-answer.ts';
+import { columnsOf, rowsContent, timeSchema, wholeAnswer } from './rows-answer.ts';
 import type { HubApp, HubServices } from './service.ts';
 import { formatTime, formatTimeOrNull } from './times.ts';
 
@@ -28,6 +30,8 @@ const tableSchema = z
   })
   .openapi('Table');
 
+const COLUMNS = columnsOf(tableSchema);
+
 const answerSchema = z
   .object({
     time: timeSchema,
@@ -46,8 +50,8 @@ const route = createRoute({
   method: 'get',
   path: '/v1/tables',
   summary: 'The tables of the lake: version, files, rows, consumers, maintenance',
-  request: { query: z.strictObject({}) },
-  responses: { 200: { description: 'All of them', content: { 'application/json': { schema: answerSchema } } }, ...PROBLEM_RESPONSES },
+  request: { query: z.strictObject({ format: formatParameter }) },
+  responses: { 200: { description: 'All of them', content: rowsContent(answerSchema) }, ...PROBLEM_RESPONSES },
 });
 
 function render(table: TableReport): z.input<typeof tableSchema> {
@@ -71,13 +75,15 @@ function render(table: TableReport): z.input<typeof tableSchema> {
 export function mountTables(app: HubApp, { maintenance, clock }: HubServices): void {
   app.openapi(route, async (c) => {
     const { runs, failures, lastError, lastRunUs, lastRunMs, tables } = await maintenance.status();
-    return c.json(
+    return wholeAnswer(
       {
         time: formatTime(clock.nowUs()),
         maintenance: { runs, failures, last_error: lastError, last_run: formatTimeOrNull(lastRunUs), last_run_seconds: lastRunMs / 1000 },
         rows: tables.map(render),
       },
-      200,
+      COLUMNS,
+      answerFormat(c.req.valid('query').format, c.req.header('accept')),
+      c.req,
     );
   });
 }

@@ -567,6 +567,12 @@ export interface DevicesAnswer {
   readonly next_cursor: string | null;
 }
 
+/** Parameters of /v1/gateways. */
+export interface GatewaysQuery {
+  /** Only these gateways; a comma list, a repeated parameter or both (\, is a comma in a name) */
+  readonly gateway?: ListParameter;
+}
+
 /** Parameters of /v1/alerts. */
 export interface AlertsQuery {
   /** Start of the range (RFC 3339 with a zone (2026-01-02T03:04:05Z), a day (2026-01-02), Unix epoch in s, ms, µs or ns, or now-7d (ms, s, m, h, d, w, y)) */
