@@ -27,6 +27,7 @@ import { startHostMetrics } from './sources/host-metrics.ts';
 import { startSources } from './sources/sources.ts';
 import { statusDocument, type StatusSources } from './status.ts';
 import { MessageTap } from './tail/message-tap.ts';
+import { TurnBudget } from './turn-budget.ts';
 import { startUplink, type Uplink } from './uplink/uplink.ts';
 
 export interface GatewayOptions {
@@ -68,12 +69,15 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const token = uplinkToken(config.uplink);
   let flash: Flash | null = null;
   const book = new DeviceBook();
+  const turns = new TurnBudget(clock);
   const journal = await JournalClient.open({
     ...config.journal,
     commitDelayMs: () => flash?.delayMs ?? 0,
     directory: path.join(config.dataDir, 'journal'),
     clock,
     seriesMax: config.seriesMax,
+    // Behind the sockets that wait for their turn: what they bring shares the commit.
+    defer: (callback) => turns.later(callback),
     onGroup: (columns, readings) => book.add(columns, readings, clock.nowUs()),
     onTrouble: (error) => logger.warn({ err: error }, 'journal'),
     onFatal,
@@ -109,6 +113,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       tap,
       stored: journal.takeSessions(),
       sessionLimits: sessionLimits(config.journal.bufferBytesMax),
+      turns,
       logger: logger.child({ part: 'broker' }),
     });
     stopped.push(() => broker.stop(deadlineMs));

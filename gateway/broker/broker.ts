@@ -23,6 +23,7 @@ import type { IngestCounters } from '../ingest-counters.ts';
 import type { JournalWriter } from '../journal/journal-api.ts';
 import { NO_SESSIONS, type StoredSessions } from '../journal/sessions.ts';
 import type { MessageTap } from '../tail/message-tap.ts';
+import { TurnBudget } from '../turn-budget.ts';
 import { aedesCodec } from './aedes-codec.ts';
 import { DirectIntake, type BrokerClient } from './direct-intake.ts';
 import { skipIdsUnderWay, type IdCounter } from './message-ids.ts';
@@ -44,6 +45,8 @@ export interface BrokerOptions {
   /** What the journal had of sessions and retained messages when it was opened. */
   readonly stored?: StoredSessions;
   readonly sessionLimits?: SessionLimits;
+  /** Default: one of its own. */
+  readonly turns?: TurnBudget;
 }
 
 export interface BrokerStats extends SessionStats {
@@ -101,6 +104,7 @@ class MqttBroker implements Broker {
   readonly #sessions: SessionStore;
   readonly #servers: Server[] = [];
   readonly #streams = new Map<Duplex, DirectIntake>();
+  readonly #turns: TurnBudget;
   #hasSubscribers = (): boolean => true;
   #webSockets: WebSocketServer | null = null;
   #connectionsRefused = 0;
@@ -111,6 +115,7 @@ class MqttBroker implements Broker {
 
   constructor(options: BrokerOptions) {
     this.#options = options;
+    this.#turns = options.turns ?? new TurnBudget(options.clock);
     const limits = options.sessionLimits ?? sessionLimits(Infinity);
     this.#sessions = new SessionStore(options.journal, limits, options.stored ?? NO_SESSIONS);
     this.#gate = new PublishGate({ ...options, sessions: this.#sessions });
@@ -215,6 +220,7 @@ class MqttBroker implements Broker {
     }
     const intake = new DirectIntake(stream, {
       gate: this.#gate,
+      turns: this.#turns,
       packetBytesMax: config.packetBytesMax,
       topicLevelsMax: config.topicLevelsMax,
       hasSubscribers: () => this.#hasSubscribers(),

@@ -1,7 +1,9 @@
 import { Duplex } from 'node:stream';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { systemClock, type Clock } from '../../shared/clock.ts';
 import type { SluiceError } from '../../shared/errors.ts';
+import { TurnBudget } from '../turn-budget.ts';
 import { AckOrder, type AckWriter, type Settle } from './ack-order.ts';
 import { DirectIntake } from './direct-intake.ts';
 import type { PublishedMessage, PublishGate, Sender } from './publish-gate.ts';
@@ -43,8 +45,10 @@ class Connection {
     emit: (_: 'error', error: Error) => this.stream.destroy(error),
   };
   subscribers = false;
+  readonly turns: TurnBudget;
 
-  constructor() {
+  constructor(clock: Clock = systemClock) {
+    this.turns = new TurnBudget(clock);
     this.stream = new Duplex({
       read: () => undefined,
       write: (chunk: Buffer, _, done) => {
@@ -62,6 +66,7 @@ class Connection {
     };
     this.intake = new DirectIntake(this.stream, {
       gate: gate as unknown as PublishGate,
+      turns: this.turns,
       packetBytesMax: PACKET_BYTES_MAX,
       topicLevelsMax: 32,
       hasSubscribers: () => this.subscribers,
@@ -82,6 +87,12 @@ class Connection {
   settle(error: Error | null = null): void {
     for (const done of this.settles.splice(0)) done(error);
   }
+}
+
+/** On which every other look finds the turn spent. */
+function hastyClock(): Clock {
+  let nowUs = 0;
+  return { ...systemClock, monotonicUs: () => (nowUs += 2_000) };
 }
 
 const DIRECT = ['d0', 'd1'] as const;
@@ -106,7 +117,7 @@ describe('the stream', () => {
     const kinds = fc.array(fc.constantFrom(...DIRECT, ...DIRECT, ...OTHER), { minLength: 1, maxLength: 30 });
     await fc.assert(
       fc.asyncProperty(kinds, fc.array(fc.integer({ min: 1, max: 500 }), { minLength: 1, maxLength: 10 }), async (sent, cuts) => {
-        const connection = new Connection();
+        const connection = new Connection(hastyClock());
         const packets = sent.map(packetOf);
         const bytes = Buffer.concat(packets);
         for (let at = 0, cut = 0; at < bytes.length; cut++) {
@@ -114,6 +125,8 @@ describe('the stream', () => {
           await connection.send(bytes.subarray(at, at + size));
           at += size;
         }
+        for (let turn = 0; turn < 2_000 && connection.stream.readableLength > 0; turn++)
+          await new Promise((resolve) => setImmediate(resolve));
         // Put together again from both ways, in the order of the log, it is what was sent.
         const rebuilt = connection.log.map((entry) => (typeof entry === 'string' ? packets[Number(entry.slice(1))] : entry));
         expect(Buffer.concat(rebuilt).equals(bytes)).toBe(true);
@@ -162,6 +175,15 @@ describe('acknowledgements', () => {
     connection.settle();
     await new Promise((resolve) => setImmediate(resolve));
     expect(connection.written).toEqual([Buffer.of(0x40, 2, 0, 1, 0x40, 2, 0, 2)]);
+  });
+
+  test('leave in order and all of them when turns are spent by others', async () => {
+    const connection = new Connection(hastyClock());
+    await connection.send(Buffer.concat([packetOf('d1', 0), packetOf('d1', 1)]));
+    for (let turn = 0; turn < 10 && connection.settles.length < 2; turn++) await new Promise((resolve) => setImmediate(resolve));
+    connection.settle();
+    for (let turn = 0; turn < 10; turn++) await new Promise((resolve) => setImmediate(resolve));
+    expect(Buffer.concat(connection.written)).toEqual(Buffer.of(0x40, 2, 0, 1, 0x40, 2, 0, 2));
   });
 
   test('stop at a message that could not be stored', async () => {

@@ -17,6 +17,7 @@
  * Nothing is kept that a crash could lose: what is not acknowledged comes again. Not here: connecting, sessions, wills.
  */
 import type { Duplex } from 'node:stream';
+import type { TurnBudget } from '../turn-budget.ts';
 import type { AckWriter, Settle } from './ack-order.ts';
 import { LENGTH_BYTES_MAX, PacketGuard } from './packet-guard.ts';
 import type { PublishGate, Sender } from './publish-gate.ts';
@@ -36,6 +37,8 @@ export interface BrokerClient {
 
 export interface DirectIntakeOptions {
   readonly gate: PublishGate;
+  /** Shared by all connections. */
+  readonly turns: TurnBudget;
   readonly packetBytesMax: number;
   readonly topicLevelsMax: number;
   /** Does anybody, connected or not, subscribe to anything? */
@@ -66,6 +69,10 @@ export class DirectIntake implements AckWriter {
   #draining = false;
   /** `read` was refused: aedes must be told when there is room again. */
   #asleep = false;
+  /** `read` was refused for this turn, and is offered again in one of the next. */
+  #isPutOff = false;
+  /** The next `read` is the one that was put off. */
+  #isItsTurn = false;
   // A device mostly publishes on one topic: its bytes are compared, not decoded.
   #topicBytes: Uint8Array = new Uint8Array(0);
   #topic = '';
@@ -75,7 +82,17 @@ export class DirectIntake implements AckWriter {
     if (error !== null) this.#fail(error);
   };
   readonly #wake = (): void => void this.#stream.emit('readable');
-  readonly #flushLater = (): void => this.flush();
+  readonly #readAgain = (): void => {
+    this.#isPutOff = false;
+    this.#isItsTurn = true;
+    this.#wake();
+    this.#isItsTurn = false;
+  };
+  readonly #flushNow = (): void => this.flush();
+  readonly #flushInTurn = (): void => {
+    if (this.#options.turns.isSpent) this.#options.turns.later(this.#flushNow);
+    else this.flush();
+  };
 
   /** Takes the stream over; `attach` must follow before anything is read. */
   constructor(stream: Duplex, options: DirectIntakeOptions) {
@@ -98,7 +115,7 @@ export class DirectIntake implements AckWriter {
 
   acknowledge(messageId: number, error: Error | null): void {
     if (error !== null) return this.#fail(error);
-    if (this.#acks.push(messageId) === 1) process.nextTick(this.#flushLater);
+    if (this.#acks.push(messageId) === 1) process.nextTick(this.#flushInTurn);
   }
 
   flush(): void {
@@ -143,6 +160,12 @@ export class DirectIntake implements AckWriter {
       this.#asleep = true;
       return null;
     }
+    if (!this.#isItsTurn && this.#options.turns.isSpent) {
+      if (!this.#isPutOff) this.#options.turns.later(this.#readAgain);
+      this.#isPutOff = true;
+      return null;
+    }
+    this.#isItsTurn = false;
     const chunk = this.#read();
     if (chunk === null) return null;
     const bytes = this.#tail === null ? chunk : Buffer.concat([this.#tail, chunk]);
