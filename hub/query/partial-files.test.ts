@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { expect, test } from 'vitest';
 import { DEFAULT_FUNCTIONS } from '../../shared/window/partial.ts';
+import type { PartialRow } from '../../shared/window/partial-columns.ts';
 import type { ExceptionRecord } from '../../shared/exception.ts';
 import { laneAppId } from '../../shared/uplink.ts';
 import { batchOf, EPOCH, laneOf, startHub, temporaryLake } from '../engine.fixture.ts';
@@ -53,7 +54,18 @@ test('what is kept in memory answers as DuckDB does from the same files, and a d
       if (names === null) expect(capture.files.length).toBeGreaterThan(1);
       const { rows, rest } = await partials.read(capture.files, capture.definitionHash, filter, DEFAULT_FUNCTIONS);
       expect(rest).toEqual([]);
-      expect(rows.sort(byKey)).toEqual((await lakePartials(reader, capture, filter, 1_000)).sort(byKey));
+      const read = (await lakePartials(reader, capture, filter, 1_000)).sort(byKey);
+      expect(rows.sort(byKey)).toEqual(read);
+      // Buckets are read for percentiles alone, and by whoever asks for them later.
+      const few = new PartialFiles();
+      const bare = (await few.read(capture.files, capture.definitionHash, filter, ['mean', 'last'])).rows.sort(byKey);
+      const withoutBuckets = ({ partial, ...row }: PartialRow): unknown => ({
+        ...row,
+        partial: { ...partial, histPos: null, histNeg: null },
+      });
+      expect(bare.map(withoutBuckets)).toEqual(read.map(withoutBuckets));
+      expect(bare.every(({ partial }) => partial.histPos.size === 0)).toBe(true);
+      expect((await few.read(capture.files, capture.definitionHash, filter, ['p99'])).rows.sort(byKey)).toEqual(read);
     }
   }
   const { files } = hub.engine.captureTable('exceptions', { fromUs: START_US, toUs: START_US + 1, devices: null, metrics: null });
