@@ -89,21 +89,31 @@ export function judgeWindows(
   sizeUs: number,
   closedUs: number,
 ): RuleVerdicts[] {
-  const byGroup = new Map<string, readonly number[]>();
   const fits = rules.map(groupFilter);
   const collected = rules.map(() => new Map<string, Collected>());
   const known = rules.map((rule) => new Set(rule.known));
+  const byGroup = new Map<string, JudgedWindow[]>();
   for (const window of windows) {
-    let concerned = byGroup.get(window.groupText);
-    if (concerned === undefined) {
-      concerned = rules.flatMap((_, index) => (fits[index](window.group) ? [index] : []));
-      byGroup.set(window.groupText, concerned);
-    }
-    for (const index of concerned) {
-      const { condition } = rules[index];
-      if (condition.kind === 'absence') hear(collected[index], known[index], condition.by, window, sizeUs, closedUs);
-      else judgeWindow(collected[index], known[index], condition, window, sizeUs, closedUs);
-    }
+    const own = byGroup.get(window.groupText);
+    if (own === undefined) byGroup.set(window.groupText, [window]);
+    else own.push(window);
+  }
+  for (const own of byGroup.values()) {
+    const { group } = own[0];
+    const values = new Map<AggregateFunction, (number | null)[]>();
+    rules.forEach(({ condition }, index) => {
+      if (!fits[index](group)) return;
+      if (condition.kind === 'absence') {
+        for (const window of own) hear(collected[index], known[index], condition.by, window, sizeUs, closedUs);
+        return;
+      }
+      let results = values.get(condition.function);
+      if (results === undefined) {
+        results = own.map(({ partial }) => finalise(partial, [condition.function])[0]);
+        values.set(condition.function, results);
+      }
+      judgeGroup(collected[index], known[index], condition, own, results, sizeUs, closedUs);
+    });
   }
   return rules.map((rule, index) => {
     const { condition } = rule;
@@ -130,23 +140,28 @@ function entryOf(groups: Map<string, Collected>, known: ReadonlySet<string>, key
   return entry;
 }
 
-function judgeWindow(
+/** Most groups fire in no window: nothing is made for them. */
+function judgeGroup(
   groups: Map<string, Collected>,
   known: ReadonlySet<string>,
-  condition: Extract<RuleTask['condition'], { kind: 'threshold' }>,
-  { groupText, windowStartUs, partial }: JudgedWindow,
+  { bounds, early }: Extract<RuleTask['condition'], { kind: 'threshold' }>,
+  windows: readonly JudgedWindow[],
+  values: readonly (number | null)[],
   sizeUs: number,
   closedUs: number,
 ): void {
-  const endUs = windowStartUs + sizeUs;
-  const closed = endUs <= closedUs;
-  if (!closed && !condition.early) return;
-  const [value] = finalise(partial, [condition.function]);
-  if (value === null) return;
-  const verdict = judge(value, condition.bounds);
-  const entry = entryOf(groups, known, groupText);
-  entry.rows.push({ key: groupText, startUs: windowStartUs, endUs, value, verdict, closed });
-  if (verdict === 'fire') entry.isWanted = true;
+  const key = windows[0].groupText;
+  const isJudged = (index: number): boolean => values[index] !== null && (early || windows[index].windowStartUs + sizeUs <= closedUs);
+  const fires = values.some((value, index) => value !== null && isJudged(index) && judge(value, bounds) === 'fire');
+  if (!fires && !known.has(key)) return;
+  const entry = entryOf(groups, known, key);
+  entry.isWanted = true;
+  windows.forEach(({ windowStartUs }, index) => {
+    const value = values[index];
+    const endUs = windowStartUs + sizeUs;
+    if (value === null || !isJudged(index)) return;
+    entry.rows.push({ key, startUs: windowStartUs, endUs, value, verdict: judge(value, bounds), closed: endUs <= closedUs });
+  });
 }
 
 /** Keeps the newest window with readings. Open ones are signs of life as well. */

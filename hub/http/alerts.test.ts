@@ -137,6 +137,20 @@ test('what fires survives a restart, and is told once', async () => {
   expect(api.alerts.book.version).toBe(version + 2);
 });
 
+test.each(['fail-before', 'fail-after'] as const)('a hub that ends while it commits a transition (%s) makes it once', async (fault) => {
+  await put('hot', HOT);
+  await minutes(0, [90]);
+  const { version } = api.alerts.book;
+  api.tokenStore.hook = (operation, key) => (operation === 'putIfAbsent' && key.startsWith('_sluice/alerts/log/') ? fault : null);
+  await closed(1);
+  api.tokenStore.hook = null;
+  await api.restart();
+  await api.alerts.evaluate();
+  await closed(2);
+  expect(await alerts()).toMatchObject([{ state: 'firing', value: 90, fired_at: at(1) }]);
+  expect(api.alerts.book.version).toBe(version + 1);
+});
+
 test('a device that was there and sends nothing is told, but not while its gateway has not delivered', async () => {
   await put('silent', { kind: 'absence', for: '5m', device: ['pump-*'] });
   await minutes(
