@@ -40,7 +40,7 @@ const HOMES: Readonly<Record<string, readonly string[]>> = {
   '@prometheus-io/lezer-promql': ['hub/promql/'],
   mqtt: ['firmware-sim/', 'gateway/sources/'],
   '@duckdb/node-api': ['hub/query/'],
-  hyparquet: ['hub/lake/parquet/', 'firmware-sim/verify/', 'gateway/http/snappy.ts'],
+  hyparquet: ['hub/lake/parquet/', 'firmware-sim/verify/'],
   protobufjs: ['gateway/decode/remote-write.ts'],
   'node-cron': ['hub/maintenance-worker.ts', 'hub/config.ts'],
   pino: ['shared/logging.ts'],

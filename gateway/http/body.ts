@@ -94,7 +94,7 @@ async function decode(received: Buffer, encoding: string, bytesMax: number, take
   const name = encoding.trim().toLowerCase();
   if (name === '' || name === 'identity') return received;
   if (name === 'snappy') {
-    const body = unsnappy(received, bytesMax);
+    const body = await unsnappy(received, bytesMax);
     take(body.length);
     return body;
   }
