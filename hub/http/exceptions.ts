@@ -35,7 +35,7 @@ const rowSchema = z
   .object({
     id: z.string().openapi({ description: 'gateway/epoch/lane/seq/index' }),
     kind: z.string(),
-    gateway: z.string(),
+    gateway: z.string().openapi({ description: 'Empty: several, or unknown' }),
     device: z.string().nullable().openapi({ description: 'null: several, or unknown' }),
     metric: z.string().nullable().openapi({ description: 'null: several, or unknown' }),
     from_ts: timeSchema,
@@ -70,7 +70,7 @@ const route = createRoute({
     query: z.strictObject({
       from: timeParameter('Start of the range'),
       to: timeParameter('End of the range; default now, and 5 minutes for devices whose clock is ahead'),
-      gateway: listParameter('Only these gateways'),
+      gateway: listParameter('Only these gateways, and what may be of any: damage to a file of the lake'),
       device: listParameter('Only these devices'),
       metric: listParameter('Only these metrics'),
       kind: listParameter(`Of ${KINDS.join(', ')}`, (kind) =>

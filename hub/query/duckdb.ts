@@ -157,6 +157,16 @@ export class Where {
     return this.and(alternatives.length === 0 ? 'false' : `(${alternatives.join(' OR ')})`);
   }
 
+  /** As `oneOf`, and rows in which the column is null: they may be of any. */
+  oneOfOrUnknown(column: string, names: readonly string[] | null): this {
+    if (names === null) return this;
+    const known = new Where();
+    known.parameters.push(...this.parameters);
+    known.oneOf(column, names);
+    this.parameters.push(...known.parameters.slice(this.parameters.length));
+    return this.and(`(${column} IS NULL OR ${known.sql})`);
+  }
+
   /** Of a column with canonical JSON. */
   tags(column: string, filter: TagFilter | null | undefined): this {
     for (const [key, values] of Object.entries(filter ?? {}))

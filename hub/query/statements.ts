@@ -238,7 +238,7 @@ export async function lakeExceptionRows(reader: LakeReader, files: readonly Lake
   if (files.length === 0) return [];
   const where = new Where()
     .and(`from_ts < ${timestamp(query.toUs)} AND to_ts > ${timestamp(query.fromUs)}`)
-    .oneOf('gateway', query.gateways)
+    .oneOfOrUnknown('gateway', query.gateways)
     .oneOf('device', query.devices)
     .oneOf('metric', query.metrics)
     .oneOf('kind', query.kinds);

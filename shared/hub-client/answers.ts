@@ -114,6 +114,7 @@ export interface Exception {
   /** gateway/epoch/lane/seq/index */
   readonly id: string;
   readonly kind: string;
+  /** Empty: several, or unknown */
   readonly gateway: string;
   /** null: several, or unknown */
   readonly device: string | null;
@@ -505,7 +506,7 @@ export interface ExceptionsQuery {
   readonly from?: TimeParameter;
   /** End of the range; default now, and 5 minutes for devices whose clock is ahead (RFC 3339 with a zone (2026-01-02T03:04:05Z), a day (2026-01-02), Unix epoch in s, ms, µs or ns, or now-7d (ms, s, m, h, d, w, y)) */
   readonly to?: TimeParameter;
-  /** Only these gateways; a comma list, a repeated parameter or both (\, is a comma in a name) */
+  /** Only these gateways, and what may be of any: damage to a file of the lake; a comma list, a repeated parameter or both (\, is a comma in a name) */
   readonly gateway?: ListParameter;
   /** Only these devices; a comma list, a repeated parameter or both (\, is a comma in a name) */
   readonly device?: ListParameter;
