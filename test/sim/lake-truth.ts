@@ -5,6 +5,7 @@ interface Version {
   readonly positions: ReadonlyMap<string, number>;
 }
 
+const NONE: ReadonlyMap<string, number> = new Map();
 const ENTRY = /^readings\/_delta_log\/(\d{20})\.json$/;
 
 export class LakeTruth {
@@ -50,6 +51,11 @@ export class LakeTruth {
 
   committed(appId: string): number {
     return this.#versions.at(-1)?.positions.get(appId) ?? 0;
+  }
+
+  /** Of what is older than the newest version, only the rows are asked from here on. */
+  forgetPositions(): void {
+    this.#versions = this.#versions.map((version, index) => (index < this.version ? { rows: version.rows, positions: NONE } : version));
   }
 
   /** Also before the lake was restored from an older state. */

@@ -3,6 +3,9 @@
  *
  * `--seeds N` (default 1,000) from `--first S` (default 1), or as many as fit into `--minutes M`. A seed that fails prints its
  * story and is kept in test/sim/seeds.json, which every `npm test` reruns; the command then exits with 1.
+ *
+ * `--day`: instead of seeds a day of a fleet (day.ts), about ten minutes of one core. It exits with 1 when a reading is lost or
+ * doubled, a window is wrong, or memory grows by more than GROWTH_RATIO_MAX from its first hour to a later one.
  */
 import { spawn } from 'node:child_process';
 import { availableParallelism } from 'node:os';
@@ -10,10 +13,15 @@ import path from 'node:path';
 import readline from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { SimDay } from './day.ts';
 import { addTotals, keepSeed, noTotals, SimRoom, story, totalsOf, type SimTotals } from './seeds.ts';
 
 const SEEDS_FILE = path.resolve('test/sim/seeds.json');
 const PROGRESS_MS = 5_000;
+/** By 6:00 what is bounded by time and count is there: keys of redeliveries, tombstones of two hours. */
+const DAY_HOURS = [6, 12, 18, 24];
+/** Files of the lake become more through the day, and reused buffers as large as the largest of them asks for. */
+const GROWTH_RATIO_MAX = 1.15;
 
 /** What a process says of a seed that it ran, a line of JSON each. */
 interface Line {
@@ -35,6 +43,7 @@ const { values } = parseArgs({
     seeds: { type: 'string' },
     first: { type: 'string' },
     minutes: { type: 'string' },
+    day: { type: 'boolean', default: false },
     stride: { type: 'string' }, // how this program starts itself
   },
 });
@@ -43,8 +52,27 @@ const minutes = count(values.minutes, 'minutes');
 const seeds = count(values.seeds, 'seeds') ?? (minutes === null ? 1_000 : Number.MAX_SAFE_INTEGER - first);
 const stride = count(values.stride, 'stride');
 
-if (stride === null) process.exitCode = (await runAll()) ? 0 : 1;
+if (values.day) process.exitCode = (await runDay()) ? 0 : 1;
+else if (stride === null) process.exitCode = (await runAll()) ? 0 : 1;
 else await runSome(stride);
+
+async function runDay(): Promise<boolean> {
+  const room = new SimRoom();
+  process.once('exit', () => room.close());
+  const mb = (bytes: number): string => (bytes / 1e6).toFixed(1);
+  const { hours, ...sums } = await new SimDay(first, room.directory('day')).run(DAY_HOURS, (hour) => {
+    const { heapBytes, bufferBytes, residentBytes, readingsCommitted } = hour;
+    const files = hour.tables.map(({ name, files, tombstones }) => `${name} ${files} files, ${tombstones} removed`).join('; ');
+    process.stdout.write(
+      `${String(hour.hour).padStart(2)}:00 heap ${mb(heapBytes)} MB, buffers ${mb(bufferBytes)} MB, resident ${mb(residentBytes)} MB; ` +
+        `${readingsCommitted} readings; ${files}\n`,
+    );
+  });
+  const held = hours.map(({ heapBytes, bufferBytes }) => heapBytes + bufferBytes);
+  const growth = Math.max(...held) / held[0];
+  process.stdout.write(`${JSON.stringify(sums)}\nmemory at its most is ${growth.toFixed(3)} of that at ${DAY_HOURS[0]}:00\n`);
+  return growth <= GROWTH_RATIO_MAX;
+}
 
 /** In a process of its own: every stride-th seed, a line each. */
 async function runSome(step: number): Promise<void> {

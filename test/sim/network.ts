@@ -40,6 +40,7 @@ export class Network {
   readonly counters = { frames: 0, lost: 0, duplicated: 0, damaged: 0 };
   readonly #cuts = new Set<string>();
   readonly #sockets = new Set<SimSocket>();
+  readonly #untrack = new WeakMap<SimSocket, () => void>();
 
   constructor(scheduler: Scheduler, random: SimRandom, meddling: Meddling) {
     this.scheduler = scheduler;
@@ -107,16 +108,21 @@ export class Network {
 
   #track(socket: SimSocket): void {
     this.#sockets.add(socket);
-    socket.owner.onDeath(() => {
+    const untrack = socket.owner.onDeath(() => {
       this.#sockets.delete(socket);
       const other = socket.peer;
       if (other === null || this.isCut(socket.owner.name, other.owner.name) || this.random.chance(0.2)) return;
       other.owner.deliver(this.delayUs(), () => other.shut(1006));
     });
+    this.#untrack.set(socket, untrack);
   }
 
+  /** It is closed. Once its peer is too, or is gone with its process, nobody holds either of them any more. */
   forget(socket: SimSocket): void {
     this.#sockets.delete(socket);
+    const { peer } = socket;
+    if (peer !== null && peer.readyState !== peer.CLOSED && peer.owner.alive) return;
+    for (const end of peer === null ? [socket] : [socket, peer]) this.#untrack.get(end)?.();
   }
 }
 

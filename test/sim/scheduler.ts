@@ -108,7 +108,7 @@ export class SimProcess implements Clock {
   readonly #wallOffsetUs: () => number;
   #alive = true;
   #frozenUntilUs = 0;
-  readonly #deathCallbacks: (() => void)[] = [];
+  readonly #deathCallbacks = new Set<() => void>();
 
   /** @param wallOffsetUs how wrong the machine's wall clock is, now */
   constructor(scheduler: Scheduler, name: string, wallOffsetUs: () => number = () => 0) {
@@ -154,8 +154,10 @@ export class SimProcess implements Clock {
     this.#frozenUntilUs = Math.max(this.#frozenUntilUs, this.scheduler.nowUs + us);
   }
 
-  onDeath(callback: () => void): void {
-    this.#deathCallbacks.push(callback);
+  /** @returns forgets the callback */
+  onDeath(callback: () => void): () => void {
+    this.#deathCallbacks.add(callback);
+    return () => void this.#deathCallbacks.delete(callback);
   }
 
   kill(): void {

@@ -13,7 +13,11 @@ export class SimRoom {
   readonly #root = mkdtempSync(path.join(existsSync(MEMORY) ? MEMORY : tmpdir(), 'sluice-sim-'));
 
   run(seed: number): Promise<SimReport> {
-    return new Simulation(seed, path.join(this.#root, String(seed))).run();
+    return new Simulation(seed, this.directory(String(seed))).run();
+  }
+
+  directory(name: string): string {
+    return path.join(this.#root, name);
   }
 
   close(): void {

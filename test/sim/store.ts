@@ -6,7 +6,6 @@
  */
 import { SluiceError } from '../../shared/errors.ts';
 import type { LakePartial } from '../../hub/engine.fixture.ts';
-import type { MemoryStore } from '../../hub/lake/memory-store.ts';
 import type { ListOptions, ObjectInfo, ObjectStore } from '../../hub/lake/store.ts';
 import type { SimRandom } from './random.ts';
 import type { SimProcess } from './scheduler.ts';
@@ -26,7 +25,7 @@ const LATE_MS_MAX = 5_000;
 
 export interface StoreBacking {
   /** Replaced when an older state of the lake is restored. */
-  readonly objects: MemoryStore;
+  readonly objects: ObjectStore;
   readonly conditions: StoreConditions;
   created(key: string, bytes: Uint8Array): void;
   /** Files of `aggregates` that a check has read; names are never used twice. */
@@ -81,7 +80,7 @@ export class SimStore implements ObjectStore {
     return this.#request(key, false, (objects) => objects.settle(key));
   }
 
-  #request<T>(key: string, isWrite: boolean, act: (objects: MemoryStore) => Promise<T>): Promise<T> {
+  #request<T>(key: string, isWrite: boolean, act: (objects: ObjectStore) => Promise<T>): Promise<T> {
     const random = this.#random;
     const { objects, conditions } = this.#backing;
     const { scheduler } = this.#process;
