@@ -54,9 +54,9 @@ export function serveCaptures(
   port.on('message', serve);
   return () => {
     for (;;) {
-      const waiting = receiveMessageOnPort(port) as { readonly message: CaptureRequest } | undefined;
+      const waiting = receiveMessageOnPort(port);
       if (waiting === undefined) return;
-      serve(waiting.message);
+      serve(waiting.message as CaptureRequest);
     }
   };
 }

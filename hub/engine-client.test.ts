@@ -1,5 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { laneAppId } from '../shared/uplink.ts';
+import { partialRows } from '../shared/window/partial-columns.ts';
+import { CaptureClient } from './capture-channel.ts';
 import { EngineClient, submittedBytesOf } from './engine-client.ts';
 import { batchOf, engineSettings, EPOCH, laneOf, temporaryLake } from './engine.fixture.ts';
 
@@ -42,6 +44,30 @@ describe('the engine in its thread', () => {
     expect((await client.status()).readingsCommittedTotal).toBe(2_000);
     await client.stop();
     expect(failures).toEqual([]);
+  });
+
+  test('shows in a capture over its channel whatever it has acknowledged before, however much waits in between', async () => {
+    const client = await EngineClient.start(engineSettings(lake.directory), () => undefined);
+    const captures = new CaptureClient(client.captureChannel());
+    await client.openLane(LANE, { epoch: EPOCH, lane: 'live', base: 1, assigned: 200 });
+    const filter = { window: '1h', fromUs: START_US, toUs: START_US + 1, gateways: null, devices: ['pump-1'], metrics: null };
+    const countOf = async (): Promise<number> => {
+      const { tail } = await captures.capture(filter);
+      return tail.flatMap(partialRows).reduce((sum, { partial }) => sum + partial.n, 0);
+    };
+    const checked: Promise<void>[] = [];
+    const all = new Promise<void>((resolve) => {
+      client.onCommitted((_, seq) => {
+        checked.push(countOf().then((count) => expect(count).toBeGreaterThanOrEqual(seq * 10)));
+        if (seq === 200) resolve();
+      });
+    });
+    for (let seq = 1; seq <= 200; seq++) client.submit(LANE, batchOf(seq, START_US, 10, 0));
+    await all;
+    await Promise.all(checked);
+    expect(await countOf()).toBe(2_000);
+    captures.close();
+    await client.stop();
   });
 
   test('is refused a folder that is none, with the code of the store', async () => {

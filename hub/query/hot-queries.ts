@@ -51,7 +51,7 @@ export class HotQueries {
   /** @returns null: the files of the query are not small */
   answer(task: HotTask): Promise<AggregateAnswer | AggregateDocument | null> {
     return new Promise((resolve, reject) => {
-      this.#asked.push({ task, resolve: resolve as Asked['resolve'], reject });
+      this.#asked.push({ task, resolve, reject });
       if (this.#asked.length === 1) setImmediate(() => this.#send());
     });
   }
@@ -60,7 +60,7 @@ export class HotQueries {
     const asked = this.#asked;
     this.#asked = [];
     const answers = this.#thread.ask(asked.map(({ task }) => task));
-    answers.forEach((answer, index) => answer.then(asked[index].resolve, asked[index].reject));
+    answers.forEach((answer, index) => void answer.then(asked[index].resolve, asked[index].reject));
   }
 
   async stop(): Promise<void> {

@@ -94,6 +94,57 @@ test('every window answers the same from overlay, tail, lake and after a restart
   }
 });
 
+test('named devices are answered the same by the thread of hot queries as by the other one, from overlay, tail and lake', async () => {
+  const compare = async (count: number): Promise<void> => {
+    const hot = await query.aggregates(aggregates({ devices: ['pump-1', 'no-such-pump'] }));
+    expect(hot.rows.map(({ values }) => values[0])).toEqual([count]);
+    expect(await query.aggregates(aggregates({ devices: ['pump-1*'] }))).toEqual(hot);
+    expect((await query.aggregates(aggregates({ devices: ['pump-1'], gateways: ['gw-2'] }))).rows).toEqual([]);
+    expect((await query.aggregates(aggregates({ devices: ['pump-1'], metrics: ['pressure'] }))).rows).toEqual([]);
+    const { bytes } = await query.aggregatesDocument(aggregates({ devices: ['pump-1', 'no-such-pump'] }), '"window":"1m"');
+    const document = JSON.parse(`${Buffer.from(bytes).toString()}}`) as { rows: { count: number; device: string }[] };
+    expect(document).toMatchObject({ window: '1m', overlay_complete: true, rows: [{ device: 'pump-1', count }], waiting_for: ['gw-1'] });
+  };
+  await hub.engine.openLane(lane, { epoch: EPOCH, lane: 'live', base: 1, assigned: 2 });
+  hub.engine.submit(lane, batchOf(1, START_US, 30, 0));
+  await compare(30);
+  await hub.waitCommitted(laneAppId(lane), 1);
+  await compare(30);
+  await hub.engine.flush();
+  hub.engine.submit(lane, batchOf(2, START_US + 30_000_000, 20, 0));
+  await compare(50);
+});
+
+test('a query that takes long does not delay a hot one', async () => {
+  await commit(1, 60);
+  const { engine } = hub;
+  const service = await QueryService.start({
+    engine: {
+      definitions: hub.definitions,
+      captureAggregates: async (filter) => engine.captureAggregates(filter),
+      captureTable: async (table, range) => engine.captureTable(table, range),
+      reportUnreadable: (paths) => engine.reportUnreadable(paths),
+      status: async () => engine.status(),
+    },
+    openThread(settings) {
+      const thread = openQueryThread(settings);
+      const send = thread.postMessage.bind(thread);
+      // It takes its time for ever.
+      thread.postMessage = (message: unknown) => void (message === 'stop' && send(message));
+      return thread;
+    },
+    lakeDir: lake.directory,
+    memoryBytesMax: 256_000_000,
+    timeoutMs: 10_000,
+  });
+  const stopped = expect(service.aggregates(aggregates())).rejects.toMatchObject({ code: 'ERR_HTTP_UNAVAILABLE' });
+  const hot = Array.from({ length: 100 }, () => service.aggregates(aggregates({ devices: ['pump-1'] })));
+  expect((await Promise.all(hot)).every(({ rows }) => rows.length === 1)).toBe(true);
+  expect(service.pending).toBe(1);
+  await service.stop();
+  await stopped;
+});
+
 test('a page ends with a cursor, and the pages together are the whole answer', async () => {
   await commit(1, 200);
   const whole = await query.aggregates(aggregates({ window: '10s' }));
