@@ -87,7 +87,7 @@ export class Committer {
       const batches = group.flatMap((lane) => lane.batches);
       const adds: AddFile[] = [];
       let readings = 0;
-      for (const day of buildDayRows(batches, this.#order, this.#buffers)) {
+      for await (const day of buildDayRows(batches, this.#order, this.#buffers, () => this.#hooks.breathe())) {
         readings += day.rowCount;
         adds.push(await this.#stage(this.#tables.readings, { day: day.day }, day.rowCount, day.columns));
       }

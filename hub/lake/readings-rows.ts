@@ -7,6 +7,7 @@
  * seq, arrival) never becomes a row: those columns are runs. Order in a file: device, metric, tags, gateway, ts.
  */
 import type { SeriesRuns } from '../../shared/reading.ts';
+import { ascendingOrder } from './ascending-order.ts';
 import type { SeriesOrder } from './series-order.ts';
 import type { PendingBatch } from './pending.ts';
 import type { FileColumn } from './parquet/encode.ts';
@@ -111,7 +112,12 @@ class Pieces {
 const PIECE_WORDS = 4;
 
 /** @throws SluiceError ERR_WINDOW_GROUPS_FULL from the registry. */
-function splitByDay(batches: readonly PendingBatch[], order: SeriesOrder, buffers: RowBuffers): Map<number, Pieces> {
+async function splitByDay(
+  batches: readonly PendingBatch[],
+  order: SeriesOrder,
+  buffers: RowBuffers,
+  breathe: () => Promise<void>,
+): Promise<Map<number, Pieces>> {
   const days = new Map<number, Pieces>();
   const piecesOf = (day: number): Pieces => {
     let pieces = days.get(day);
@@ -123,8 +129,8 @@ function splitByDay(batches: readonly PendingBatch[], order: SeriesOrder, buffer
   };
   let day = Number.NaN;
   let pieces: Pieces | null = null;
-  batches.forEach((batch, batchIndex) => {
-    if (batch.runs === null) return;
+  for (const [batchIndex, batch] of batches.entries()) {
+    if (batch.runs === null) continue;
     const { runOffsets, eventTimeUs, seriesTable } = batch.runs;
     const seriesIds = order.registry.idsOf(batch.lane.gateway, seriesTable);
     for (let run = 0; run < seriesTable.length; run++) {
@@ -145,7 +151,8 @@ function splitByDay(batches: readonly PendingBatch[], order: SeriesOrder, buffer
         start = stop;
       }
     }
-  });
+    await breathe();
+  }
   return days;
 }
 
@@ -183,19 +190,24 @@ class Dictionary {
 
 /**
  * @param buffers hold the rows: a day's are valid until the next day is asked for
- * @yields between days; a day of n rows costs about 10 ns × n.
+ * @param breathe called every few ms; series may be added meanwhile, and keep their ids
+ * @yields a day of n rows costs 50 to 100 ns × n.
  */
-export function* buildDayRows(
+export async function* buildDayRows(
   batches: readonly PendingBatch[],
   order: SeriesOrder,
-  buffers: RowBuffers = new RowBuffers(),
-): Generator<DayRows> {
-  const days = splitByDay(batches, order, buffers);
+  buffers: RowBuffers,
+  breathe: () => Promise<void>,
+): AsyncGenerator<DayRows> {
+  const days = await splitByDay(batches, order, buffers, breathe);
   for (const [day, pieces] of [...days].sort(([a], [b]) => a - b)) {
-    yield new DayBuilder(batches, order, pieces, buffers).build(dayOf(day * DAY_US));
+    yield await new DayBuilder(batches, order, pieces, buffers).build(dayOf(day * DAY_US), breathe);
     buffers.giveBackPieces(pieces);
   }
 }
+
+/** Rows that are copied before the thread breathes: 1 to 3 ms. */
+const ROWS_PER_SLICE = 32_768;
 
 class DayBuilder {
   readonly #batches: readonly PendingBatch[];
@@ -203,6 +215,9 @@ class DayBuilder {
   readonly #pieces: Pieces;
   readonly #buffers: RowBuffers;
   readonly #rowCount: number;
+  /** Of each batch. */
+  readonly #times: readonly Float64Array[];
+  readonly #values: readonly Float64Array[];
   readonly #ts: Float64Array;
   readonly #value: Float64Array;
   readonly #texts = new Dictionary();
@@ -229,6 +244,9 @@ class DayBuilder {
     this.#text = hasText ? new Uint32Array(rowCount) : null;
     this.#valid = hasText ? new Uint8Array(rowCount).fill(1) : null;
     this.#batchRuns = new RunBuilder(this.#runWords('rows', pieces.count));
+    const none = new Float64Array(0);
+    this.#times = batches.map(({ runs }) => runs?.eventTimeUs ?? none);
+    this.#values = batches.map(({ runs }) => runs?.value ?? none);
   }
 
   #runWords(name: string, count: number): { ends: Uint32Array; indices: Uint32Array } {
@@ -240,8 +258,14 @@ class DayBuilder {
     return this.#batchRuns.runs(map, this.#runWords(name, this.#batchRuns.count));
   }
 
-  build(day: string): DayRows {
-    this.#copy(this.#sortPieces());
+  async build(day: string, breathe: () => Promise<void>): Promise<DayRows> {
+    const sorted = this.#sortPieces();
+    await breathe();
+    const cursor = { series: 0, piece: 0, row: 0 };
+    while (cursor.series < this.#seriesIds.length) {
+      this.#copySlice(sorted, cursor);
+      await breathe();
+    }
     return { day, rowCount: this.#rowCount, columns: this.#columns() };
   }
 
@@ -253,6 +277,7 @@ class DayBuilder {
     const present: number[] = [];
     for (let at = 0; at < count * PIECE_WORDS; at += PIECE_WORDS) if (countOf[words[at + 1]]++ === 0) present.push(words[at + 1]);
     this.#seriesIds = Uint32Array.from(present).sort((a, b) => ranks[a] - ranks[b]);
+    this.#seriesEnds = new Uint32Array(this.#seriesIds.length);
     const next = new Uint32Array(ranks.length);
     let place = 0;
     for (const id of this.#seriesIds) {
@@ -264,17 +289,13 @@ class DayBuilder {
     return sorted;
   }
 
-  #copy(sorted: Uint32Array): void {
+  /** Copies whole series until a slice is full, and moves the cursor behind them. */
+  #copySlice(sorted: Uint32Array, cursor: { series: number; piece: number; row: number }): void {
     const { words } = this.#pieces;
-    const none = new Float64Array(0);
-    const times = this.#batches.map(({ runs }) => runs?.eventTimeUs ?? none);
-    const values = this.#batches.map(({ runs }) => runs?.value ?? none);
     const ts = this.#ts;
     const value = this.#value;
-    this.#seriesEnds = new Uint32Array(this.#seriesIds.length);
-    let row = 0;
-    let piece = 0;
-    for (let series = 0; series < this.#seriesIds.length; series++) {
+    let { series, piece, row } = cursor;
+    for (const endRow = row + ROWS_PER_SLICE; series < this.#seriesIds.length && row < endRow; series++) {
       const id = this.#seriesIds[series];
       const firstPiece = piece;
       const firstRow = row;
@@ -284,8 +305,8 @@ class DayBuilder {
         const at = sorted[piece];
         const batch = words[at];
         const to = words[at + 3];
-        const batchTimes = times[batch];
-        const batchValues = values[batch];
+        const batchTimes = this.#times[batch];
+        const batchValues = this.#values[batch];
         if (batchTimes[words[at + 2]] < last) isAscending = false;
         // A loop, not `set`: a run of a two-second batch has two readings, and a view costs more than they do.
         for (let from = words[at + 2]; from < to; from++, row++) {
@@ -299,6 +320,9 @@ class DayBuilder {
       if (!isAscending) this.#sortByTime(sorted, firstPiece, piece, firstRow, row);
       this.#seriesEnds[series] = row;
     }
+    cursor.series = series;
+    cursor.piece = piece;
+    cursor.row = row;
   }
 
   #copyTexts(batch: number, from: number, to: number, endRow: number): void {
@@ -320,14 +344,11 @@ class DayBuilder {
       batchOf.fill(words[sorted[piece]], row, row + length);
       row += length;
     }
-    const ts = this.#ts;
-    const rows = Uint32Array.from(batchOf, (_, offset) => from + offset).sort((a, b) => ts[a] - ts[b] || a - b);
+    const rows = ascendingOrder(this.#ts, from, to);
     for (const column of [this.#ts, this.#value, this.#text, this.#valid]) {
       if (column === null) continue;
-      column.set(
-        Array.from(rows, (row) => column[row]),
-        from,
-      );
+      const unsorted = column.slice(from, to);
+      for (let row = from; row < to; row++) column[row] = unsorted[rows[row - from] - from];
     }
     this.#batchRuns.truncate(from);
     for (const row of rows) this.#batchRuns.add(batchOf[row - from], 1);

@@ -25,7 +25,7 @@ export interface QueryResult {
   readonly failed: number;
 }
 
-const TICK_MS = 2;
+const TICK_MS = 1;
 const WAITING_MAX = 10_000;
 
 export function runQueries(site: Site, spec: QuerySpec): Promise<QueryResult> {
@@ -60,7 +60,7 @@ async function query(spec: QuerySpec): Promise<QueryResult> {
       const elapsedMs = performance.now() - startMs;
       const target = Math.floor(Math.min(elapsedMs / 1000, spec.warmupSeconds + spec.seconds) * spec.perSecond);
       for (; due < target && waiting < WAITING_MAX; due++)
-        ask(startMs + (due / spec.perSecond) * 1000, spec.paths[due % spec.paths.length]);
+        ask(startMs + ((due + 1) / spec.perSecond) * 1000, spec.paths[due % spec.paths.length]);
       if (elapsedMs < (spec.warmupSeconds + spec.seconds) * 1000) return;
       clearInterval(timer);
       resolve();
