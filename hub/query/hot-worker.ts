@@ -30,7 +30,7 @@ const CAPTURE_COST_MAX = 2_048;
 /** Answers wait so long for each other: to wake the main thread costs more than a hot answer. */
 const REPLIES_MS_MAX = 3;
 /** Captures begin so far apart: those that come in between share the next one, which is half of what they cost. */
-const TURN_MS = 4;
+const TURN_MS = 2;
 
 type HotRequest = ThreadRequest<HotTask>;
 
