@@ -104,14 +104,19 @@ async function makeLake(lakeDir: string, rawReadings: number, metrics: readonly 
   return readings;
 }
 
+/** The fleet is sent so often that the interval of commits, which the last one waits for, is a small part of the time. */
+const MAXIMUM_TIMES = 5;
+/** V8 compiles what answers for some seconds, on threads that take the cores away. */
+const WARMUP_SECONDS = 8;
+
 /** Readings per second that the hub commits when it is sent all that it takes. */
 async function maximum(hub: HubProgram, token: string, fleet: SealedFleet): Promise<number> {
   const client = await UplinkClient.connect(hub, token);
   const startMs = performance.now();
-  for (const batch of fleet.batches) client.send(batch);
+  for (let time = 0; time < MAXIMUM_TIMES; time++) for (const batch of fleet.batches) client.send(batch);
   await client.idle();
   client.close();
-  return fleet.readings / ((performance.now() - startMs) / 1000);
+  return (fleet.readings * MAXIMUM_TIMES) / ((performance.now() - startMs) / 1000);
 }
 
 /** Sends at an even rate until it is stopped. */
@@ -232,7 +237,7 @@ async function round(samples: Samples, { isShort, profileDir, log }: BenchOption
     log(`the maximum is ${Math.round(maxPerSecond)} readings/s`);
     const stop = await paced(hub, tokens[1], fleet, maxPerSecond / 2);
     for (const { name, paths, perSecond, connections, wantedP99Ms } of mixes()) {
-      const result = await runQueries(site, { url: hub.url, paths, perSecond, connections, warmupSeconds: 3, seconds });
+      const result = await runQueries(site, { url: hub.url, paths, perSecond, connections, warmupSeconds: WARMUP_SECONDS, seconds });
       samples.add(name, HUB, 'p50', 'ms', result.p50Ms);
       samples.add(name, HUB, 'p99', 'ms', result.p99Ms);
       samples.add(name, HUB, 'answered', '%', (result.queries / (result.queries + result.failed)) * 100);
