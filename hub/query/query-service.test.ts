@@ -98,7 +98,9 @@ test('named devices are answered the same by the thread of hot queries as by the
   const compare = async (count: number): Promise<void> => {
     const hot = await query.aggregates(aggregates({ devices: ['pump-1', 'no-such-pump'] }));
     expect(hot.rows.map(({ values }) => values[0])).toEqual([count]);
-    expect(await query.aggregates(aggregates({ devices: ['pump-1*'] }))).toEqual(hot);
+    // A commit may come between the two: it changes versions and nothing else.
+    const { rows, overlayComplete, next } = hot;
+    expect(await query.aggregates(aggregates({ devices: ['pump-1*'] }))).toMatchObject({ rows, overlayComplete, next });
     expect((await query.aggregates(aggregates({ devices: ['pump-1'], gateways: ['gw-2'] }))).rows).toEqual([]);
     expect((await query.aggregates(aggregates({ devices: ['pump-1'], metrics: ['pressure'] }))).rows).toEqual([]);
     const { bytes } = await query.aggregatesDocument(aggregates({ devices: ['pump-1', 'no-such-pump'] }), '"window":"1m"');
