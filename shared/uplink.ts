@@ -41,7 +41,7 @@ export type ClockState = z.infer<typeof clockStateSchema>;
 export const helloSchema = z.object({
   type: z.literal('hello'),
   gatewayVersion: z.string().max(64),
-  /** Wire versions and compressions that this gateway may use in batches. */
+  /** Wire versions that this gateway may use in batches. */
   wireVersions: z.array(z.int()).max(16),
   /** The lake that this gateway has pinned; null before its first contact. */
   lakeId: z.string().max(64).nullable(),

@@ -2,7 +2,7 @@
  * Compression, synchronous and bounded; the home of zstd.
  *
  * Brotli is in every Node. zstd comes from node:zlib where that has it (Node 22.15), else from the native binding of
- * `@cloudpss/zstd`, else it is not available (32-bit ARM): `availableCompressions` says so, and the uplink negotiates.
+ * `@cloudpss/zstd`, else it is not available (32-bit ARM): `availableCompressions` says so, and a hub tells its gateways.
  * Two things about that package: its one-shot functions share one native context among all threads of the process, so
  * two workers that compress at once corrupt each other; its streams own their contexts, and are synchronous underneath,
  * so those are used. And it decompresses whatever the input asks for, so frames are checked and fed block by block.
