@@ -27,15 +27,18 @@ afterEach(async () => {
 
 async function open(): Promise<void> {
   hub = await startHub(lake.directory);
-  const { engine } = hub;
-  const queryEngine: QueryEngine = {
-    definitions: hub.definitions,
+  query = await QueryService.start({ engine: engineOf(hub), lakeDir: lake.directory, memoryBytesMax: 256_000_000, timeoutMs: 10_000 });
+}
+
+/** The engine as the query service sees it through the thread's boundary. */
+function engineOf({ definitions, engine }: TestHub): QueryEngine {
+  return {
+    definitions,
     captureAggregates: async (filter) => engine.captureAggregates(filter),
     captureTable: async (table, range) => engine.captureTable(table, range),
     reportUnreadable: (paths) => engine.reportUnreadable(paths),
     status: async () => engine.status(),
   };
-  query = await QueryService.start({ engine: queryEngine, lakeDir: lake.directory, memoryBytesMax: 256_000_000, timeoutMs: 10_000 });
 }
 
 function aggregates(changes: Partial<AggregateQuery> = {}): AggregateQuery {
@@ -119,15 +122,8 @@ test('named devices are answered the same by the thread of hot queries as by the
 
 test('a query that takes long does not delay a hot one', async () => {
   await commit(1, 60);
-  const { engine } = hub;
   const service = await QueryService.start({
-    engine: {
-      definitions: hub.definitions,
-      captureAggregates: async (filter) => engine.captureAggregates(filter),
-      captureTable: async (table, range) => engine.captureTable(table, range),
-      reportUnreadable: (paths) => engine.reportUnreadable(paths),
-      status: async () => engine.status(),
-    },
+    engine: engineOf(hub),
     openThread(settings) {
       const thread = openQueryThread(settings);
       const send = thread.postMessage.bind(thread);
@@ -302,15 +298,8 @@ test('queries beyond what may wait are told to come again, and those that wait h
 test('a thread of queries that ended fails what it ran, and the next query is answered by another one', async () => {
   await commit(1, 60);
   const threads: Worker[] = [];
-  const { engine } = hub;
   const service = await QueryService.start({
-    engine: {
-      definitions: hub.definitions,
-      captureAggregates: async (filter) => engine.captureAggregates(filter),
-      captureTable: async (table, range) => engine.captureTable(table, range),
-      reportUnreadable: (paths) => engine.reportUnreadable(paths),
-      status: async () => engine.status(),
-    },
+    engine: engineOf(hub),
     openThread(settings) {
       const thread = openQueryThread(settings);
       // The first one ends with its query unanswered.
