@@ -1,36 +1,18 @@
 /** The hub's engine in this process, as the benchmarks of the lake and of queries drive it: one lane, on a clock moved by hand. */
 import { Engine } from '../../hub/engine.ts';
-import type { EngineSettings } from '../../hub/engine-api.ts';
+import { engineSettings } from '../../hub/engine.fixture.ts';
 import { Lake } from '../../hub/lake/lake.ts';
 import { LocalStore } from '../../hub/lake/local-store.ts';
 import type { ObjectStore } from '../../hub/lake/store.ts';
 import type { ManualClock } from '../../shared/clock.ts';
 import { createLogger } from '../../shared/logging.ts';
 import { laneAppId, type LaneKey } from '../../shared/uplink.ts';
-import { DEFAULT_WINDOW_DEFINITIONS } from '../../shared/window/definition.ts';
 import type { SealedBody } from './uplink-client.ts';
 
 const LANE: LaneKey = { gateway: 'gw-1', epoch: '0123456789abcdef0123456789abcdef', lane: 'live' };
 /** What the clock moves at a time while a commit is awaited. */
 const STEP_US = 100_000;
 const logger = createLogger('bench', 'silent');
-
-function settings(lakeDir: string): EngineSettings {
-  return {
-    lakeDir,
-    hubInstance: 'f'.repeat(32),
-    commitIntervalMsMin: 1_000,
-    commitIntervalMsMax: 60_000,
-    commitReadingsMax: 1_000_000,
-    commitBytesMax: 256_000_000,
-    flushIntervalMs: 3_600_000,
-    windowBytesMax: 512_000_000,
-    allowedLatenessMs: 0,
-    gatewayIdleTimeoutMs: 600_000,
-    definitions: DEFAULT_WINDOW_DEFINITIONS,
-    logLevel: 'silent',
-  };
-}
 
 export function openBenchLake(store: ObjectStore, lakeDir: string, clock: ManualClock): Promise<Lake> {
   return Lake.open(store, lakeDir, { clock, hubId: 'bench', logger });
@@ -54,7 +36,8 @@ export class BenchEngine {
 
   static async open(lake: Lake, lakeDir: string, clock: ManualClock): Promise<BenchEngine> {
     const position = { committed: 0 };
-    const engine = await Engine.open(settings(lakeDir), lake, clock, logger, {
+    const settings = engineSettings(lakeDir, { commitIntervalMsMin: 1_000, commitIntervalMsMax: 60_000 });
+    const engine = await Engine.open(settings, lake, clock, logger, {
       committed(positions) {
         position.committed = positions.find(({ appId }) => appId === laneAppId(LANE))?.committed ?? position.committed;
       },
