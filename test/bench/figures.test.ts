@@ -1,7 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { barChart } from './chart.ts';
-import { asMarkdown, formatNumber, isMet, ratioTable, Samples, valueTable } from './figures.ts';
+import { asMarkdown, formatNumber, isMet, ratioTable, Samples, valueTable, type BenchResult } from './figures.ts';
+import { describeMachine } from './machine.ts';
 import { Payload } from './payload.ts';
+import { mergeResults, renderReport } from './report.ts';
 
 function measured(): Samples {
   const samples = new Samples();
@@ -108,5 +110,34 @@ describe('a payload', () => {
     payload.writeTo(first, 0, 1_700_000_000_000);
     payload.writeTo(second, 0, 1_700_000_000_000);
     expect(first.equals(second)).toBe(false);
+  });
+});
+
+describe('the page of several runs', () => {
+  const result = (name: string, rounds: number, cpu = 'this'): BenchResult => ({
+    run: { machine: { ...describeMachine(new Date(0)), cpu }, command: `npm run bench -- ${name}`, isShort: false },
+    name,
+    title: name,
+    method: 'How.',
+    rounds,
+    figures: measured().figures(),
+    notes: [],
+    chart: null,
+    hotThreads: [],
+  });
+
+  test('replaces what was measured anew and keeps the rest, in the order of the page', () => {
+    const merged = mergeResults(['first', 'second', 'third'], [result('second', 1), result('first', 1)], [result('second', 3)]);
+    expect(merged.map(({ name, rounds }) => [name, rounds])).toEqual([
+      ['first', 1],
+      ['second', 3],
+    ]);
+    const page = renderReport(merged).get('benchmarks.md');
+    expect(page).toContain('`npm run bench -- second`, 3 rounds, 1970-01-01');
+  });
+
+  test('never mixes two machines', () => {
+    const merged = mergeResults(['first', 'second'], [result('first', 1, 'another')], [result('second', 1)]);
+    expect(merged.map(({ name }) => name)).toEqual(['second']);
   });
 });

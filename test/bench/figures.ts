@@ -5,6 +5,7 @@
  * only then reduced to a median, so that a machine that is slow for a while slows both sides.
  */
 import { median } from '../process-tools.ts';
+import type { Machine } from './machine.ts';
 import type { HotThread } from './profile-summary.ts';
 
 /** What a value or a ratio should be; shown beside it, never a reason to fail. */
@@ -39,7 +40,17 @@ export interface ChartSpec {
   readonly title: string;
 }
 
+/** When, where and how a result was measured. */
+export interface BenchRun {
+  readonly machine: Machine;
+  /** As somebody would type it. */
+  readonly command: string;
+  /** Loads of seconds, so that starting and compiling weigh more than in the long form. */
+  readonly isShort: boolean;
+}
+
 export interface BenchResult {
+  readonly run: BenchRun;
   readonly name: string;
   readonly title: string;
   /** How it was measured, as a reader who doubts it wants to know: markdown, one paragraph. */
@@ -62,7 +73,7 @@ export interface BenchOptions {
   readonly log: (line: string) => void;
 }
 
-export type Measured = Omit<BenchResult, 'name' | 'title' | 'rounds' | 'hotThreads'>;
+export type Measured = Omit<BenchResult, 'run' | 'name' | 'title' | 'rounds' | 'hotThreads'>;
 
 /** Collects the rounds of all figures of a benchmark. */
 export class Samples {

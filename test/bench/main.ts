@@ -1,22 +1,22 @@
 /**
  * `npm run bench`: all benchmarks, or those named. `--short`: a quick look. `--rounds N`. `--json FILE`: the results.
- * `--profile`: leaves CPU profiles of our processes in a directory that it names. `--report`: renders docs/benchmarks.md and
- * its charts from this run, with where the time goes from a short profiled pass after each benchmark, since profiling slows
- * what it looks at.
+ * `--profile`: leaves CPU profiles of our processes in a directory that it names. `--report`: writes what was measured
+ * into docs/benchmarks.md and its charts, with where the time goes from a short profiled pass after each benchmark, since
+ * profiling slows what it looks at; benchmarks that were not run keep what docs/benchmarks/results.json has of this machine.
  *
  * Each benchmark runs in a process of its own, prints its figures beside references measured in the same run, and ends by
  * itself; one that fails leaves the others alone.
  */
 import { spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { asText, hotTable, ratioTable, valueTable, type BenchOptions, type BenchResult, type Measured } from './figures.ts';
-import { describeMachine, type Machine } from './machine.ts';
+import { asText, hotTable, ratioTable, valueTable, type BenchOptions, type BenchResult, type BenchRun, type Measured } from './figures.ts';
+import { describeMachine } from './machine.ts';
 import { summariseProfiles, type HotThread } from './profile-summary.ts';
-import { renderReport } from './report.ts';
+import { mergeResults, renderReport } from './report.ts';
 
 interface Bench {
   readonly name: string;
@@ -80,11 +80,14 @@ const BENCHES: readonly Bench[] = [
   },
 ];
 
+/** What a benchmark's own process leaves in a file. */
+type ResultOfProcess = Omit<BenchResult, 'run' | 'hotThreads'>;
+
 /** In the benchmark's own process: measures, prints, leaves the result in a file. */
 async function runHere(bench: Bench, options: BenchOptions, resultFile: string): Promise<void> {
   const run = await bench.load();
   const measured = await run(options);
-  const result: BenchResult = { name: bench.name, title: bench.title, rounds: options.rounds, ...measured, hotThreads: [] };
+  const result: ResultOfProcess = { name: bench.name, title: bench.title, rounds: options.rounds, ...measured };
   process.stdout.write(`\n${asText(valueTable(result.figures))}\n`);
   const ratios = ratioTable(result.figures);
   if (ratios.length > 0) process.stdout.write(`${asText(ratios)}\n`);
@@ -99,7 +102,7 @@ interface ChildOptions {
 }
 
 /** @returns null when the benchmark failed; it has said why */
-async function runInChild(bench: Bench, resultsDir: string, { args, profileDir, isSilent }: ChildOptions): Promise<BenchResult | null> {
+async function runInChild(bench: Bench, resultsDir: string, { args, profileDir, isSilent }: ChildOptions): Promise<ResultOfProcess | null> {
   const resultFile = path.join(resultsDir, `${bench.name}.json`);
   const profiling = profileDir === null ? [] : ['--profile-dir', profileDir];
   const nodeFlags = profileDir !== null && bench.isInProcess === true ? ['--cpu-prof', '--cpu-prof-dir', profileDir] : [];
@@ -111,7 +114,7 @@ async function runInChild(bench: Bench, resultsDir: string, { args, profileDir, 
     },
   );
   const code = await new Promise<number | null>((resolve) => child.once('exit', resolve));
-  if (code === 0) return JSON.parse(readFileSync(resultFile, 'utf8')) as BenchResult;
+  if (code === 0) return JSON.parse(readFileSync(resultFile, 'utf8')) as ResultOfProcess;
   process.stdout.write(`${bench.name} ended with ${code}\n`);
   process.exitCode = 1;
   return null;
@@ -149,7 +152,6 @@ const { values, positionals } = parse();
 const unknown = positionals.filter((name) => !BENCHES.some((bench) => bench.name === name));
 if (values.help) usage(null);
 if (unknown.length > 0) usage(`no benchmark '${unknown.join("', '")}'`);
-if (values.report && positionals.length > 0) usage('--report is a page of all benchmarks: leave out the names');
 const chosen = BENCHES.filter(({ name }) => positionals.length === 0 || positionals.includes(name));
 const roundsAsked = values.rounds === undefined ? null : Number(values.rounds);
 if (roundsAsked !== null && !(Number.isInteger(roundsAsked) && roundsAsked >= 1 && roundsAsked <= 100)) usage('--rounds: 1 to 100');
@@ -170,8 +172,12 @@ async function profiledPass(bench: Bench, resultsDir: string): Promise<readonly 
   return summariseProfiles(profileDir);
 }
 
+/** Of each benchmark by itself, so that a section of the page can be measured again as its command says. */
+function runOf(bench: Bench, args: readonly string[]): BenchRun {
+  return { machine: describeMachine(new Date()), command: ['npm run bench --', ...args, bench.name].join(' '), isShort: values.short };
+}
+
 async function runAll(): Promise<void> {
-  const machine = describeMachine(new Date());
   const resultsDir = mkdtempSync(path.join(tmpdir(), 'sluice-bench-results-'));
   const profilesDir = values.profile ? mkdtempSync(path.join(tmpdir(), 'sluice-bench-profiles-')) : null;
   const args = [...(values.short ? ['--short'] : []), ...(values.rounds === undefined ? [] : ['--rounds', values.rounds])];
@@ -179,23 +185,35 @@ async function runAll(): Promise<void> {
   for (const bench of chosen) {
     process.stdout.write(`\n== ${bench.title} (${bench.name})\n`);
     const profileDir = profilesDir === null ? null : path.join(profilesDir, bench.name);
+    const run = runOf(bench, args);
     const result = await runInChild(bench, resultsDir, { args, profileDir, isSilent: false });
     if (result === null) continue;
     const hotThreads = profileDir !== null ? summariseProfiles(profileDir) : values.report ? await profiledPass(bench, resultsDir) : [];
     if (hotThreads.length > 0) process.stdout.write(`\n${asText(hotTable(hotThreads))}\n`);
-    results.push({ ...result, hotThreads });
+    results.push({ run, ...result, hotThreads });
     // After each, so that an interrupted run leaves what it has.
-    if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify({ machine, results }, null, 2)}\n`);
-    if (values.report) writeReport(machine, args, results);
+    if (values.json !== undefined) writeResults(values.json, results);
+    if (values.report) writeReport(results);
   }
   rmSync(resultsDir, { recursive: true, force: true });
   if (profilesDir !== null) process.stdout.write(`CPU profiles are in ${profilesDir} (a browser's developer tools open them)\n`);
 }
 
-function writeReport(machine: Machine, args: readonly string[], results: readonly BenchResult[]): void {
-  const command = ['npm run bench --', ...args, '--report'].join(' ');
+function writeResults(file: string, results: readonly BenchResult[]): void {
+  writeFileSync(file, `${JSON.stringify({ results }, null, 2)}\n`);
+}
+
+function writeReport(measured: readonly BenchResult[]): void {
   const docs = path.resolve('docs');
-  mkdirSync(path.join(docs, 'benchmarks'), { recursive: true });
-  for (const [file, text] of renderReport({ machine, command, isShort: values.short }, results)) writeFileSync(path.join(docs, file), text);
+  const resultsFile = path.join(docs, 'benchmarks', 'results.json');
+  mkdirSync(path.dirname(resultsFile), { recursive: true });
+  const names = BENCHES.map(({ name }) => name);
+  const results = mergeResults(names, readResults(resultsFile), measured);
+  writeResults(resultsFile, results);
+  for (const [file, text] of renderReport(results)) writeFileSync(path.join(docs, file), text);
   process.stdout.write(`${path.join(docs, 'benchmarks.md')} is written\n`);
+}
+
+function readResults(file: string): readonly BenchResult[] {
+  return existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as { results: BenchResult[] }).results : [];
 }
