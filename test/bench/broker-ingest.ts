@@ -100,6 +100,7 @@ export async function benchBrokerIngest({ rounds, isShort, profileDir, log }: Be
             readings,
             seconds,
           });
+          site.measured(result.seconds);
           record(samples, name, shown, result, started.program);
           if (result.closed > 0) notes.add(`${shown} closed ${result.closed} of the connections (${name}, round ${round + 1}).`);
           log(`round ${round + 1}: ${name}: ${shown} ${Math.round(result.messages / result.seconds)}/s`);

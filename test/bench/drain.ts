@@ -123,6 +123,7 @@ function drainOnce(filled: string, readings: number, profileDir: string | null):
       50,
     );
     const seconds = (performance.now() - startMs) / 1000;
+    site.measured(seconds);
     const [edge, centre] = [gateway.program.usage(), hub.program.usage()];
     const { agesMs } = await probe.stop();
     return {

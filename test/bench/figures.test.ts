@@ -1,8 +1,12 @@
-import { describe, expect, test } from 'vitest';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { barChart } from './chart.ts';
 import { asMarkdown, formatNumber, isMet, ratioTable, Samples, valueTable, type BenchResult } from './figures.ts';
 import { describeMachine } from './machine.ts';
 import { Payload } from './payload.ts';
+import { noteMeasured, summariseProfiles } from './profile-summary.ts';
 import { mergeResults, renderReport } from './report.ts';
 
 function measured(): Samples {
@@ -140,4 +144,21 @@ describe('the page of several runs', () => {
     const merged = mergeResults(['first', 'second'], [result('first', 1, 'another')], [result('second', 1)]);
     expect(merged.map(({ name }) => name)).toEqual(['second']);
   });
+});
+
+test('a profile is cut to what was measured: starting and ending do not count', () => {
+  const directory = mkdtempSync(path.join(tmpdir(), 'sluice-profile-'));
+  onTestFinished(() => rmSync(directory, { recursive: true }));
+  const node = (id: number, functionName: string) => ({ id, callFrame: { functionName, url: 'file:///a.js', lineNumber: 0 } });
+  const nowUs = Number(process.hrtime.bigint() / 1000n);
+  const profile = {
+    nodes: [node(1, 'compile'), node(2, 'work'), node(3, '(idle)')],
+    startTime: nowUs - 10_000_000,
+    samples: [1, 2, 3],
+    timeDeltas: [1_000_000, 6_000_000, 2_500_000],
+  };
+  writeFileSync(path.join(directory, 'main.cpuprofile'), JSON.stringify(profile));
+  expect(summariseProfiles(directory)[0].functions.map(({ name }) => name)).toEqual(['compile in a', 'work in a']);
+  noteMeasured(directory, 5);
+  expect(summariseProfiles(directory)[0].functions).toEqual([{ name: 'work in a', share: 1 }]);
 });

@@ -85,6 +85,7 @@ function measure(samples: Samples, { share, isQueried, maxPerSecond, seconds, pr
       ? runQueries(site, { url: hub.url, paths, perSecond: QUERIES_PER_SECOND, warmupSeconds: 0, seconds, connections: 64 })
       : null;
     await pause(seconds * 1000);
+    site.measured(seconds);
     const [edgeMs, centreMs] = await loopDelaysMs(pair);
     const { visibleMs, streamMs } = await probe.stop();
     const result = await load;

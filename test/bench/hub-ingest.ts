@@ -68,6 +68,7 @@ function hubRound(fleets: readonly SealedFleet[], profileDir: string | null): Pr
     const startMs = performance.now();
     await send(WARMUP_SHARE, 1);
     const run = used(before, hub.program.usage(), (performance.now() - startMs) / 1000);
+    site.measured(run.seconds);
     for (const client of clients) client.close();
     return run;
   });

@@ -13,6 +13,7 @@ import { fileURLToPath } from 'node:url';
 import { createToken } from '../../hub/ingest/tokens.ts';
 import { LocalStore } from '../../hub/lake/local-store.ts';
 import { systemClock } from '../../shared/clock.ts';
+import { noteMeasured } from './profile-summary.ts';
 import { freePort, waitReady } from '../process-tools.ts';
 
 export const distDir = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..', '..');
@@ -233,6 +234,11 @@ export class Site {
     const tokens: string[] = [];
     for (const name of names) tokens.push((await createToken(store, 'gateway', name, systemClock, (count) => randomBytes(count))).token);
     return tokens;
+  }
+
+  /** To be called right after: what the last so many seconds show is what was measured, so profiles are cut to it. */
+  measured(seconds: number): void {
+    if (this.#profileDir !== null) noteMeasured(this.#profileDir, seconds);
   }
 
   /** Ends everything; under --profile in order, so that profiles are written. */

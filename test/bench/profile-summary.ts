@@ -1,5 +1,11 @@
-/** What the CPU profiles of a pass say: per thread of each process, the functions in which it spent its time. */
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+/**
+ * What the CPU profiles of a pass say: per thread of each process, the functions in which it spent its time.
+ *
+ * A benchmark notes the spans of time that it measured beside the profiles; what its processes did before and after (starting,
+ * compiling, warming up, ending) is left out. Spans and profiles count in microseconds of CLOCK_MONOTONIC, which all processes
+ * of a machine share.
+ */
+import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 
 /** One `.cpuprofile`, as far as it is read (Chrome DevTools Protocol, Profiler.Profile). */
@@ -8,6 +14,7 @@ interface CpuProfile {
     readonly id: number;
     readonly callFrame: { readonly functionName: string; readonly url: string; readonly lineNumber: number };
   }[];
+  readonly startTime: number;
   readonly samples: readonly number[];
   readonly timeDeltas: readonly number[];
 }
@@ -24,11 +31,33 @@ export interface HotThread {
 const FUNCTIONS_MAX = 6;
 /** A thread with less of the busy time is not where a bottleneck is. */
 const SHARE_MIN = 0.03;
+const SPANS_FILE = 'measured-spans';
 const NOT_BUSY = new Set(['(idle)', '(root)']);
+
+type Span = readonly [fromUs: number, toUs: number];
+
+/** Notes that the last so many seconds were measured. */
+export function noteMeasured(directory: string, seconds: number): void {
+  const nowUs = Number(process.hrtime.bigint() / 1000n);
+  mkdirSync(directory, { recursive: true });
+  appendFileSync(path.join(directory, SPANS_FILE), `${nowUs - Math.round(seconds * 1e6)} ${nowUs}\n`);
+}
+
+/** No span: a benchmark that measures from its first moment to its last. */
+function readSpans(directory: string): readonly Span[] {
+  const file = path.join(directory, SPANS_FILE);
+  if (!existsSync(file)) return [[0, Infinity]];
+  const lines = readFileSync(file, 'utf8').trimEnd().split('\n');
+  return lines.map((line): Span => {
+    const [fromUs, toUs] = line.split(' ').map(Number);
+    return [fromUs, toUs];
+  });
+}
 
 /** @param directory one folder per process with its profiles, or profiles themselves; busiest thread first */
 export function summariseProfiles(directory: string): HotThread[] {
   if (!existsSync(directory)) return [];
+  const spans = readSpans(directory);
   const threads = new Map<string, Map<string, number>>();
   for (const entry of readdirSync(directory, { recursive: true, withFileTypes: true })) {
     if (!entry.isFile() || !entry.name.endsWith('.cpuprofile')) continue;
@@ -38,7 +67,7 @@ export function summariseProfiles(directory: string): HotThread[] {
     const thread = `${processName}: ${threadName(profile)}`;
     const functions = threads.get(thread) ?? new Map<string, number>();
     threads.set(thread, functions);
-    addSelfTimes(profile, functions);
+    addSelfTimes(profile, spans, functions);
   }
   const busy = [...threads].map(([thread, functions]) => ({
     thread,
@@ -66,9 +95,12 @@ function threadName({ nodes }: CpuProfile): string {
   return entry === undefined ? 'main thread' : path.basename(entry.callFrame.url, '.js');
 }
 
-function addSelfTimes({ nodes, samples, timeDeltas }: CpuProfile, functions: Map<string, number>): void {
+function addSelfTimes({ nodes, startTime, samples, timeDeltas }: CpuProfile, spans: readonly Span[], functions: Map<string, number>): void {
   const names = new Map(nodes.map(({ id, callFrame }) => [id, frameName(callFrame)]));
+  let timeUs = startTime;
   samples.forEach((id, index) => {
+    timeUs += timeDeltas[index];
+    if (!spans.some(([fromUs, toUs]) => timeUs >= fromUs && timeUs < toUs)) return;
     const name = names.get(id) ?? '';
     const us = timeDeltas[index + 1] ?? 0; // a sample lasts until the next one
     if (!NOT_BUSY.has(name)) functions.set(name, (functions.get(name) ?? 0) + Math.max(0, us));

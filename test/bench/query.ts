@@ -238,6 +238,7 @@ async function round(samples: Samples, { isShort, profileDir, log }: BenchOption
     const stop = await paced(hub, tokens[1], fleet, maxPerSecond / 2);
     for (const { name, paths, perSecond, connections, wantedP99Ms } of mixes()) {
       const result = await runQueries(site, { url: hub.url, paths, perSecond, connections, warmupSeconds: WARMUP_SECONDS, seconds });
+      site.measured(seconds);
       samples.add(name, HUB, 'p50', 'ms', result.p50Ms);
       samples.add(name, HUB, 'p99', 'ms', result.p99Ms);
       samples.add(name, HUB, 'answered', '%', (result.queries / (result.queries + result.failed)) * 100);

@@ -2,6 +2,7 @@
 import { barChart } from './chart.ts';
 import { asMarkdown, hotTable, ratioTable, valueTable, type BenchResult } from './figures.ts';
 import type { Machine } from './machine.ts';
+import type { HotThread } from './profile-summary.ts';
 import { APT_LINE } from './peers.ts';
 
 /**
@@ -52,12 +53,19 @@ function section(result: BenchResult, hasChart: boolean): string {
   parts.push(asMarkdown(valueTable(result.figures)));
   if (result.notes.length > 0) parts.push(result.notes.map((note) => `- ${note}`).join('\n'));
   if (result.hotThreads.length > 0) {
-    parts.push(
-      'Where a short profiled pass spent its time, the functions themselves without what they call:',
-      asMarkdown(hotTable(result.hotThreads)),
-    );
+    parts.push(nextBottleneck(result.hotThreads[0]), asMarkdown(hotTable(result.hotThreads)));
   }
   return parts.join('\n\n');
+}
+
+/** In words, from the busiest thread of the profiled pass. */
+function nextBottleneck({ thread, share, functions }: HotThread): string {
+  const [first, second] = functions.map((hot) => `${hot.name} (${Math.round(hot.share * 100)} %)`);
+  const where = second === undefined ? first : `${first} and ${second}`;
+  return (
+    `The next bottleneck is ${thread}: ${Math.round(share * 100)} % of the busy time of a short profiled pass, most of it in ${where}. ` +
+    'Functions count without what they call.'
+  );
 }
 
 function page(machine: Machine, sections: readonly string[]): string {

@@ -57,6 +57,7 @@ function measure(samples: Samples, { gateways, seconds, profileDir }: Options): 
     await Promise.all(clients.map((client) => client.idle()));
     const done = hub.program.usage();
     const elapsed = (performance.now() - startMs) / 1000;
+    site.measured(elapsed);
     const interval = (await scrape(hub.url)).get('sluice_hub_commit_interval_seconds') ?? NaN;
     const commitMs = clients.flatMap((client) => client.commitMs);
     for (const client of clients) client.close();

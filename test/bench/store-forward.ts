@@ -135,9 +135,11 @@ async function run(pair: Pair, site: Site, spec: Partial<LoadSpec>): Promise<Out
   const loadedMs = performance.now();
   const readings = load.messagesTotal * READINGS_PER_MESSAGE;
   await until('everything to arrive', async () => (await pair.arrivedReadings()) >= readings, ARRIVAL_MS_MAX, 50);
+  const arrivedSeconds = load.secondsTotal + (performance.now() - loadedMs) / 1000;
+  site.measured(arrivedSeconds);
   return {
     load,
-    arrivedSeconds: load.secondsTotal + (performance.now() - loadedMs) / 1000,
+    arrivedSeconds,
     before,
     after: [pair.edge.usage(), pair.centre.usage()],
     wireBytes: pair.meter.upBytes + pair.meter.downBytes - wireBefore,
