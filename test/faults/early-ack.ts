@@ -15,7 +15,7 @@ const PUBREC = 5;
 const PUBREL = 6;
 const PUBCOMP = 7;
 
-interface Packet {
+export interface Packet {
   readonly type: number;
   readonly qos: number;
   readonly body: Buffer;
@@ -23,7 +23,7 @@ interface Packet {
 }
 
 /** Cuts a stream into packets; what is not whole waits for more. */
-class PacketCutter {
+export class PacketCutter {
   #rest: Buffer = Buffer.alloc(0);
 
   cut(chunk: Buffer): Packet[] {

@@ -14,6 +14,7 @@ import { parseReport, type Report } from '../e2e/report.ts';
 import { EarlyAckProxy } from './early-ack.ts';
 import { SeededRandom } from './random.ts';
 import type { Scenario } from './scenario.ts';
+import type { Finding } from './session-ledger.ts';
 
 /** Liveness: a fresh reading that takes longer than this after the last fault did not arrive. */
 const RECOVERY_MS_MAX = 120_000;
@@ -282,6 +283,18 @@ export class Trial {
     if (!announcedLoss && readings.accountedFor > 0)
       this.violation(`${readings.accountedFor} acknowledged readings of ${fleetName} are only accounted for: none should be`);
     return report;
+  }
+
+  /** What was looked for one by one beside the fleet's readings: it counts as they do. */
+  found(finding: Finding): void {
+    const figures = this.#figures;
+    figures.acknowledged += finding.due;
+    figures.found += finding.found;
+    figures.lost += finding.lost;
+    figures.duplicated += finding.duplicated;
+    figures.wrong += finding.invented;
+    this.#measures['came again at QoS 1'] = Number(this.#measures['came again at QoS 1'] ?? 0) + finding.again;
+    if (finding.lost + finding.duplicated + finding.invented > 0) this.violation(finding.examples.join('\n  '));
   }
 
   result(): TrialResult {

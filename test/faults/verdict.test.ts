@@ -29,6 +29,8 @@ describe('the verdict', () => {
   test('is bad on any violation, and on a control that lost without being seen', () => {
     expect(verdictOf('kill', { ...CLEAN, violations: ['x'] }, null, LOSING, null).ok).toBe(false);
     expect(verdictOf('kill', CLEAN, null, { ...CLEAN, isControl: true }, null).ok).toBe(false);
+    const twice = { ...CLEAN, isControl: true, figures: { ...CLEAN.figures, duplicated: 3 }, violations: ['3 duplicated'] };
+    expect(verdictOf('sessions', CLEAN, null, twice, null).ok).toBe(true);
     // Breaking off is no report of a loss.
     expect(verdictOf('kill', CLEAN, null, { ...CLEAN, isControl: true, violations: ['the trial broke off'] }, null).ok).toBe(false);
   });

@@ -12,9 +12,9 @@ export interface ScenarioVerdict {
   readonly ok: boolean;
 }
 
-/** A control did its work when the lab reported that acknowledged readings are missing. */
-export function controlReportedLoss(control: TrialResult): boolean {
-  return control.figures.lost + control.figures.accountedFor > 0;
+/** A control did its work when the lab reported that something acknowledged is missing, or came twice where once was promised. */
+export function controlReportedLoss({ figures }: TrialResult): boolean {
+  return figures.lost + figures.accountedFor + figures.duplicated > 0;
 }
 
 export function verdictOf(
@@ -32,7 +32,11 @@ export function verdictOf(
 function controlText({ control, controlSkipped }: ScenarioVerdict): string {
   if (control !== null) {
     const missing = control.figures.lost + control.figures.accountedFor;
-    return missing > 0 ? `reported ${missing} lost` : 'REPORTED NOTHING';
+    const seen = [
+      ...(missing > 0 ? [`${missing} lost`] : []),
+      ...(control.figures.duplicated > 0 ? [`${control.figures.duplicated} twice`] : []),
+    ];
+    return seen.length > 0 ? `reported ${seen.join(', ')}` : 'REPORTED NOTHING';
   }
   return controlSkipped === null ? '-' : `skipped: ${controlSkipped}`;
 }

@@ -8,8 +8,22 @@ import { kill } from './kill.ts';
 import { network } from './network.ts';
 import { poison } from './poison.ts';
 import { powerCut } from './power-cut.ts';
+import { sessions } from './sessions.ts';
 import { storm } from './storm.ts';
 import { upgrade } from './upgrade.ts';
 
 /** In the order in which `npm run faults` runs them. */
-export const SCENARIOS: readonly Scenario[] = [kill, powerCut, network, disk, damage, buffer, backlog, clocks, storm, poison, upgrade];
+export const SCENARIOS: readonly Scenario[] = [
+  kill,
+  sessions,
+  powerCut,
+  network,
+  disk,
+  damage,
+  buffer,
+  backlog,
+  clocks,
+  storm,
+  poison,
+  upgrade,
+];

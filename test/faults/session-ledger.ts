@@ -1,0 +1,76 @@
+/**
+ * What publishers sent, what was acknowledged to them, and what reached whom: numbers per topic, so that an hour of it is a few MB.
+ *
+ * One topic has one publisher and one QoS; its messages are numbered from 0 and carry their number.
+ */
+
+export interface Topic {
+  readonly name: string;
+  readonly qos: 1 | 2;
+  /** Messages begun, 0 … sent - 1. */
+  sent: number;
+  readonly acknowledged: Set<number>;
+}
+
+/** How often each number was seen. */
+export class Tally {
+  readonly #times: number[] = [];
+
+  add(number: number): void {
+    this.#times[number] = (this.#times[number] ?? 0) + 1;
+  }
+
+  times(number: number): number {
+    return this.#times[number] ?? 0;
+  }
+
+  get length(): number {
+    return this.#times.length;
+  }
+}
+
+export interface Finding {
+  /** Acknowledged, so owed. */
+  readonly due: number;
+  readonly found: number;
+  readonly lost: number;
+  /** Came again where once was promised. */
+  readonly duplicated: number;
+  /** Came again where at least once was promised. */
+  readonly again: number;
+  /** Numbers that nobody has sent. */
+  readonly invented: number;
+  readonly examples: readonly string[];
+}
+
+const EXAMPLES_MAX = 5;
+
+/** @param isOnce each message exactly once; else at least once */
+export function compareTally(where: string, topic: Topic, tally: Tally, isOnce: boolean): Finding {
+  const result = { due: 0, found: 0, lost: 0, duplicated: 0, again: 0, invented: 0 };
+  const examples: string[] = [];
+  const example = (what: string, number: number): void => {
+    if (examples.length < EXAMPLES_MAX) examples.push(`${what}: ${topic.name} ${number} (QoS ${topic.qos}) ${where}`);
+  };
+  for (let number = 0; number < Math.max(topic.sent, tally.length); number++) {
+    const times = tally.times(number);
+    if (topic.acknowledged.has(number)) {
+      result.due++;
+      if (times > 0) result.found++;
+      else {
+        result.lost++;
+        example('lost', number);
+      }
+    }
+    if (number >= topic.sent && times > 0) {
+      result.invented++;
+      example('never sent', number);
+    }
+    if (times <= 1) continue;
+    if (isOnce) {
+      result.duplicated += times - 1;
+      example(`duplicated, ${times} times`, number);
+    } else result.again += times - 1;
+  }
+  return { ...result, examples };
+}
