@@ -29,7 +29,7 @@ import type { Alert, Draft } from './alert.ts';
 import type { AlertBook } from './alert-book.ts';
 import type { AlertLog } from './alert-log.ts';
 import { gatewayVerdicts } from './gateway-verdicts.ts';
-import { definitionOf, durationMs, forUsOf, type AlertRule, type WindowRule } from './rule.ts';
+import { changeUsOf, definitionOf, durationMs, forUsOf, type AlertRule, type WindowRule } from './rule.ts';
 import { evaluate, INACTIVE, replay, withMissing, type Horizon, type Phase, type Progress } from './state-machine.ts';
 import type { RuleTask, VerdictAnswer, VerdictRow } from './verdicts.ts';
 
@@ -253,6 +253,7 @@ export class Evaluator {
     const sizeUs = definition.sizeMs * 1000;
     const baseUs = seenUs - LATE_WINDOWS * slideUs;
     const silenceUs = Math.max(0, ...rules.map(({ rule }) => (rule.kind === 'absence' ? durationMs(rule.for) * 1000 : 0)));
+    const changeUs = Math.max(...rules.map(({ rule }) => changeUsOf(rule)));
     const isEarly = rules.some(({ rule }) => rule.kind === 'threshold' && rule.early);
     const hasAbsence = silenceUs > 0;
     const nowUs = this.#parts.clock.nowUs();
@@ -261,8 +262,8 @@ export class Evaluator {
     return {
       windows: {
         window: definition.name,
-        // The first window behind the base; one that was heard before a silence began.
-        fromUs: Math.max(0, (hasAbsence ? Math.min(baseUs, seenUs - silenceUs - slideUs) : baseUs) - sizeUs + slideUs),
+        // The first window behind the base, and what it is compared with; one that was heard before a silence began.
+        fromUs: Math.max(0, Math.min(baseUs - changeUs, hasAbsence ? seenUs - silenceUs - slideUs : Infinity) - sizeUs + slideUs),
         toUs: isEarly || hasAbsence ? Math.max(nowUs + 1, endUs) : endUs - sizeUs + 1,
         gateways: isMetric ? null : gateways,
         devices: union(rules, 'device'),
@@ -273,6 +274,7 @@ export class Evaluator {
         after: null,
       },
       closedUs,
+      baseUs,
       rules: rules.map((named) => this.#taskOf(named, gateways)),
     };
   }
@@ -290,7 +292,7 @@ export class Evaluator {
       condition:
         rule.kind === 'absence'
           ? { kind: 'absence', by: rule.by, forUs: durationMs(rule.for) * 1000 }
-          : { kind: 'threshold', function: parseFunction(rule.function), bounds: rule, early: rule.early },
+          : { kind: 'threshold', function: parseFunction(rule.function), bounds: rule, early: rule.early, changeUs: changeUsOf(rule) },
       known,
       newMax: Math.max(0, ACTIVE_MAX - active.size),
     };

@@ -9,30 +9,42 @@ import { z } from 'zod';
 import { NAME_BYTES_MAX } from '../../shared/reading.ts';
 import { SluiceError } from '../../shared/errors.ts';
 import { parseFunction } from '../../shared/window/partial.ts';
-import { formatDurationMs, parseDurationMs, type WindowDefinition } from '../../shared/window/definition.ts';
+import { formatDurationMs, slideUsOf, type WindowDefinition } from '../../shared/window/definition.ts';
 
 export const RULES_MAX = 200;
 export const RULE_NAME_PATTERN = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 const NAMES_MAX = 100;
 const LABELS_MAX = 16;
 const FOR_MS_MAX = 7 * 86_400_000;
-/** Windows that a rule of absence looks back over: each round reads them all. */
+/** Windows that a rule of absence, or of change, looks back over: each round reads them all. */
 const ABSENCE_WINDOWS_MAX = 40;
+const CHANGE_WINDOWS_MAX = 60;
+const DURATION_CHARACTERS_MAX = 20;
+const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 };
 
 export const SEVERITIES = ['info', 'warning', 'critical'] as const;
 export type Severity = (typeof SEVERITIES)[number];
 
-function isDuration(text: string): boolean {
-  const ms = parseDurationMs(text);
-  return ms !== null && ms <= FOR_MS_MAX;
+/** `30s`, `1h30m`, `0s`; null: not a duration. */
+function parseRuleDuration(text: string): number | null {
+  if (text.length > DURATION_CHARACTERS_MAX || !/^(?:[0-9]+(?:ms|[smhdw]))+$/.test(text)) return null;
+  let ms = 0;
+  for (const [, count, unit] of text.matchAll(/([0-9]+)(ms|[smhdw])/g)) ms += Number(count) * UNIT_MS[unit];
+  return ms;
 }
 
-const duration = z
-  .string()
-  .max(20)
-  .refine(isDuration, {
-    error: (issue) => `${JSON.stringify(issue.input)?.slice(0, 80)} is not a duration from 1ms to 7d, like 30s or 5m`,
-  });
+function durationSchema(msMin: 0 | 1) {
+  const isRight = (text: string): boolean => {
+    const ms = parseRuleDuration(text);
+    return ms !== null && ms >= msMin && ms <= FOR_MS_MAX;
+  };
+  const range = `from ${msMin === 0 ? '0s' : '1ms'} to 7d, like 30s, 5m or 1h30m`;
+  return z.string().refine(isRight, { error: ({ input }) => `${JSON.stringify(input)?.slice(0, 80)} is not a duration ${range}` });
+}
+
+const duration = durationSchema(1);
+/** Of a condition that may fire at once. */
+const hold = durationSchema(0);
 
 const name = z
   .string()
@@ -77,7 +89,10 @@ const thresholdSchema = z.strictObject({
   below: finite.optional().describe('Fires where the value is less; with above: outside of both'),
   clear_above: finite.optional().describe('Of below: once it fires, only a value from here up clears it. Default: below'),
   clear_below: finite.optional().describe('Of above: once it fires, only a value from here down clears it. Default: above'),
-  for: duration.optional().describe('Event time that the condition has to hold; default: one window'),
+  for: hold.optional().describe('Event time that the condition has to hold; default, and 0s: one window'),
+  change_over: duration
+    .optional()
+    .describe('Judged is the value minus that of the window so long before; without such a window nothing is. A multiple of its slide'),
   missing: z
     .enum(['keep', 'clear'])
     .default('keep')
@@ -89,7 +104,10 @@ const absenceSchema = z.strictObject({
   kind: z.literal('absence'),
   ...described,
   ...selected,
-  by: z.enum(['device', 'series']).default('device').describe('What has to be heard: any series of a device, or each series'),
+  by: z
+    .enum(['gateway', 'device', 'series'])
+    .default('device')
+    .describe('What has to be heard: any device of a gateway, any series of a device, or each series'),
   window: z.string().max(32).optional().describe('Windows by series that are looked at; default: the longest that fits `for`'),
   for: duration.describe('Nothing came for so long, while its gateway has delivered all that it had'),
   forget_after: duration.default('7d').describe('Then the alert ends without anything having come'),
@@ -106,7 +124,7 @@ const gatewaySchema = z.strictObject({
       'disconnected: no hub hears it; lag: age of its oldest reading that is not in the lake, s; backlog: bytes that it holds; clock: not synchronised, or off by more than `above` s',
     ),
   above: z.number().min(0).optional().describe('For lag and backlog; of clock the allowed offset in s'),
-  for: duration.default('1m').describe('Time that the condition has to hold'),
+  for: hold.default('1m').describe('Time that the condition has to hold'),
 });
 
 export const alertRuleSchema = z.discriminatedUnion('kind', [thresholdSchema, absenceSchema, gatewaySchema]);
@@ -152,7 +170,16 @@ function thresholdProblems(rule: ThresholdRule, definitions: readonly WindowDefi
   else if (definition.by === 'metric')
     for (const key of ['gateway', 'device', 'tag'] as const)
       if (rule[key] !== undefined) problems.push({ member: key, detail: `the window ${rule.window} is by metric, over all of them` });
+  if (definition !== undefined && rule.change_over !== undefined) problems.push(...changeProblems(rule.change_over, definition));
   return problems;
+}
+
+function changeProblems(changeOver: string, definition: WindowDefinition): RuleProblem[] {
+  const slideMs = slideUsOf(definition) / 1000;
+  const changeMs = durationMs(changeOver);
+  if (changeMs % slideMs === 0 && changeMs <= slideMs * CHANGE_WINDOWS_MAX) return [];
+  const [least, most] = [slideMs, slideMs * CHANGE_WINDOWS_MAX].map(formatDurationMs);
+  return [{ member: 'change_over', detail: `${changeOver} is no multiple of ${least} up to ${most}, as windows ${definition.name} need` }];
 }
 
 function unknownWindow(window: string, definitions: readonly WindowDefinition[]): RuleProblem {
@@ -196,7 +223,7 @@ export function definitionOf(rule: AlertRule, definitions: readonly WindowDefini
 }
 
 export function durationMs(text: string): number {
-  const ms = parseDurationMs(text);
+  const ms = parseRuleDuration(text);
   if (ms === null) throw new Error(`${text} was checked to be a duration`);
   return ms;
 }
@@ -205,6 +232,11 @@ export function durationMs(text: string): number {
 export function forUsOf(rule: AlertRule): number {
   if (rule.kind === 'absence' || rule.for === undefined) return 0;
   return durationMs(rule.for) * 1000;
+}
+
+/** How far before a window the one lies that its value is compared with, µs; 0: with none. */
+export function changeUsOf(rule: AlertRule): number {
+  return rule.kind === 'threshold' && rule.change_over !== undefined ? durationMs(rule.change_over) * 1000 : 0;
 }
 
 /** Whether alerts of the one are alerts of the other: all but words and labels is the same. */

@@ -32,8 +32,15 @@ export interface RuleTask {
   readonly metrics: readonly string[] | null;
   readonly tags: TagFilter | null;
   readonly condition:
-    | { readonly kind: 'threshold'; readonly function: AggregateFunction; readonly bounds: Bounds; readonly early: boolean }
-    | { readonly kind: 'absence'; readonly by: 'device' | 'series'; readonly forUs: number };
+    | {
+        readonly kind: 'threshold';
+        readonly function: AggregateFunction;
+        readonly bounds: Bounds;
+        readonly early: boolean;
+        /** Judged is the value minus that of the window so long before; 0: the value. */
+        readonly changeUs: number;
+      }
+    | { readonly kind: 'absence'; readonly by: 'gateway' | 'device' | 'series'; readonly forUs: number };
   /** Alerts that there are, and groups that may become one: their windows are wanted whatever they say. */
   readonly known: readonly string[];
   /** Further groups that fire; those beyond are counted. */
@@ -45,6 +52,8 @@ export interface VerdictQuery {
   readonly windows: AggregateQuery;
   /** Windows that end at or before it are closed; null: as the watermarks of all active gateways have it (windows by metric). */
   readonly closedUs: number | null;
+  /** Thresholds judge windows that end behind it. */
+  readonly baseUs: number;
   readonly rules: readonly RuleTask[];
 }
 
@@ -82,56 +91,201 @@ interface Collected {
   isWanted: boolean;
 }
 
-/** @param sizeUs length of the windows */
+/** A function of the windows of a group, with the extremes that tell at once that most groups fire nowhere. */
+interface Values {
+  readonly of: readonly (number | null)[];
+  /** Of the windows that are judged: closed ones, and all. */
+  readonly closed: Extremes;
+  readonly all: Extremes;
+}
+
+interface Extremes {
+  least: number;
+  most: number;
+}
+
+interface Span {
+  readonly sizeUs: number;
+  readonly baseUs: number;
+  readonly closedUs: number;
+}
+
+type Threshold = Extract<RuleTask['condition'], { kind: 'threshold' }>;
+
+/**
+ * Cost: a lookup for each group, and two comparisons for each rule that watches it. Rules that watch other metrics, gateways
+ * or devices cost a group nothing.
+ *
+ * @param sizeUs length of the windows
+ */
 export function judgeWindows(
   windows: readonly JudgedWindow[],
-  { rules }: Pick<VerdictQuery, 'rules'>,
+  { rules, baseUs }: Pick<VerdictQuery, 'rules' | 'baseUs'>,
   sizeUs: number,
   closedUs: number,
 ): RuleVerdicts[] {
-  const fits = rules.map(groupFilter);
+  const span: Span = { sizeUs, baseUs, closedUs };
+  const index = new RuleIndex(rules);
+  const slots = slotsOf(rules);
   const collected = rules.map(() => new Map<string, Collected>());
   const known = rules.map((rule) => new Set(rule.known));
-  const byGroup = new Map<string, JudgedWindow[]>();
-  for (const window of windows) {
-    const own = byGroup.get(window.groupText);
-    if (own === undefined) byGroup.set(window.groupText, [window]);
-    else own.push(window);
-  }
-  for (const own of byGroup.values()) {
+  const knownTo = new Map<string, Set<number>>();
+  rules.forEach((rule, at) => rule.known.forEach((key) => knownTo.set(key, (knownTo.get(key) ?? new Set<number>()).add(at))));
+  for (const [text, own] of byGroup(windows)) {
     const { group } = own[0];
-    const values = new Map<AggregateFunction, (number | null)[]>();
-    rules.forEach(({ condition }, index) => {
-      if (!fits[index](group)) return;
+    const tested: (boolean | undefined)[] = [];
+    const knowing = knownTo.get(text);
+    const values: (Values | undefined)[] = [];
+    for (const at of index.candidates(group)) {
+      if (!index.watches(at, group, tested)) continue;
+      const { condition } = rules[at];
       if (condition.kind === 'absence') {
-        for (const window of own) hear(collected[index], known[index], condition.by, window, sizeUs, closedUs);
-        return;
+        for (const window of own) hear(collected[at], known[at], condition.by, window, sizeUs, closedUs);
+        continue;
       }
-      let results = values.get(condition.function);
-      if (results === undefined) {
-        results = own.map(({ partial }) => finalise(partial, [condition.function])[0]);
-        values.set(condition.function, results);
-      }
-      judgeGroup(collected[index], known[index], condition, own, results, sizeUs, closedUs);
-    });
+      const slot = slots[at];
+      const found = (values[slot] ??= valuesOf(own, condition, span));
+      if (firesIn(condition.early ? found.all : found.closed, condition.bounds) || knowing?.has(at) === true)
+        judgeGroup(collected[at], condition, own, found.of, span);
+    }
   }
-  return rules.map((rule, index) => {
+  return rules.map((rule, at) => {
     const { condition } = rule;
-    if (condition.kind === 'absence') endSilence(collected[index], condition.forUs, closedUs);
-    return limited(rule, collected[index], known[index]);
+    if (condition.kind === 'absence') endSilence(collected[at], condition.forUs, closedUs);
+    return limited(rule, collected[at], known[at]);
   });
 }
 
-function groupFilter({ gateways, devices, metrics, tags }: RuleTask): (group: GroupKey) => boolean {
-  const any = (): boolean => true;
-  const name = (names: readonly string[] | null): ((own: string | null) => boolean) => {
-    if (names === null) return any;
-    const matches = nameMatcher(names);
-    return (own) => own !== null && matches(own);
+function byGroup(windows: readonly JudgedWindow[]): Map<string, JudgedWindow[]> {
+  const groups = new Map<string, JudgedWindow[]>();
+  for (const window of windows) {
+    const own = groups.get(window.groupText);
+    if (own === undefined) groups.set(window.groupText, [window]);
+    else own.push(window);
+  }
+  return groups;
+}
+
+/** Rules that look at the same values share a place for them. */
+function slotsOf(rules: readonly RuleTask[]): number[] {
+  const places = new Map<string, number>();
+  return rules.map(({ condition }) => {
+    const text = condition.kind === 'threshold' ? `${condition.function} ${condition.changeUs}` : '';
+    const place = places.get(text) ?? places.size;
+    places.set(text, place);
+    return place;
+  });
+}
+
+/** Which rules watch a group. Patterns are tried once for each name, not for each group. */
+class RuleIndex {
+  readonly #rules: readonly RuleTask[];
+  readonly #byMetric = new Map<string | null, Map<string | null, readonly number[]>>();
+  readonly #metric: readonly NameTest[];
+  readonly #gateway: readonly NameTest[];
+  readonly #tags: readonly ((tags: string | null) => boolean)[];
+  /** Each list of devices once: rules share them. */
+  readonly #deviceTests: readonly NameTest[];
+  /** Of each rule the place of its list there; -1: any device. */
+  readonly #deviceTestOf: readonly number[];
+
+  constructor(rules: readonly RuleTask[]) {
+    this.#rules = rules;
+    this.#metric = rules.map(({ metrics }) => nameTest(metrics));
+    this.#gateway = rules.map(({ gateways }) => nameTest(gateways));
+    this.#tags = rules.map(({ tags }) => (tags === null ? () => true : tagMatcher(tags)));
+    const lists = [...new Set(rules.flatMap(({ devices }) => (devices === null ? [] : [JSON.stringify(devices)])))];
+    this.#deviceTests = lists.map((list) => nameTest(JSON.parse(list) as string[]));
+    this.#deviceTestOf = rules.map(({ devices }) => (devices === null ? -1 : lists.indexOf(JSON.stringify(devices))));
+  }
+
+  /** Those that name its metric and gateway, each to be asked with `watches`. */
+  candidates({ metric, gateway }: GroupKey): readonly number[] {
+    let byGateway = this.#byMetric.get(metric);
+    if (byGateway === undefined) this.#byMetric.set(metric, (byGateway = new Map<string | null, readonly number[]>()));
+    let candidates = byGateway.get(gateway);
+    if (candidates === undefined) {
+      candidates = this.#rules.flatMap((_, at) => (this.#metric[at](metric) && this.#gateway[at](gateway) ? [at] : []));
+      byGateway.set(gateway, candidates);
+    }
+    return candidates;
+  }
+
+  /** @param tested of the group: what its device has been tested for */
+  watches(at: number, { device, tags }: GroupKey, tested: (boolean | undefined)[]): boolean {
+    const test = this.#deviceTestOf[at];
+    if (test !== -1 && !(tested[test] ??= this.#deviceTests[test](device))) return false;
+    return this.#rules[at].tags === null || this.#tags[at](tags);
+  }
+}
+
+type NameTest = (name: string | null) => boolean;
+
+/** @param names null: any, also none */
+function nameTest(names: readonly string[] | null): NameTest {
+  if (names === null) return () => true;
+  const matches = nameMatcher(names);
+  const known = new Map<string | null, boolean>([[null, false]]);
+  return (name) => {
+    let isIn = known.get(name);
+    if (isIn === undefined) known.set(name, (isIn = name !== null && matches(name)));
+    return isIn;
   };
-  const [gateway, device, metric] = [name(gateways), name(devices), name(metrics)];
-  const tag = tags === null ? any : tagMatcher(tags);
-  return (group) => gateway(group.gateway) && device(group.device) && metric(group.metric) && tag(group.tags);
+}
+
+function valuesOf(windows: readonly JudgedWindow[], condition: Threshold, span: Span): Values {
+  const { function: name, changeUs } = condition;
+  const own = windows.map(({ partial }) => finalise(partial, [name])[0]);
+  const values = changeUs === 0 ? own : changesOf(windows, own, changeUs);
+  const closed: Extremes = { least: Infinity, most: -Infinity };
+  const all: Extremes = { least: Infinity, most: -Infinity };
+  for (let at = 0; at < values.length; at++) {
+    const value = values[at];
+    const endUs = windows[at].windowStartUs + span.sizeUs;
+    if (value === null || endUs <= span.baseUs) continue;
+    widen(all, value);
+    if (endUs <= span.closedUs) widen(closed, value);
+  }
+  return { of: values, closed, all };
+}
+
+/** Each value minus that of the window so long before; null where there is none. */
+function changesOf(windows: readonly JudgedWindow[], values: readonly (number | null)[], changeUs: number): (number | null)[] {
+  const byStart = new Map(windows.map(({ windowStartUs }, at) => [windowStartUs, values[at]]));
+  return windows.map(({ windowStartUs }, at) => {
+    const before = byStart.get(windowStartUs - changeUs) ?? null;
+    const now = values[at];
+    return before === null || now === null ? null : now - before;
+  });
+}
+
+function widen(extremes: Extremes, value: number): void {
+  if (value < extremes.least) extremes.least = value;
+  if (value > extremes.most) extremes.most = value;
+}
+
+function firesIn({ least, most }: Extremes, { above, below }: Bounds): boolean {
+  return (above !== undefined && most > above) || (below !== undefined && least < below);
+}
+
+/** Of a group that fires, or that an alert is about. */
+function judgeGroup(
+  groups: Map<string, Collected>,
+  { bounds, early }: Threshold,
+  windows: readonly JudgedWindow[],
+  values: readonly (number | null)[],
+  { sizeUs, baseUs, closedUs }: Span,
+): void {
+  const key = windows[0].groupText;
+  const rows: VerdictRow[] = [];
+  windows.forEach(({ windowStartUs }, at) => {
+    const value = values[at];
+    const endUs = windowStartUs + sizeUs;
+    const closed = endUs <= closedUs;
+    if (value === null || endUs <= baseUs || !(early || closed)) return;
+    rows.push({ key, startUs: windowStartUs, endUs, value, verdict: judge(value, bounds), closed });
+  });
+  groups.set(key, { rows, isWanted: true });
 }
 
 function entryOf(groups: Map<string, Collected>, known: ReadonlySet<string>, key: string): Collected {
@@ -140,41 +294,18 @@ function entryOf(groups: Map<string, Collected>, known: ReadonlySet<string>, key
   return entry;
 }
 
-/** Most groups fire in no window: nothing is made for them. */
-function judgeGroup(
-  groups: Map<string, Collected>,
-  known: ReadonlySet<string>,
-  { bounds, early }: Extract<RuleTask['condition'], { kind: 'threshold' }>,
-  windows: readonly JudgedWindow[],
-  values: readonly (number | null)[],
-  sizeUs: number,
-  closedUs: number,
-): void {
-  const key = windows[0].groupText;
-  const isJudged = (index: number): boolean => values[index] !== null && (early || windows[index].windowStartUs + sizeUs <= closedUs);
-  const fires = values.some((value, index) => value !== null && isJudged(index) && judge(value, bounds) === 'fire');
-  if (!fires && !known.has(key)) return;
-  const entry = entryOf(groups, known, key);
-  entry.isWanted = true;
-  windows.forEach(({ windowStartUs }, index) => {
-    const value = values[index];
-    const endUs = windowStartUs + sizeUs;
-    if (value === null || !isJudged(index)) return;
-    entry.rows.push({ key, startUs: windowStartUs, endUs, value, verdict: judge(value, bounds), closed: endUs <= closedUs });
-  });
-}
-
 /** Keeps the newest window with readings. Open ones are signs of life as well. */
 function hear(
   groups: Map<string, Collected>,
   known: ReadonlySet<string>,
-  by: 'device' | 'series',
+  by: 'gateway' | 'device' | 'series',
   { group, groupText, windowStartUs, partial }: JudgedWindow,
   sizeUs: number,
   closedUs: number,
 ): void {
   if (partial.n === 0 && partial.nan === 0) return;
-  const key = by === 'series' ? groupText : groupKeyText({ ...group, metric: null, tags: null });
+  const key =
+    by === 'series' ? groupText : groupKeyText({ ...group, device: by === 'device' ? group.device : null, metric: null, tags: null });
   const entry = entryOf(groups, known, key);
   const heardUs = windowStartUs + sizeUs;
   if (entry.rows.length > 0 && entry.rows[0].startUs >= heardUs) return;

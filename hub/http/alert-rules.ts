@@ -4,8 +4,8 @@ import { SluiceError } from '../../shared/errors.ts';
 import type { RuleStatus } from '../alerts/alerts.ts';
 import { alertRuleSchema, RULE_NAME_PATTERN, ruleProblems } from '../alerts/rule.ts';
 import { requireAdmin } from './access.ts';
-import { readJsonBody } from './json-body.ts';
-import { ParameterError, parameterError, shown, wrongParameter } from './parameters.ts';
+import { readBody } from './json-body.ts';
+import { ParameterError, shown, wrongParameter } from './parameters.ts';
 import { PROBLEM_RESPONSES, problemContent } from './problems.ts';
 import { timeSchema } from './rows-answer.ts';
 import type { HubApp, HubServices } from './service.ts';
@@ -105,11 +105,10 @@ export function mountAlertRules(app: HubApp, { alerts, engine, tokens }: HubServ
   for (const route of [putRoute, deleteRoute]) app.openAPIRegistry.registerPath(route);
   app.put('/v1/alerts/rules/:name', requireAdmin(tokens), async (c) => {
     const name = checkedName(c.req.param('name'));
-    const parsed = ruleSchema.safeParse(await readJsonBody(c.req.raw, BODY_BYTES_MAX, EXAMPLE));
-    if (!parsed.success) throw parameterError(parsed.error, []);
-    const problems = ruleProblems(parsed.data, engine.definitions);
+    const rule = await readBody(ruleSchema, c.req.raw, BODY_BYTES_MAX, EXAMPLE);
+    const problems = ruleProblems(rule, engine.definitions);
     if (problems.length > 0) throw new ParameterError(problems.map(({ member, detail }) => ({ parameter: member, detail })));
-    const isNew = await alerts.putRule(name, parsed.data);
+    const isNew = await alerts.putRule(name, rule);
     return c.json(render(statusOf(name)), isNew ? 201 : 200);
   });
   app.delete('/v1/alerts/rules/:name', requireAdmin(tokens), async (c) => {

@@ -229,6 +229,30 @@ test('a wrong rule is refused with all that is wrong about it', async () => {
   expect((await problemOf(await put('-', HOT))).errors?.[0]?.parameter).toBe('name');
 });
 
+test('what is wrong about a rule is said with what would be right', async () => {
+  const detail = async (rule: object): Promise<string> => (await problemOf(await put('r', rule))).detail;
+  expect(await detail({ kind: 'threshold', window: '1m', above: 'hot' })).toBe('above: "hot" is not a number');
+  expect(await detail({ kind: 'threshold', above: 1 })).toBe('window: is missing: a text is needed');
+  expect(await detail({})).toBe('kind: is missing, there are threshold, absence, gateway');
+  expect(await detail({ kind: 'gateway', condition: 'slow' })).toBe('condition: "slow", there are disconnected, lag, backlog, clock');
+  expect(await detail({ ...HOT, abvoe: 2 })).toMatch(/^abvoe: unknown; there are kind, .*above, below/);
+  expect(await detail({ ...HOT, window: '7m', function: 'avg' })).toMatch(
+    /no function 'avg' \(there are .*mean.*no window "7m", there are 10s, 1m/,
+  );
+  expect(await detail({ ...HOT, change_over: '90s' })).toMatch(/^change_over: 90s is no multiple of 1m up to 1h/);
+  expect(await detail({ kind: 'absence', for: '0s' })).toMatch(/^for: "0s" is not a duration from 1ms to 7d/);
+});
+
+test('a rule of change fires by how far a value has moved since a window before', async () => {
+  const rule = { kind: 'threshold', window: '1m', function: 'mean', change_over: '2m', above: 15, for: '0s' };
+  expect((await put('rise', rule)).status).toBe(201);
+  await minutes(0, [50, 60, 64, 80, 81]);
+  await closed(3);
+  expect(await alerts()).toEqual([]);
+  await closed(4);
+  expect(await alerts()).toMatchObject([{ state: 'firing', value: 20, since: at(3) }]);
+});
+
 test('without an admin token nobody sets a rule where there are tokens', async () => {
   const read = await api.token('read');
   const admin = await api.token('admin');

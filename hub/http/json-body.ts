@@ -1,9 +1,18 @@
-/** Bodies of requests that change or ask something: JSON, bounded. */
+/** Bodies of requests that change or ask something: JSON, bounded, and as their schema says. */
+import type { z } from '@hono/zod-openapi';
 import { SluiceError } from '../../shared/errors.ts';
+import { checkedBody } from './body-errors.ts';
 import { shown } from './parameters.ts';
 
-/** @throws SluiceError ERR_HTTP_UNSUPPORTED_MEDIA, ERR_HTTP_BODY_TOO_LARGE, ERR_HTTP_PARAMETER */
-export async function readJsonBody(request: Request, bytesMax: number, example: string): Promise<unknown> {
+/**
+ * @param example of a right body, for whoever sends something else
+ * @throws SluiceError ERR_HTTP_UNSUPPORTED_MEDIA, ERR_HTTP_BODY_TOO_LARGE, ERR_HTTP_PARAMETER
+ */
+export async function readBody<S extends z.ZodType>(schema: S, request: Request, bytesMax: number, example: string): Promise<z.output<S>> {
+  return checkedBody(schema, await readJson(request, bytesMax, example));
+}
+
+async function readJson(request: Request, bytesMax: number, example: string): Promise<unknown> {
   // Anything but JSON could be sent by a form of a foreign page, without the browser asking first.
   const type = request.headers.get('content-type');
   if (!/^application\/json\b/i.test(type ?? ''))

@@ -3,9 +3,9 @@ import { createRoute, z } from '@hono/zod-openapi';
 import { parseExceptionId } from '../release-lane.ts';
 import type { TimeCorrection } from '../release.ts';
 import { requireAdmin } from './access.ts';
-import { parameterError, shown, wrongParameter } from './parameters.ts';
+import { shown, wrongParameter } from './parameters.ts';
 import { PROBLEM_RESPONSES, problemContent } from './problems.ts';
-import { readJsonBody } from './json-body.ts';
+import { readBody } from './json-body.ts';
 import type { HubApp, HubServices } from './service.ts';
 import { parseTime, resolveTime, timeFault } from './times.ts';
 
@@ -67,11 +67,10 @@ function correctionOf({ shift_seconds: shift, start }: z.output<typeof bodySchem
 export function mountRelease(app: HubApp, { releases, tokens, clock }: HubServices): void {
   app.openAPIRegistry.registerPath(route);
   app.post(route.path, requireAdmin(tokens), async (c) => {
-    const parsed = bodySchema.safeParse(await readJsonBody(c.req.raw, BODY_BYTES_MAX, '{"id": "…", "shift_seconds": 3600}'));
-    if (!parsed.success) throw parameterError(parsed.error, Object.keys(bodySchema.shape), 'body');
-    const id = parseExceptionId(parsed.data.id);
-    if (id === null) throw wrongParameter('id', `${shown(parsed.data.id)} is not an id of an exception: gateway/epoch/lane/seq/index`);
-    const answer = await releases.release(id, correctionOf(parsed.data, clock.nowUs()));
-    return c.json({ id: parsed.data.id, ...answer }, answer.status === 'released' ? 200 : 202);
+    const body = await readBody(bodySchema, c.req.raw, BODY_BYTES_MAX, '{"id": "…", "shift_seconds": 3600}');
+    const id = parseExceptionId(body.id);
+    if (id === null) throw wrongParameter('id', `${shown(body.id)} is not an id of an exception: gateway/epoch/lane/seq/index`);
+    const answer = await releases.release(id, correctionOf(body, clock.nowUs()));
+    return c.json({ id: body.id, ...answer }, answer.status === 'released' ? 200 : 202);
   });
 }

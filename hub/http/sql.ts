@@ -4,7 +4,7 @@ import type { HonoRequest } from 'hono';
 import { ANSWER_FORMATS, type AnswerFormat } from '../query/sql-api.ts';
 import { FORMAT_TYPES } from '../query/result-formats.ts';
 import { answerFormat } from './answer-format.ts';
-import { readJsonBody } from './json-body.ts';
+import { readBody } from './json-body.ts';
 import { formatParameter, parameterError, shown, wrongParameter } from './parameters.ts';
 import { PROBLEM_RESPONSES, problemContent } from './problems.ts';
 import { rowsContent } from './rows-answer.ts';
@@ -93,16 +93,10 @@ function formatOf(request: HonoRequest): AnswerFormat | undefined {
   throw parameterError(parsed.error, Object.keys(querySchema.shape));
 }
 
-async function readQuery(request: Request): Promise<z.output<typeof bodySchema>> {
-  const parsed = bodySchema.safeParse(await readJsonBody(request, BODY_BYTES_MAX, BODY_EXAMPLE));
-  if (parsed.success) return parsed.data;
-  throw parameterError(parsed.error, Object.keys(bodySchema.shape), 'body');
-}
-
 export function mountSql(app: HubApp, { sql }: HubServices): void {
   app.openAPIRegistry.registerPath(route);
   app.post(route.path, async (c) => {
-    const { format: asked, limit, parameters = [], sql: statement } = await readQuery(c.req.raw);
+    const { format: asked, limit, parameters = [], sql: statement } = await readBody(bodySchema, c.req.raw, BODY_BYTES_MAX, BODY_EXAMPLE);
     const inUrl = formatOf(c.req);
     if (inUrl !== undefined && asked !== undefined && inUrl !== asked)
       throw wrongParameter('format', `it is ${asked} in the body and ${inUrl} in the URL: one of them is enough`);
