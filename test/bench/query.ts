@@ -3,9 +3,12 @@
  * of a year, and a SQL scan of all readings.
  *
  * The lake is made by the engine in this process: a year of 500 series (short 100) every half hour, and as many readings of the
- * reference fleet as SLUICE_BENCH_SQL_READINGS says (default 100 million, short 5 million). References: InfluxDB's
- * GROUP BY time over the same year of one series, and DuckDB in this process over the same Parquet files.
+ * reference fleet as SLUICE_BENCH_SQL_READINGS says (default 100 million, short 5 million). SLUICE_BENCH_LAKE=DIR keeps it
+ * there, and later runs take a copy of what it has. References: InfluxDB's GROUP BY time over the same year of one series,
+ * and DuckDB in this process over the same Parquet files.
  */
+import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
 import { DuckDBInstance } from '@duckdb/node-api';
 import { encodeBatch } from '../../shared/batch/encode.ts';
 import { ManualClock } from '../../shared/clock.ts';
@@ -102,6 +105,35 @@ async function makeLake(lakeDir: string, rawReadings: number, metrics: readonly 
     await maintenance.run();
   }
   return readings;
+}
+
+/** What a kept lake was made of; one that was made otherwise is refused. */
+interface LakeMade {
+  readonly rawReadings: number;
+  readonly metrics: readonly string[];
+  readonly readings: number;
+}
+
+/** A lake of this run's own: made, or copied from where SLUICE_BENCH_LAKE keeps one. @returns readings in it */
+async function provideLake(lakeDir: string, rawReadings: number, metrics: readonly string[], log: (line: string) => void): Promise<number> {
+  const keptDir = process.env['SLUICE_BENCH_LAKE'];
+  if (keptDir === undefined) return makeLake(lakeDir, rawReadings, metrics, log);
+  const noteFile = path.join(keptDir, 'made.json');
+  if (!existsSync(noteFile)) {
+    const readings = await makeLake(lakeDir, rawReadings, metrics, log);
+    mkdirSync(keptDir, { recursive: true });
+    cpSync(lakeDir, path.join(keptDir, 'lake'), { recursive: true });
+    // Last: a lake without it is not whole.
+    writeFileSync(noteFile, JSON.stringify({ rawReadings, metrics, readings } satisfies LakeMade));
+    return readings;
+  }
+  const made = JSON.parse(readFileSync(noteFile, 'utf8')) as LakeMade;
+  if (made.rawReadings !== rawReadings || made.metrics.join() !== metrics.join())
+    throw new Error(
+      `${keptDir} has a lake of ${made.rawReadings} readings with ${made.metrics.join(', ')}; this run asks for ${rawReadings} with ${metrics.join(', ')}`,
+    );
+  cpSync(path.join(keptDir, 'lake'), lakeDir, { recursive: true });
+  return made.readings;
 }
 
 /** The fleet is sent so often that the interval of commits, which the last one waits for, is a small part of the time. */
@@ -224,7 +256,7 @@ async function round(samples: Samples, { isShort, profileDir, log }: BenchOption
   const seconds = isShort ? 5 : 20;
   const metrics = isShort ? ['temperature'] : YEAR_METRICS;
   await withSite(profileDir, async (site) => {
-    const readings = await makeLake(site.lakeDir, rawReadings, metrics, log);
+    const readings = await provideLake(site.lakeDir, rawReadings, metrics, log);
     const scanCase = `SQL: ${Math.round(readings / 1e6)} M readings by the hour`;
     const isFull = readings >= 100_000_000;
     samples.add(`${scanCase}, idle`, DUCKDB, 'time', 's', (await duckDbScanMs(site.lakeDir)) / 1000);
