@@ -9,17 +9,26 @@
  * Data files never change, so nothing is ever invalid. What is used least goes first. Bounds: bytes that one query reads,
  * bytes of all that is kept (estimated): footers and row groups.
  *
- * Histograms are most of a row, and only percentiles need them: a row group is kept without them until one is asked for.
+ * A row group is kept by its columns, each read when a function first needs it: histograms, which only percentiles need, are
+ * most of a row.
  */
 import { closeSync, openSync, readSync } from 'node:fs';
-import type { AggregateFunction } from '../../shared/window/partial.ts';
-import { groupKeyAt, partialAt, type PartialColumns, type PartialRow } from '../../shared/window/partial-columns.ts';
+import type { AggregateFunction, NAMED_FUNCTIONS } from '../../shared/window/partial.ts';
+import {
+  partialAt,
+  SCALAR_COLUMNS,
+  type GroupKey,
+  type HistogramColumn,
+  type PartialRow,
+  type PartialStates,
+  type ScalarColumn,
+} from '../../shared/window/partial-columns.ts';
 import type { AggregateFilter, LakeFile } from '../engine-api.ts';
-import type { ParquetColumns } from '../lake/parquet/read.ts';
+import type { ParquetColumn } from '../lake/parquet/encode.ts';
 import { RowGroups, type ReadBytes, type RowGroupExtent } from '../lake/parquet/row-groups.ts';
 import { AGGREGATES } from '../lake/tables.ts';
 import { isPattern, mayHoldNames, nameMatcher } from '../name-patterns.ts';
-import { concatenate } from '../windows/fold.ts';
+import { SCALAR_NAMES } from '../windows/fold.ts';
 import { BoundedCache } from './bounded-cache.ts';
 
 export interface PartialFilesBounds {
@@ -33,33 +42,66 @@ const BOUNDS: PartialFilesBounds = { readBytesMax: 8_000_000, keptBytesMax: 256_
 const WHOLE_FILE_BYTES = 256_000;
 
 const BOUND_COLUMNS = ['def', 'metric', 'device', 'window_start'];
-const HISTOGRAM_COLUMNS = ['hist_pos', 'hist_neg'];
-/** `window_end` of one row says the size of all; the rest is what `concatenate` takes. */
-const COLUMNS = AGGREGATES.columns.map(({ name }) => name).filter((name) => name !== 'window_name');
-const COLUMNS_WITHOUT_HISTOGRAMS = COLUMNS.filter((name) => !HISTOGRAM_COLUMNS.includes(name));
+const KEY_COLUMNS = ['def', 'gateway', 'device', 'metric', 'tags'] as const;
+/** What every answer looks at. */
+const BASE_COLUMNS: readonly string[] = [...KEY_COLUMNS, 'window_start', 'n', 'nan', 'late', 'revision', 'gen'];
+const HISTOGRAM_COLUMNS = ['hist_pos', 'hist_neg', 'hist_zero', 'min_value', 'max_value'];
+const VARIANCE_COLUMNS = ['mean', 'm2'];
+/** First and last are told by their times. */
+const FUNCTION_COLUMNS: Readonly<Record<(typeof NAMED_FUNCTIONS)[number], readonly string[]>> = {
+  count: [],
+  sum: ['sum_value'],
+  mean: ['mean'],
+  min: ['min_value'],
+  max: ['max_value'],
+  first: ['first_value', 'first_ts'],
+  last: ['last_value', 'last_ts'],
+  delta: ['first_value', 'first_ts', 'last_value', 'last_ts'],
+  stddev: VARIANCE_COLUMNS,
+  variance: VARIANCE_COLUMNS,
+};
 /** Of an entry of a footer: a chunk's metadata as objects. */
 const CHUNK_BYTES = 500;
+/** With its keys and its place in two lists. */
+const RUN_BYTES = 400;
 
 /** Rows [from, to) of one definition and group, as a file has them side by side. */
 interface Run {
   readonly def: string;
-  readonly group: number;
+  readonly group: GroupKey;
   readonly from: number;
   readonly to: number;
 }
 
 interface KeptGroup {
-  readonly columns: PartialColumns;
+  readonly rowCount: number;
+  readonly windowStartUs: Float64Array;
   readonly runs: readonly Run[];
   /** Those of each device; null: of groups that are not of one. */
   readonly runsOfDevice: ReadonlyMap<string | null, readonly Run[]>;
-  readonly hasHistograms: boolean;
+  /** What of the columns has been read. */
+  readonly read: ReadonlySet<string>;
+  /** A column that has not been read: NaN, and no buckets. */
+  readonly states: PartialStates;
+  readonly bytes: number;
 }
 
 interface Wanted {
   readonly definitionHash: string;
   readonly filter: AggregateFilter;
-  readonly needsHistograms: boolean;
+  readonly columns: readonly string[];
+}
+
+function columnsFor(functions: readonly AggregateFunction[]): readonly string[] {
+  const columns = new Set(BASE_COLUMNS);
+  for (const name of functions) {
+    for (const column of isNamed(name) ? FUNCTION_COLUMNS[name] : HISTOGRAM_COLUMNS) columns.add(column);
+  }
+  return [...columns];
+}
+
+function isNamed(name: AggregateFunction): name is (typeof NAMED_FUNCTIONS)[number] {
+  return name in FUNCTION_COLUMNS;
 }
 
 export class PartialFiles {
@@ -76,7 +118,7 @@ export class PartialFiles {
   /**
    * Partials of a persisted definition, by series or by metric as it groups; `rest` is not looked at.
    *
-   * @param functions that the partials are for: histograms are empty where none of them needs one
+   * @param functions that the partials are for: what none of them needs is NaN, or no bucket
    */
   async read(
     files: readonly LakeFile[],
@@ -84,7 +126,7 @@ export class PartialFiles {
     filter: AggregateFilter,
     functions: readonly AggregateFunction[],
   ): Promise<{ readonly rows: PartialRow[]; readonly rest: readonly LakeFile[] }> {
-    const wanted = { definitionHash, filter, needsHistograms: functions.some(needsHistogram) };
+    const wanted = { definitionHash, filter, columns: columnsFor(functions) };
     const rows: PartialRow[] = [];
     const rest: LakeFile[] = [];
     const budget = { bytes: this.#readBytesMax };
@@ -106,13 +148,14 @@ export class PartialFiles {
         if (!mayHold(extent, wanted)) continue;
         const key = `${file.path}#${index}`;
         let group = this.#groups.get(key);
-        if (group === undefined || (wanted.needsHistograms && !group.hasHistograms)) {
+        const missing = group === undefined ? wanted.columns : wanted.columns.filter((name) => group?.read.has(name) !== true);
+        if (group === undefined || missing.length > 0) {
           // What is not cheap comes in over several queries.
           if (budget.bytes <= 0) return null;
-          budget.bytes -= extent.bytes;
-          const columns = wanted.needsHistograms ? COLUMNS : COLUMNS_WITHOUT_HISTOGRAMS;
-          group = keptGroup(await footer.read(index, opened.read, columns), wanted.needsHistograms);
-          this.#groups.set(key, { value: group, bytes: bytesOf(group) });
+          budget.bytes -= footer.bytesOf(index, missing);
+          const { columns, rowCount } = await footer.read(index, opened.read, missing);
+          group = group === undefined ? keptGroup(columns, rowCount, missing) : withColumns(group, columns, missing);
+          this.#groups.set(key, { value: group, bytes: group.bytes });
         }
         groups.push(group);
       }
@@ -132,10 +175,6 @@ export class PartialFiles {
     this.#footers.set(file.path, { value: footer, bytes: footer.extents.length * AGGREGATES.columns.length * CHUNK_BYTES });
     return footer;
   }
-}
-
-function needsHistogram(name: AggregateFunction): boolean {
-  return /^p\d/.test(name);
 }
 
 /** A file that is opened when something of it is asked for. */
@@ -185,31 +224,84 @@ function mayHold({ bounds }: RowGroupExtent, { definitionHash, filter }: Wanted)
   return names('def', [definitionHash]) && names('metric', filter.metrics) && names('device', filter.devices);
 }
 
-function keptGroup(parquet: ParquetColumns, hasHistograms: boolean): KeptGroup {
-  const columns = concatenate([parquet]);
-  const def = parquet.columns.get('def');
-  if (def?.type !== 'string') throw new TypeError('no column def');
-  const runs: Run[] = [];
-  for (let from = 0; from < columns.count;) {
-    let to = from + 1;
-    while (to < columns.count && columns.group[to] === columns.group[from] && def.indices[to] === def.indices[from]) to++;
-    runs.push({ def: def.dictionary[def.indices[from]] ?? '', group: columns.group[from], from, to });
-    from = to;
-  }
+type Columns = ReadonlyMap<string, ParquetColumn>;
+
+function keptGroup(columns: Columns, rowCount: number, read: readonly string[]): KeptGroup {
+  const runs = runsOf(columns, rowCount);
   const runsOfDevice = new Map<string | null, Run[]>();
   for (const run of runs) {
-    const device = columns.groups.device[run.group];
-    const own = runsOfDevice.get(device);
-    if (own === undefined) runsOfDevice.set(device, [run]);
+    const own = runsOfDevice.get(run.group.device);
+    if (own === undefined) runsOfDevice.set(run.group.device, [run]);
     else own.push(run);
   }
-  return { columns, runs, runsOfDevice, hasHistograms };
+  const windowStartUs = numbersOf(columns.get('window_start'), rowCount);
+  const empty: KeptGroup = {
+    rowCount,
+    windowStartUs,
+    runs,
+    runsOfDevice,
+    read: new Set(),
+    states: emptyStates(rowCount),
+    bytes: rowCount * 8 + runs.length * RUN_BYTES,
+  };
+  return withColumns(empty, columns, read);
 }
 
-/** 20 columns of doubles, buckets, keys. */
-function bytesOf({ columns, runs }: KeptGroup): number {
-  const buckets = columns.histPos.buckets.length + columns.histNeg.buckets.length;
-  return columns.count * 172 + buckets * 12 + runs.length * 150 + columns.groups.count * 300;
+function emptyStates(rowCount: number): PartialStates {
+  const absent = new Float64Array(rowCount).fill(NaN);
+  const none: HistogramColumn = { offsets: new Uint32Array(rowCount + 1), buckets: new Int32Array(0), counts: new Float64Array(0) };
+  const scalars = Object.fromEntries(SCALAR_COLUMNS.map((name) => [name, absent])) as Record<ScalarColumn, Float64Array>;
+  return { ...scalars, histPos: none, histNeg: none };
+}
+
+function withColumns(group: KeptGroup, columns: Columns, read: readonly string[]): KeptGroup {
+  const { rowCount } = group;
+  const states = { ...group.states };
+  let { bytes } = group;
+  for (const name of SCALAR_COLUMNS) {
+    if (!read.includes(SCALAR_NAMES[name])) continue;
+    states[name] = numbersOf(columns.get(SCALAR_NAMES[name]), rowCount);
+    bytes += rowCount * 8;
+  }
+  for (const [name, column] of [['histPos', columns.get('hist_pos')] as const, ['histNeg', columns.get('hist_neg')] as const]) {
+    if (column?.type !== 'map_int_long') continue;
+    states[name] = { offsets: column.offsets, buckets: column.keys, counts: column.counts };
+    bytes += rowCount * 4 + column.keys.length * 12;
+  }
+  return { ...group, read: new Set([...group.read, ...read]), states, bytes };
+}
+
+/** A column that the file does not have, and a null, is NaN. */
+function numbersOf(column: ParquetColumn | undefined, rowCount: number): Float64Array {
+  if (column === undefined || !('values' in column) || !(column.values instanceof Float64Array))
+    return new Float64Array(rowCount).fill(NaN);
+  const { values } = column;
+  if ('valid' in column) column.valid?.forEach((isValid, row) => isValid === 0 && (values[row] = NaN));
+  return values;
+}
+
+interface Texts {
+  readonly indices: Uint32Array;
+  at(index: number): string | null;
+}
+
+function textsOf(column: ParquetColumn | undefined, rowCount: number): Texts {
+  if (column?.type !== 'string') return { indices: new Uint32Array(rowCount), at: () => null };
+  const { dictionary, indices, nullIndex } = column;
+  return { indices, at: (index) => (index === nullIndex ? null : (dictionary[index] ?? null)) };
+}
+
+function runsOf(columns: Columns, rowCount: number): Run[] {
+  const texts = KEY_COLUMNS.map((name) => textsOf(columns.get(name), rowCount));
+  const runs: Run[] = [];
+  for (let from = 0; from < rowCount;) {
+    let to = from + 1;
+    while (to < rowCount && texts.every(({ indices }) => indices[to] === indices[from])) to++;
+    const [def, gateway, device, metric, tags] = texts.map((text) => text.at(text.indices[from]));
+    runs.push({ def: def ?? '', group: { gateway, device, metric, tags }, from, to });
+    from = to;
+  }
+  return runs;
 }
 
 /** Those that may pass: where devices are named one by one, theirs and those that no device can be asked of. */
@@ -222,18 +314,18 @@ function addRows(rows: PartialRow[], kept: KeptGroup, { definitionHash, filter }
   const [gateway, device, metric] = [filter.gateways, filter.devices, filter.metrics].map((names) =>
     names === null ? () => true : nameMatcher(names),
   );
-  const { columns } = kept;
+  const { windowStartUs: starts, states } = kept;
   for (const run of candidates(kept, filter.devices)) {
     if (run.def !== definitionHash) continue;
-    const group = groupKeyAt(columns.groups, run.group);
+    const { group } = run;
     // A key that the definition does not group by is no condition.
     if (group.metric !== null && !metric(group.metric)) continue;
     if (group.device !== null && !device(group.device)) continue;
     if (group.gateway !== null && !gateway(group.gateway)) continue;
     for (let row = run.from; row < run.to; row++) {
-      const windowStartUs = columns.windowStartUs[row];
+      const windowStartUs = starts[row];
       if (windowStartUs >= filter.fromUs && windowStartUs < filter.toUs)
-        rows.push({ group, windowStartUs, partial: partialAt(columns, row) });
+        rows.push({ group, windowStartUs, partial: partialAt(states, row) });
     }
   }
 }

@@ -139,7 +139,8 @@ function onlyText(part: ParquetColumns, name: string): string {
 
 const KEY_COLUMNS = ['gateway', 'device', 'metric', 'tags'] as const;
 
-const SCALAR_NAMES: Readonly<Record<ScalarColumn, string>> = {
+/** Columns of `aggregates`. */
+export const SCALAR_NAMES: Readonly<Record<ScalarColumn, string>> = {
   n: 'n',
   mean: 'mean',
   m2: 'm2',

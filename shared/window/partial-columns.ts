@@ -117,8 +117,11 @@ function bucketsAt(column: HistogramColumn, row: number): ReadonlyMap<number, nu
   return buckets;
 }
 
+/** The state of partials without what they are of. */
+export type PartialStates = Pick<PartialColumns, ScalarColumn | 'histPos' | 'histNeg'>;
+
 /** The state of one row. Spelled out: an object made from a list of names takes many times as long, and a hot query makes many. */
-export function partialAt(columns: PartialColumns, row: number): WindowPartial {
+export function partialAt(columns: PartialStates, row: number): WindowPartial {
   return {
     n: columns.n[row],
     mean: columns.mean[row],

@@ -1,7 +1,9 @@
+import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { drain, encodeParquet, type ParquetColumn } from './encode.ts';
 import { readParquetColumns } from './read.ts';
 import { RowGroups, type ReadBytes } from './row-groups.ts';
+import { columnValues, parquetFile } from './table.arbitrary.ts';
 
 const ROWS = 1_000;
 const DEVICES = ['pump-1', 'pump-2', 'pump-3', 'pump-4'];
@@ -62,4 +64,73 @@ test('a byte that changed, and a file that ends early, are errors and not values
   for (const file of [new Uint8Array(3), FILE.subarray(0, 100), new Uint8Array(100).fill(255), FILE.subarray(FILE.length - 20)]) {
     await expect(RowGroups.open(reader(file), file.length, [])).rejects.toMatchObject({ code: 'ERR_PARQUET_INVALID' });
   }
+});
+
+async function valuesOf(file: Uint8Array, names: readonly string[]): Promise<unknown[][]> {
+  const groups = await RowGroups.open(reader(file), file.length, []);
+  const values: unknown[][] = names.map(() => []);
+  for (const index of groups.extents.keys()) {
+    const { rowCount, columns } = await groups.read(index, reader(file), names);
+    for (const [place, name] of names.entries()) {
+      const column = columns.get(name);
+      if (column !== undefined) values[place].push(...columnValues(column, rowCount));
+    }
+  }
+  return values;
+}
+
+test('any table comes back row group by row group as it was given', async () => {
+  await fc.assert(
+    fc.asyncProperty(parquetFile, async (file) => {
+      const { bytes } = drain(encodeParquet(file));
+      const names = file.columns.map(({ name }) => name);
+      expect(await valuesOf(bytes, names)).toEqual(file.columns.map((column) => columnValues(column, file.rowCount)));
+    }),
+    { numRuns: 60 },
+  );
+});
+
+test('times, whole numbers and texts of thousands of rows come back in whatever encoding they chose', async () => {
+  const rowCount = 40_000;
+  const mixed = (row: number): number => Math.imul(row + 1, 0x9e37_79b1) >>> 0;
+  const numbers = (name: string, type: 'timestamp' | 'long' | 'double', of: (row: number) => number): ParquetColumn => ({
+    name,
+    type,
+    values: Float64Array.from({ length: rowCount }, (_, row) => of(row)),
+    valid: name === 'holes' ? Uint8Array.from({ length: rowCount }, (_, row) => (mixed(row) % 5 === 0 ? 0 : 1)) : null,
+  });
+  const texts = (name: string, entries: number): ParquetColumn => {
+    const dictionary = Array.from({ length: entries }, (_, entry) => `text ${entry} ${'é'.repeat(entry % 7)}`);
+    return { name, type: 'string', dictionary, indices: Uint32Array.from({ length: rowCount }, (_, row) => mixed(row) % entries) };
+  };
+  const columns = [
+    numbers('regular', 'timestamp', (row) => 1.7e15 + row * 1_000_000),
+    numbers('jittered', 'timestamp', (row) => 1.7e15 + row * 1_000_000 + (mixed(row) % 977)),
+    numbers('wild', 'long', (row) => (row % 2 === 0 ? 1 : -1) * (mixed(row) * 2 ** 20 + row)),
+    numbers('few', 'long', (row) => mixed(row) % 300),
+    numbers('holes', 'double', (row) => mixed(row) / 7),
+    texts('names', 40),
+    texts('many', 39_000),
+  ];
+  const { bytes } = drain(encodeParquet({ rowCount, columns, compression: 'zstd' }));
+  const values = await valuesOf(
+    bytes,
+    columns.map(({ name }) => name),
+  );
+  for (const [place, column] of columns.entries()) expect(values[place]).toEqual(columnValues(column, rowCount));
+});
+
+test('a damaged file gives a typed error or other values, never a crash', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.nat(FILE.length - 1), fc.integer({ min: 1, max: 255 }), async (at, change) => {
+      const damaged = FILE.slice();
+      damaged[at] ^= change;
+      const error: unknown = await valuesOf(damaged, ['device', 'ts', 'gen', 'value']).then(
+        () => null,
+        (cause: unknown) => cause,
+      );
+      if (error !== null) expect(error).toMatchObject({ code: 'ERR_PARQUET_INVALID' });
+    }),
+    { numRuns: 300 },
+  );
 });

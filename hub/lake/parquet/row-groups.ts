@@ -6,8 +6,9 @@
  * the asked columns.
  */
 import { parquetMetadata } from 'hyparquet';
-import type { ColumnChunk, FileMetaData, RowGroup } from 'hyparquet';
+import type { ColumnChunk, ColumnMetaData, FileMetaData, RowGroup, SchemaElement } from 'hyparquet';
 import { SluiceError } from '../../../shared/errors.ts';
+import { decodeChunk, type FlatType } from './decode-chunk.ts';
 import type { ParquetColumn } from './encode.ts';
 import { checkPageChecksums } from './page-checksums.ts';
 import { collectColumns, guarded, PARSERS, type ParquetColumns } from './read.ts';
@@ -39,17 +40,21 @@ const FOOTER_BYTES_GUESS = 64 * 1024;
 const FOOTER_BYTES_MAX = 32_000_000;
 const GROUP_BYTES_MAX = 256_000_000;
 const ROWS_MAX = 20_000_000;
+/** Columns that nobody asked for are read over where they are shorter than another read costs. */
+const GAP_BYTES_MAX = 4_096;
 
 export class RowGroups {
   readonly #metadata: FileMetaData;
   readonly #size: number;
   readonly #groups: readonly RowGroup[];
+  readonly #types: ReadonlyMap<string, FlatType>;
   readonly extents: readonly RowGroupExtent[];
   /** Of the footer in the file. */
   readonly footerBytes: number;
 
   private constructor(metadata: FileMetaData, size: number, footerBytes: number, columns: readonly string[]) {
     this.#metadata = { ...metadata, row_groups: [] };
+    this.#types = flatTypes(metadata);
     this.#size = size;
     this.footerBytes = footerBytes;
     this.extents = metadata.row_groups.map((group) => extentOf(group, columns));
@@ -74,29 +79,124 @@ export class RowGroups {
     });
   }
 
+  /** What it costs to read these columns of a row group, as stored. */
+  bytesOf(index: number, columns: readonly string[]): number {
+    return this.#chunks(index, columns).reduce((sum, chunk) => sum + Number(chunk.total_compressed_size), 0);
+  }
+
+  #chunks(index: number, columns: readonly string[]): ColumnMetaData[] {
+    const { constants } = this.extents[index];
+    return this.#groups[index].columns.flatMap(({ meta_data: chunk }) => {
+      const name = chunk?.path_in_schema[0] ?? '';
+      return chunk !== undefined && columns.includes(name) && !constants.has(name) ? [chunk] : [];
+    });
+  }
+
   /** @throws SluiceError ERR_PARQUET_INVALID, and whatever `read` throws */
   read(index: number, read: ReadBytes, columns: readonly string[]): Promise<ParquetColumns> {
     return guarded(async () => {
-      const size = this.#size;
-      const { num_rows, columns: all, ...rest } = this.#groups[index];
       const { rowCount, constants } = this.extents[index];
-      const decoded = columns.filter((name) => !constants.has(name));
-      const chunks = all.filter(({ meta_data: chunk }) => decoded.includes(chunk?.path_in_schema[0] ?? ''));
-      const ranges = chunks.map(rangeOf);
-      const start = Math.min(size, ...ranges.map((range) => range.start));
-      const end = Math.max(start, ...ranges.map((range) => range.end));
-      if (!(start >= 0 && end <= size && end - start <= GROUP_BYTES_MAX))
-        throw invalid(`a row group at bytes ${start} to ${end} of ${size}`);
-      const bytes = read(start, end);
-      if (bytes.length !== end - start) throw invalid(`the file ends at byte ${start + bytes.length}, a row group at ${end}`);
-      checkPageChecksums(bytes, { row_groups: [{ ...rest, num_rows, columns: chunks }] }, start);
-      const slice = (from: number, to = end): ArrayBuffer => copyOf(bytes.subarray(from - start, to - start));
-      const metadata = { ...this.#metadata, num_rows, row_groups: [{ ...rest, num_rows, columns: all }] };
-      const taken = await collectColumns({ byteLength: end, slice }, metadata, decoded);
-      const filled = columns.filter((name) => constants.has(name)).map((name) => constantColumn(name, constants.get(name), rowCount));
-      return { rowCount, columns: new Map([...taken.columns, ...filled.map((column) => [column.name, column] as const)]) };
+      const bytes = new ChunkBytes(this.#chunks(index, columns).map(rangeOf), this.#size, read);
+      const found = new Map<string, ParquetColumn>();
+      const others: string[] = [];
+      for (const name of columns) {
+        if (constants.has(name)) found.set(name, constantColumn(name, constants.get(name), rowCount));
+        else {
+          const column = this.#decode(index, name, bytes);
+          if (column === null) others.push(name);
+          else found.set(name, column);
+        }
+      }
+      for (const [name, column] of others.length === 0 ? [] : await this.#collect(index, others, bytes)) found.set(name, column);
+      return { rowCount, columns: found };
     });
   }
+
+  /** null: of a kind, or made in a way, that is left to hyparquet; so is a column that is not there. */
+  #decode(index: number, name: string, bytes: ChunkBytes): ParquetColumn | null {
+    const type = this.#types.get(name);
+    const chunk = this.#groups[index].columns.find(({ meta_data: meta }) => meta?.path_in_schema[0] === name)?.meta_data;
+    return type === undefined || chunk === undefined
+      ? null
+      : decodeChunk(bytes.of(rangeOf(chunk)), chunk, type, this.extents[index].rowCount);
+  }
+
+  async #collect(index: number, names: readonly string[], bytes: ChunkBytes): Promise<ReadonlyMap<string, ParquetColumn>> {
+    const { num_rows, columns: all, ...rest } = this.#groups[index];
+    for (const chunk of this.#chunks(index, names)) {
+      const range = rangeOf(chunk);
+      checkPageChecksums(
+        bytes.of(range),
+        { row_groups: [{ ...rest, num_rows, columns: [{ meta_data: chunk }] as ColumnChunk[] }] },
+        range.start,
+      );
+    }
+    const slice = (start: number, end = this.#size): ArrayBuffer => copyOf(bytes.of({ start, end }));
+    const metadata = { ...this.#metadata, num_rows, row_groups: [{ ...rest, num_rows, columns: all }] };
+    return (await collectColumns({ byteLength: this.#size, slice }, metadata, names)).columns;
+  }
+}
+
+interface Range {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** The bytes of some chunks, each read once; those that lie close together in one go. */
+class ChunkBytes {
+  readonly #parts: readonly { readonly start: number; readonly bytes: Uint8Array }[];
+
+  constructor(ranges: readonly Range[], size: number, read: ReadBytes) {
+    const spans: { start: number; end: number }[] = [];
+    for (const { start, end } of ranges.toSorted((a, b) => a.start - b.start)) {
+      const last = spans.at(-1);
+      if (last !== undefined && start - last.end <= GAP_BYTES_MAX) last.end = Math.max(last.end, end);
+      else spans.push({ start, end });
+    }
+    this.#parts = spans.map(({ start, end }) => {
+      if (!(start >= 0 && start <= end && end <= size && end - start <= GROUP_BYTES_MAX))
+        throw invalid(`columns of a row group at bytes ${start} to ${end} of ${size}`);
+      const bytes = read(start, end);
+      if (bytes.length !== end - start) throw invalid(`the file ends at byte ${start + bytes.length}, a row group at ${end}`);
+      return { start, bytes };
+    });
+  }
+
+  of({ start, end }: Range): Uint8Array {
+    const part = this.#parts.find(({ start: from, bytes }) => from <= start && end <= from + bytes.length);
+    if (part === undefined) throw invalid(`bytes ${start} to ${end} are of no column`);
+    return part.bytes.subarray(start - part.start, end - part.start);
+  }
+}
+
+/** By name, for the columns that decodeChunk may read. */
+function flatTypes({ schema }: FileMetaData): ReadonlyMap<string, FlatType> {
+  const types = new Map<string, FlatType>();
+  // The root, then its children, each with what is below it.
+  for (let at = 1; at < schema.length; at++) {
+    const element = schema[at];
+    if ((element.num_children ?? 0) > 0) {
+      at = endOfNode(schema, at) - 1;
+      continue;
+    }
+    const type = element.repetition_type === 'OPTIONAL' ? flatTypeOf(element) : null;
+    if (type !== null) types.set(element.name, type);
+  }
+  return types;
+}
+
+function endOfNode(schema: readonly SchemaElement[], at: number): number {
+  let end = at + 1;
+  for (let child = 0; child < (schema[at].num_children ?? 0) && end < schema.length; child++) end = endOfNode(schema, end);
+  return end;
+}
+
+function flatTypeOf({ type, converted_type: converted, logical_type: logical }: SchemaElement): FlatType | null {
+  if (type === 'DOUBLE') return 'double';
+  if (type === 'BYTE_ARRAY') return converted === 'UTF8' || logical?.type === 'STRING' ? 'string' : null;
+  if (type !== 'INT64') return null;
+  if (logical === undefined && converted === undefined) return 'long';
+  return converted === 'TIMESTAMP_MICROS' || (logical?.type === 'TIMESTAMP' && logical.unit === 'MICROS') ? 'timestamp' : null;
 }
 
 function constantColumn(name: string, value: number | bigint | undefined, rowCount: number): ParquetColumn {
@@ -131,8 +231,7 @@ function withoutStatistics(group: RowGroup): RowGroup {
   return { ...group, columns: group.columns.map(strip) };
 }
 
-function rangeOf({ meta_data: chunk }: ColumnChunk): { readonly start: number; readonly end: number } {
-  if (chunk === undefined) throw invalid('a column without metadata');
+function rangeOf(chunk: ColumnMetaData): Range {
   const { dictionary_page_offset: dictionary, data_page_offset: data } = chunk;
   const start = Number(dictionary !== undefined && dictionary > 0n && dictionary < data ? dictionary : data);
   return { start, end: start + Number(chunk.total_compressed_size) };
