@@ -99,7 +99,9 @@ test.each([
   ['temperature{device="a"', /parse error/],
   ['', /no expression found/],
   ['temperature[5m:1m]', /a subquery .*docs\/promql\.md/],
-  ['temperature @ end()', /@ modifier/],
+  ['sum(temperature) @ end()', /@ modifier/],
+  ['temperature @ 1 @ 2', /multiple times/],
+  ['temperature @ Inf', /out of bounds/],
   ['histogram_quantile(0.9, temperature)', /this function .*docs\/promql\.md/],
   ['count_values("x", temperature)', /this aggregation/],
   ['temperature * on(device) group_left() cpu_usage_idle', /many series to one/],
@@ -128,6 +130,39 @@ test.each([
   const answer = await get('query_range', { query: 'temperature', ...range });
   expect(answer).toMatchObject({ code: 400, errorType: 'bad_data' });
   expect(answer.error).toMatch(why);
+});
+
+test('limit cuts the series of an answer, never its numbers, and says so; 0 and -1 mean all', async () => {
+  const range = { query: 'energy_total', start: String(START_SECONDS + 600), end: String(START_SECONDS + 900), step: '60' };
+  const time = String(START_SECONDS + 900);
+  for (const [path, parameters] of [
+    ['query_range', range],
+    ['query', { query: 'energy_total', time }],
+    ['query', { query: 'energy_total[1m]', time }],
+  ] as const) {
+    const cut = await get(path, { ...parameters, limit: '2' });
+    expect(cut).toMatchObject({ warnings: ['results truncated due to limit'] });
+    expect((cut.data as { result: unknown[] }).result).toHaveLength(2);
+    for (const limit of ['0', '-1', '3']) expect(await get(path, { ...parameters, limit })).not.toHaveProperty('warnings');
+  }
+  expect(await get('query', { query: '1', limit: '1' })).not.toHaveProperty('warnings');
+  expect(await get('labels', { limit: '2' })).toMatchObject({ data: ['__name__', 'core'], warnings: ['results truncated due to limit'] });
+  expect(await get('query', { query: '1', limit: 'few' })).toMatchObject({ code: 400, errorType: 'bad_data' });
+});
+
+test('a timeout is of the whole question, waiting included', async () => {
+  const parameters = {
+    query: 'quantile_over_time(0.9, energy_total[30m])',
+    start: String(START_SECONDS),
+    end: String(START_SECONDS + 1800),
+    step: '1',
+  };
+  const answers = await Promise.all(['1ms', '10m'].map((timeout) => get('query_range', { ...parameters, timeout })));
+  expect(answers.map(({ code, errorType }) => [code, errorType])).toEqual([
+    [503, 'timeout'],
+    [200, undefined],
+  ]);
+  expect(await get('query', { query: '1', timeout: 'soon' })).toMatchObject({ code: 400, errorType: 'bad_data' });
 });
 
 test('a query that is too deep or too long is bad data', async () => {

@@ -10,8 +10,9 @@ import { bodyLimit } from 'hono/body-limit';
 import { SluiceError } from '../../shared/errors.ts';
 import { problemOf } from '../../shared/problem.ts';
 import { VERSION } from '../../shared/version.ts';
-import type { PromqlRequest } from '../promql/promql-api.ts';
-import { badQuery, parseDurationUs, parseSelector } from '../promql/parse.ts';
+import { LOOKBACK_US, type PromqlQuery, type PromqlRequest } from '../promql/promql-api.ts';
+import { badQuery, parseDurationUs } from '../promql/literals.ts';
+import { parseSelector } from '../promql/parse.ts';
 import type { HubApp, HubEnv, HubServices } from './service.ts';
 import { parseTime } from './times.ts';
 
@@ -71,9 +72,39 @@ function queryText(parameters: URLSearchParams): string {
   return text;
 }
 
+/** µs. @returns null: it is not given */
+function durationUs(parameters: URLSearchParams, name: string): number | null {
+  const text = parameters.get(name);
+  if (text === null || text === '') return null;
+  const us = parseDurationUs(text);
+  if (us !== null) return us;
+  throw badQuery(`invalid parameter ${JSON.stringify(name)}: cannot parse ${JSON.stringify(text.slice(0, 60))} to a valid duration`);
+}
+
+/** Of the series of an answer; 0: all of them. */
+function limitOf(parameters: URLSearchParams): number {
+  const limit = parameters.get('limit') || '0';
+  // promtool and some versions of Grafana say -1 for "no limit".
+  if (!/^-?\d{1,9}$/.test(limit)) throw badQuery(`invalid parameter "limit": ${JSON.stringify(limit.slice(0, 40))} is not a whole number`);
+  return Math.max(0, Number(limit));
+}
+
+/** What instants and ranges have in common. */
+function queryOptions(parameters: URLSearchParams): Omit<PromqlQuery, 'steps' | 'isRange'> {
+  const text = queryText(parameters);
+  const timeoutUs = durationUs(parameters, 'timeout');
+  const lookbackUs = durationUs(parameters, 'lookback_delta') ?? 0;
+  return {
+    text,
+    limit: limitOf(parameters),
+    timeoutMs: timeoutUs === null ? null : timeoutUs / 1000,
+    lookbackUs: lookbackUs > 0 ? lookbackUs : LOOKBACK_US,
+  };
+}
+
 function instantRequest(parameters: URLSearchParams, nowUs: number): PromqlRequest {
   const startUs = timeUs(parameters, 'time', nowUs);
-  return { kind: 'query', text: queryText(parameters), steps: { startUs, stepUs: 1, count: 1 }, isRange: false };
+  return { kind: 'query', query: { ...queryOptions(parameters), steps: { startUs, stepUs: 1, count: 1 }, isRange: false } };
 }
 
 function rangeRequest(parameters: URLSearchParams): PromqlRequest {
@@ -89,16 +120,13 @@ function rangeRequest(parameters: URLSearchParams): PromqlRequest {
     throw badQuery(
       `exceeded maximum resolution of ${STEPS_MAX} points per timeseries (${count} asked). Try decreasing the query resolution (?step=XX)`,
     );
-  return { kind: 'query', text: queryText(parameters), steps: { startUs, stepUs, count }, isRange: true };
+  return { kind: 'query', query: { ...queryOptions(parameters), steps: { startUs, stepUs, count }, isRange: true } };
 }
 
 function listRequest(parameters: URLSearchParams, what: 'series' | 'labels' | 'values' | 'metadata', name = ''): PromqlRequest {
   const selectors = parameters.getAll('match[]');
   if (what === 'series' && selectors.length === 0) throw badQuery('no match[] parameter provided');
   if (selectors.length > SELECTORS_MAX) throw badQuery(`${selectors.length} match[] parameters, at most ${SELECTORS_MAX} are allowed`);
-  const limit = parameters.get('limit') ?? '0';
-  // promtool and some versions of Grafana say -1 for "no limit".
-  if (!/^-?\d{1,9}$/.test(limit)) throw badQuery(`invalid parameter "limit": ${JSON.stringify(limit.slice(0, 40))} is not a whole number`);
   return {
     kind: 'list',
     what,
@@ -106,7 +134,7 @@ function listRequest(parameters: URLSearchParams, what: 'series' | 'labels' | 'v
     selectors: selectors.map((text) => parseSelector(text).matchers),
     fromUs: timeUs(parameters, 'start', -TIME_US_MAX),
     toUs: timeUs(parameters, 'end', TIME_US_MAX),
-    limit: Math.max(0, Number(limit)),
+    limit: limitOf(parameters),
   };
 }
 

@@ -5,11 +5,11 @@
  * whatever the expression; JavaScript's own engine never sees one.
  */
 import { isSluiceError } from '../../shared/errors.ts';
-import type { LakeReader } from '../query/duckdb.ts';
 import type { SeriesRow } from '../query/query-api.ts';
 import type { Matcher } from './expression.ts';
+import type { SampleReader } from './fetch-samples.ts';
 import { seriesLabels, type Labels } from './labels.ts';
-import { badQuery } from './parse.ts';
+import { badQuery } from './literals.ts';
 
 export interface CatalogueSeries {
   readonly gateway: string;
@@ -49,7 +49,7 @@ function labelOf({ label, operator, value }: Matcher): string {
 
 /** @throws SluiceError ERR_PROMQL_INVALID for an expression that RE2 does not take, and where every matcher takes '' */
 export async function selectSeries(
-  reader: LakeReader,
+  reader: SampleReader,
   catalogue: readonly CatalogueSeries[],
   matchers: readonly Matcher[],
 ): Promise<CatalogueSeries[]> {
@@ -66,7 +66,11 @@ export async function selectSeries(
   return selected;
 }
 
-async function acceptor(reader: LakeReader, { operator, value }: Matcher, values: ReadonlySet<string>): Promise<(text: string) => boolean> {
+async function acceptor(
+  reader: SampleReader,
+  { operator, value }: Matcher,
+  values: ReadonlySet<string>,
+): Promise<(text: string) => boolean> {
   if (operator === '=') return (text) => text === value;
   if (operator === '!=') return (text) => text !== value;
   const matching = await matchingValues(reader, value, [...values]);
@@ -74,7 +78,7 @@ async function acceptor(reader: LakeReader, { operator, value }: Matcher, values
 }
 
 /** Those that the expression matches as a whole. */
-async function matchingValues(reader: LakeReader, expression: string, values: readonly string[]): Promise<ReadonlySet<string>> {
+async function matchingValues(reader: SampleReader, expression: string, values: readonly string[]): Promise<ReadonlySet<string>> {
   try {
     const columns = await reader.query(
       `SELECT value FROM (SELECT unnest(string_split($1, '${SEPARATOR}')) AS value) WHERE regexp_full_match(value, $2, 's')`,

@@ -9,10 +9,8 @@ import { sortedLabels, withoutName, type Labels } from './labels.ts';
 import { applyBinary } from './operators.ts';
 import { RANGE_FUNCTIONS } from './range-functions.ts';
 import type { Samples } from './samples.ts';
-import { emptySeries, executionError, mergeEqual, type Steps, type Value, type VectorSeries } from './values.ts';
+import { emptySeries, executionError, mergeEqual, timeOfStep, type Steps, type Value, type VectorSeries } from './values.ts';
 
-/** How old the newest sample of an instant selector may be; Prometheus' default. */
-export const LOOKBACK_US = 300_000_000;
 /** Of one value: 9 bytes each. */
 const CELLS_MAX = 10_000_000;
 
@@ -23,6 +21,8 @@ export interface SelectedSeries {
 
 export interface Evaluation {
   readonly steps: Steps;
+  /** How old the newest sample of an instant selector may be. */
+  readonly lookbackUs: number;
   readonly data: ReadonlyMap<Selector, readonly SelectedSeries[]>;
   /** Throws when the query has taken too long. */
   readonly checkTime: () => void;
@@ -80,12 +80,18 @@ function checkSize(series: number, steps: Steps): void {
 
 // --- selectors -------------------------------------------------------------------------------------------------------
 
+/** At which a selector looks for its samples, `@` and `offset` counted. */
+export function evaluationTime({ at, offsetUs }: Selector, steps: Steps, step: number): number {
+  const placeUs = at === 'start' ? steps.startUs : at === 'end' ? timeOfStep(steps, steps.count - 1) : at;
+  return (placeUs ?? timeOfStep(steps, step)) - offsetUs;
+}
+
 function instantVector(
   selector: Selector,
   evaluation: Evaluation,
   valueOf = (samples: Samples, at: number) => samples.last[at],
 ): VectorSeries[] {
-  const { steps, data, checkTime } = evaluation;
+  const { steps, lookbackUs, data, checkTime } = evaluation;
   const selected = data.get(selector) ?? [];
   checkSize(selected.length, steps);
   return selected.map(({ labels, samples }) => {
@@ -93,9 +99,9 @@ function instantVector(
     const result = emptySeries(labels, steps.count);
     let next = 0;
     for (let step = 0; step < steps.count; step++) {
-      const tUs = steps.startUs + step * steps.stepUs - selector.offsetUs;
+      const tUs = evaluationTime(selector, steps, step);
       while (next < samples.lastTsUs.length && samples.lastTsUs[next] <= tUs) next++;
-      if (next === 0 || samples.lastTsUs[next - 1] <= tUs - LOOKBACK_US) continue;
+      if (next === 0 || samples.lastTsUs[next - 1] <= tUs - lookbackUs) continue;
       result.present[step] = 1;
       result.values[step] = valueOf(samples, next - 1);
     }
@@ -116,7 +122,7 @@ function overRange({ name, args }: Call, selector: Selector, evaluation: Evaluat
     let [from, to] = [0, 0];
     for (let step = 0; step < steps.count; step++) {
       if (step % 64 === 0) checkTime();
-      const endUs = steps.startUs + step * steps.stepUs - selector.offsetUs;
+      const endUs = evaluationTime(selector, steps, step);
       const startUs = endUs - rangeUs;
       while (to < samples.lastTsUs.length && samples.lastTsUs[to] <= endUs) to++;
       while (from < to && samples.lastTsUs[from] <= startUs) from++;
@@ -181,11 +187,17 @@ function call(expression: Call, evaluation: Evaluation): Value {
   if (name === 'sort' || name === 'sort_desc') return { kind: 'vector', series: sorted(series, name === 'sort' ? 1 : -1) };
   const [a, b] = [args[1], args[2]].map((argument) => (argument === undefined ? null : scalarOf(argument, evaluation)));
   const change = NUMBER_FUNCTIONS[name];
-  return { kind: 'vector', series: mapValues(series, (value, step) => change(value, a?.[step] ?? NaN, b?.[step] ?? NaN)) };
+  // Between bounds that have nothing between them nothing is.
+  const some = name === 'clamp' ? presentWhere(series, (step) => !((b?.[step] ?? NaN) < (a?.[step] ?? NaN))) : series;
+  return { kind: 'vector', series: mapValues(some, (value, step) => change(value, a?.[step] ?? NaN, b?.[step] ?? NaN)) };
+}
+
+function presentWhere(series: readonly VectorSeries[], isPresent: (step: number) => boolean): readonly VectorSeries[] {
+  return series.map((one) => ({ ...one, present: one.present.map((present, step) => (isPresent(step) ? present : 0)) }));
 }
 
 function timeOf(steps: Steps, step: number): number {
-  return (steps.startUs + step * steps.stepUs) / 1e6;
+  return timeOfStep(steps, step) / 1e6;
 }
 
 /** Of a vector with one element its value, otherwise NaN. */

@@ -14,6 +14,8 @@ export interface Selector {
   /** Length of a range selector; null: an instant selector. */
   readonly rangeUs: number | null;
   readonly offsetUs: number;
+  /** `@`: the time that it is evaluated at whatever the step is, µs, or that of the query's first or last step; null: each step's own. */
+  readonly at: number | 'start' | 'end' | null;
 }
 
 export interface VectorMatching {

@@ -3,13 +3,18 @@ import type { WindowPartial } from '../../shared/window/partial.ts';
 import { mergePartials } from '../../shared/window/partial.ts';
 import { partialRows } from '../../shared/window/partial-columns.ts';
 import type { AggregateCapture, LakeFile } from '../engine-api.ts';
-import { quote, readParquet, timestamp, Where, type LakeReader, type ResultColumns } from '../query/duckdb.ts';
+import { quote, readParquet, timestamp, Where, type ResultColumns, type SqlParameter } from '../query/duckdb.ts';
 import { seriesKey, type CatalogueSeries } from './catalogue.ts';
 import type { SelectedSeries } from './evaluate.ts';
 import { labelsKey } from './labels.ts';
 import type { SelectorPlan } from './plan.ts';
 import { singleReadings, type Samples } from './samples.ts';
 import { executionError } from './values.ts';
+
+/** DuckDB, within the time of the query. */
+export interface SampleReader {
+  query(sql: string, parameters: readonly SqlParameter[]): Promise<ResultColumns>;
+}
 
 /** Of one selector: 16 to 80 bytes each. */
 const SAMPLES_MAX = 1_000_000;
@@ -64,7 +69,7 @@ const COLUMNS_OF = {
 
 /** Summed up in buckets where the query does not see the difference, in the order of time. */
 export async function readingSamples(
-  reader: LakeReader,
+  reader: SampleReader,
   files: readonly LakeFile[],
   selected: readonly CatalogueSeries[],
   plan: SelectorPlan,
@@ -142,7 +147,7 @@ const NO_BUCKETS: ReadonlyMap<number, number> = new Map();
 
 /** One sample per window that has a value; lake and memory merged. */
 export async function windowSamples(
-  reader: LakeReader,
+  reader: SampleReader,
   capture: AggregateCapture,
   selected: readonly CatalogueSeries[],
   plan: SelectorPlan,
@@ -168,7 +173,7 @@ interface SeriesPartial {
 }
 
 async function* allPartials(
-  reader: LakeReader,
+  reader: SampleReader,
   capture: AggregateCapture,
   selected: readonly CatalogueSeries[],
   plan: SelectorPlan,

@@ -5,7 +5,7 @@
  */
 import type { SyntaxNode } from '@lezer/common';
 import { parser } from '@prometheus-io/lezer-promql';
-import { SluiceError } from '../../shared/errors.ts';
+import type { SluiceError } from '../../shared/errors.ts';
 import {
   AGGREGATIONS,
   ARITHMETIC,
@@ -24,6 +24,7 @@ import {
   type ValueType,
   type VectorMatching,
 } from './expression.ts';
+import { badQuery, parseDurationUs, parseNumber, shown, unquote } from './literals.ts';
 import { FUNCTIONS } from './signatures.ts';
 
 /** Grafana's longest generated queries (a variable with many values) stay below. */
@@ -32,11 +33,8 @@ const TEXT_CHARACTERS_MAX = 32_768;
 const DEPTH_MAX = 200;
 /** Each selector is a query of the lake. */
 const SELECTORS_MAX = 32;
-const SHOWN_CHARACTERS = 60;
-
-export function badQuery(detail: string): SluiceError {
-  return new SluiceError('ERR_PROMQL_INVALID', detail);
-}
+/** The year 9999, after which no sample can be. */
+const AT_US_MAX = 253_402_300_799_000_000;
 
 /** @throws SluiceError ERR_PROMQL_INVALID */
 export function parseExpression(text: string): Expression {
@@ -46,7 +44,7 @@ export function parseExpression(text: string): Expression {
 /** Of `match[]`: a selector without a range. @throws SluiceError ERR_PROMQL_INVALID */
 export function parseSelector(text: string): Selector {
   const expression = parseExpression(text);
-  if (expression.kind !== 'selector' || expression.rangeUs !== null || expression.offsetUs !== 0)
+  if (expression.kind !== 'selector' || expression.rangeUs !== null || expression.offsetUs !== 0 || expression.at !== null)
     throw badQuery(`match[]: ${shown(text)} is not a series selector like cpu_usage{device="pump-1"}`);
   return expression;
 }
@@ -88,66 +86,11 @@ export function selectorsOf(expression: Expression): Selector[] {
   }
 }
 
-function shown(text: string): string {
-  return JSON.stringify(text.length > SHOWN_CHARACTERS ? `${text.slice(0, SHOWN_CHARACTERS)}…` : text);
-}
+/** What `offset` and `@` make of the operand before them. */
+type Modifier = (operand: Expression) => Expression;
 
-const UNIT_US: Readonly<Record<string, number>> = {
-  y: 365 * 86_400_000_000,
-  w: 7 * 86_400_000_000,
-  d: 86_400_000_000,
-  h: 3_600_000_000,
-  m: 60_000_000,
-  s: 1_000_000,
-  ms: 1_000,
-};
-
-/** `1h30m`, or a number of seconds; null: neither. In µs. */
-export function parseDurationUs(text: string): number | null {
-  if (/^(?:\d+(?:y|w|d|h|ms|m|s))+$/.test(text)) {
-    let us = 0;
-    for (const [, count, unit] of text.matchAll(/(\d+)(ms|[ywdhms])/g)) us += Number(count) * UNIT_US[unit];
-    return Number.isSafeInteger(us) ? us : null;
-  }
-  const seconds = text.trim() === '' ? NaN : Number(text.replaceAll('_', ''));
-  const us = Math.round(seconds * 1e6);
-  return Number.isSafeInteger(us) ? us : null;
-}
-
-function parseNumber(text: string): number {
-  const compact = text.replaceAll('_', '').toLowerCase();
-  const sign = compact.startsWith('-') ? -1 : 1;
-  const digits = compact.replace(/^[+-]/, '');
-  if (digits === 'inf') return sign * Infinity;
-  if (digits === 'nan') return NaN;
-  const value = Number(digits);
-  return sign * (Number.isNaN(value) ? (parseDurationUs(digits) ?? NaN) / 1e6 : value);
-}
-
-const ESCAPES: Readonly<Record<string, string>> = { n: '\n', r: '\r', t: '\t', a: '\x07', b: '\b', f: '\f', v: '\v' };
-
-/** A literal of the grammar, with Go's escapes. */
-export function unquote(literal: string): string {
-  const quote = literal[0] ?? '';
-  if (literal.length < 2 || !literal.endsWith(quote)) throw badQuery(`the string ${shown(literal)} has no end`);
-  const body = literal.slice(1, -1);
-  if (quote === '`') return body;
-  return body.replace(
-    /\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-7]{3})|([\s\S]))/g,
-    (whole, x, u, big, octal, one) => {
-      const hex: string | undefined = x ?? u ?? big;
-      if (hex !== undefined || octal !== undefined) {
-        const point = hex === undefined ? Number.parseInt(octal as string, 8) : Number.parseInt(hex, 16);
-        if (point > 0x10ffff) throw badQuery(`the string ${shown(literal)} has an escape beyond Unicode: ${whole}`);
-        return String.fromCodePoint(point);
-      }
-      const escaped = one as string;
-      if (escaped === '\\' || escaped === '"' || escaped === "'") return escaped;
-      const control = ESCAPES[escaped];
-      if (control === undefined) throw badQuery(`the string ${shown(literal)} has an unknown escape: \\${escaped}`);
-      return control;
-    },
-  );
+function unmodified(operand: Expression): Expression {
+  return operand;
 }
 
 class Parser {
@@ -188,8 +131,12 @@ class Parser {
     return badQuery(`${what} (${shown(this.#of(node))}) is not in the subset of PromQL that this hub answers; docs/promql.md lists it`);
   }
 
-  #expression(node: SyntaxNode, depth: number): Expression {
+  #checkDepth(depth: number): void {
     if (depth > DEPTH_MAX) throw badQuery(`the query is nested deeper than ${DEPTH_MAX}`);
+  }
+
+  #expression(node: SyntaxNode, depth: number): Expression {
+    this.#checkDepth(depth);
     switch (node.name) {
       case 'NumberDurationLiteral':
         return { kind: 'number', value: parseNumber(this.#of(node)) };
@@ -198,15 +145,15 @@ class Parser {
       case 'ParenExpr':
         return this.#expression(childExpressions(node)[0], depth + 1);
       case 'UnaryExpr':
-        return this.#unary(node, depth);
+        return this.#unary(node, depth, unmodified);
       case 'VectorSelector':
         return this.#selector(node);
       case 'MatrixSelector':
         return this.#matrix(node, depth);
       case 'OffsetExpr':
-        return this.#offset(node, depth);
+        return this.#offset(node, depth, unmodified);
       case 'BinaryExpr':
-        return this.#binary(node, depth);
+        return this.#binary(node, depth, unmodified);
       case 'AggregateExpr':
         return this.#aggregation(node, depth);
       case 'FunctionCall':
@@ -214,15 +161,15 @@ class Parser {
       case 'SubqueryExpr':
         throw this.#unsupported(node, 'a subquery');
       case 'StepInvariantExpr':
-        throw this.#unsupported(node, 'the @ modifier');
+        return this.#at(node, depth, unmodified);
       default:
         throw this.#unsupported(node, node.name);
     }
   }
 
-  #unary(node: SyntaxNode, depth: number): Expression {
+  #unary(node: SyntaxNode, depth: number, modify: Modifier): Expression {
     const [operandNode] = childExpressions(node);
-    const operand = this.#expression(operandNode, depth + 1);
+    const operand = this.#modified(operandNode, depth + 1, modify);
     const type = typeOf(operand);
     if (type !== 'scalar' && type !== 'vector') throw badQuery(`unary expression only allowed on scalar or instant vector, got ${type}`);
     return this.#text[node.from] === '-' ? { kind: 'negation', operand } : operand;
@@ -242,7 +189,7 @@ class Parser {
         matchers.push(this.#matcher(child));
       }
     }
-    return { kind: 'selector', matchers, rangeUs: null, offsetUs: 0 };
+    return { kind: 'selector', matchers, rangeUs: null, offsetUs: 0, at: null };
   }
 
   #matcher(node: SyntaxNode): Matcher {
@@ -267,14 +214,52 @@ class Parser {
     return { ...selector, rangeUs };
   }
 
-  #offset(node: SyntaxNode, depth: number): Expression {
+  #offset(node: SyntaxNode, depth: number, outer: Modifier): Expression {
     const [inner] = childExpressions(node);
-    const selector = this.#expression(inner, depth + 1);
-    if (selector.kind !== 'selector' || selector.offsetUs !== 0)
-      throw badQuery('offset modifier must be preceded by an instant vector selector or range vector selector');
     const duration = node.getChild('OffsetDurationExpr');
     if (duration === null) throw this.#syntaxError(node.from, node.to);
-    return { ...selector, offsetUs: this.#duration(duration) };
+    const offsetUs = this.#duration(duration);
+    return this.#modified(inner, depth + 1, (operand) => {
+      if (operand.kind !== 'selector' || operand.offsetUs !== 0)
+        throw badQuery('offset modifier must be preceded by an instant vector selector or range vector selector');
+      return outer({ ...operand, offsetUs });
+    });
+  }
+
+  #at(node: SyntaxNode, depth: number, outer: Modifier): Expression {
+    const [inner] = childExpressions(node);
+    const at = this.#atTime(node);
+    return this.#modified(inner, depth + 1, (operand) => {
+      if (operand.kind !== 'selector') throw badQuery('@ modifier must be preceded by an instant vector selector or range vector selector');
+      if (operand.at !== null) throw badQuery('@ <timestamp> may not be set multiple times');
+      return outer({ ...operand, at });
+    });
+  }
+
+  #atTime(node: SyntaxNode): number | 'start' | 'end' {
+    const place = node.getChild('AtModifierPreprocessors');
+    if (place !== null) return place.getChild('AtStart') === null ? 'end' : 'start';
+    const number = node.getChild('NumberDurationLiteral');
+    const us = number === null ? NaN : Math.round(parseNumber(this.#of(number)) * 1e6);
+    if (!(Math.abs(us) <= AT_US_MAX)) throw badQuery(`timestamp out of bounds for @ modifier: ${shown(this.#of(node))}`);
+    return us;
+  }
+
+  /** The grammar takes `a - b offset 5m` for `(a - b) offset 5m`; Prometheus' own parser binds modifiers to what stands before them. */
+  #modified(node: SyntaxNode, depth: number, modify: Modifier): Expression {
+    this.#checkDepth(depth);
+    switch (node.name) {
+      case 'BinaryExpr':
+        return this.#binary(node, depth, modify);
+      case 'UnaryExpr':
+        return this.#unary(node, depth, modify);
+      case 'OffsetExpr':
+        return this.#offset(node, depth, modify);
+      case 'StepInvariantExpr':
+        return this.#at(node, depth, modify);
+      default:
+        return modify(this.#expression(node, depth));
+    }
   }
 
   /** Literals alone: calculated durations are not in the subset. */
@@ -285,7 +270,7 @@ class Parser {
     return match[1] === '-' ? -us : us;
   }
 
-  #binary(node: SyntaxNode, depth: number): Expression {
+  #binary(node: SyntaxNode, depth: number, modify: Modifier): Expression {
     const [leftNode, rightNode] = childExpressions(node);
     const operatorNode = leftNode.nextSibling;
     if (operatorNode === null) throw this.#syntaxError(node.from, node.to);
@@ -293,7 +278,7 @@ class Parser {
     if (!isOneOf([...ARITHMETIC, ...COMPARISONS, ...SET_OPERATORS], operator)) throw this.#unsupported(operatorNode, 'this operator');
     if (node.getChild('FillModifier') !== null) throw this.#unsupported(node, 'a fill modifier');
     const left = this.#expression(leftNode, depth + 1);
-    const right = this.#expression(rightNode, depth + 1);
+    const right = this.#modified(rightNode, depth + 1, modify);
     const binary: Binary = {
       kind: 'binary',
       operator,

@@ -1,6 +1,6 @@
 /** Which samples a query needs, and whether they come from readings or from windows. Pure. */
 import { slideUsOf, type WindowDefinition } from '../../shared/window/definition.ts';
-import { LOOKBACK_US } from './evaluate.ts';
+import { evaluationTime } from './evaluate.ts';
 import type { Expression, Selector } from './expression.ts';
 import { selectorsOf } from './parse.ts';
 import { FUNCTIONS, type SampleNeed } from './signatures.ts';
@@ -31,13 +31,14 @@ export interface Plan {
   readonly toUs: number;
 }
 
-export function planQuery(expression: Expression, steps: Steps, definitions: readonly WindowDefinition[]): Plan {
+/** @param lookbackUs how old the newest sample of an instant selector may be */
+export function planQuery(expression: Expression, steps: Steps, lookbackUs: number, definitions: readonly WindowDefinition[]): Plan {
   const needs = new Map<Selector, SampleNeed>();
   collectNeeds(expression, needs);
-  const selectors = selectorsOf(expression).map((selector) => planSelector(selector, needs.get(selector) ?? 'samples', steps));
+  const selectors = selectorsOf(expression).map((selector) => planSelector(selector, needs.get(selector) ?? 'samples', steps, lookbackUs));
   const fromUs = Math.min(...selectors.map((plan) => plan.fromUs));
   const toUs = Math.max(...selectors.map((plan) => plan.toUs));
-  return { selectors, definition: chooseDefinition(selectors, steps, definitions), fromUs, toUs };
+  return { selectors, definition: chooseDefinition(selectors, steps, lookbackUs, definitions), fromUs, toUs };
 }
 
 /** A range selector that no function stands around is wanted sample by sample. */
@@ -68,18 +69,20 @@ function greatestCommonDivisor(a: number, b: number): number {
   return b === 0 ? a : greatestCommonDivisor(b, a % b);
 }
 
-function planSelector(selector: Selector, need: SampleNeed, steps: Steps): SelectorPlan {
-  const firstUs = steps.startUs - selector.offsetUs;
-  const toUs = firstUs + (steps.count - 1) * steps.stepUs;
-  const spanUs = selector.rangeUs ?? LOOKBACK_US;
+function planSelector(selector: Selector, need: SampleNeed, steps: Steps, lookbackUs: number): SelectorPlan {
+  const firstUs = evaluationTime(selector, steps, 0);
+  const toUs = evaluationTime(selector, steps, steps.count - 1);
+  const spanUs = selector.rangeUs ?? lookbackUs;
   // Buckets that end at every step and begin where every range begins; an instant selector wants the newest of each step.
-  const bucketUs = steps.count === 1 ? spanUs : selector.rangeUs === null ? steps.stepUs : greatestCommonDivisor(steps.stepUs, spanUs);
+  const isOne = steps.count === 1 || selector.at !== null;
+  const bucketUs = isOne ? spanUs : selector.rangeUs === null ? steps.stepUs : greatestCommonDivisor(steps.stepUs, spanUs);
   return { selector, need, fromUs: firstUs - spanUs, toUs, bucketUs };
 }
 
 function chooseDefinition(
   selectors: readonly SelectorPlan[],
   steps: Steps,
+  lookbackUs: number,
   definitions: readonly WindowDefinition[],
 ): WindowDefinition | null {
   const needsReadings = selectors.some(({ need }) => need === 'samples');
@@ -87,7 +90,7 @@ function chooseDefinition(
   if (needsReadings || isShort) return null;
   const finestUs = Math.min(
     steps.count === 1 ? Infinity : steps.stepUs,
-    ...selectors.map(({ selector }) => selector.rangeUs ?? LOOKBACK_US),
+    ...selectors.map(({ selector }) => selector.rangeUs ?? lookbackUs),
   );
   const [coarsest] = definitions
     // Windows that overlap have every reading more than once.

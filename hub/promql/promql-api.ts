@@ -3,9 +3,22 @@ import type { AggregateCapture, TableCapture } from '../engine-api.ts';
 import type { Matcher } from './expression.ts';
 import type { Steps } from './values.ts';
 
-export type PromqlRequest =
-  /** `isRange`: /api/v1/query_range, the answer is a matrix. */
-  { readonly kind: 'query'; readonly text: string; readonly steps: Steps; readonly isRange: boolean } | PromqlListRequest;
+/** How old the newest sample of an instant selector may be; Prometheus' default. */
+export const LOOKBACK_US = 300_000_000;
+
+export interface PromqlQuery {
+  readonly text: string;
+  readonly steps: Steps;
+  /** /api/v1/query_range: the answer is a matrix. */
+  readonly isRange: boolean;
+  readonly lookbackUs: number;
+  /** Series of the answer; 0: as many as there are. */
+  readonly limit: number;
+  /** From when it is asked, waiting included; null: the server's own. Never more than that. */
+  readonly timeoutMs: number | null;
+}
+
+export type PromqlRequest = { readonly kind: 'query'; readonly query: PromqlQuery } | PromqlListRequest;
 
 /** Of the series that match any of `selectors` (all, where there is none) and have readings in [fromUs, toUs]. */
 export interface PromqlListRequest {
@@ -30,9 +43,8 @@ export type PromqlTask =
   | { readonly kind: 'promql_list'; readonly request: PromqlListRequest; readonly catalogue: AggregateCapture | null }
   | {
       readonly kind: 'promql_evaluate';
-      readonly text: string;
-      readonly steps: Steps;
-      readonly isRange: boolean;
+      /** Its `timeoutMs` is what is left of it. */
+      readonly query: PromqlQuery;
       readonly source: SampleSource;
     };
 

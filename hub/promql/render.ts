@@ -1,7 +1,7 @@
 /** Values and lists as Prometheus' HTTP API writes them (prometheus.io/docs/prometheus/latest/querying/api). */
 import type { SelectedSeries } from './evaluate.ts';
 import type { Labels } from './labels.ts';
-import { executionError, type Steps, type Value } from './values.ts';
+import { executionError, timeOfStep, type Steps, type Value } from './values.ts';
 
 /** Of one answer: about 25 bytes of JSON each. */
 const POINTS_MAX = 2_000_000;
@@ -20,26 +20,44 @@ export function metricJson(labels: Labels): string {
   return JSON.stringify(Object.fromEntries(labels));
 }
 
-export function successJson(data: string, infos: readonly string[] = []): Uint8Array {
-  const notes = infos.length === 0 ? '' : `,"infos":${JSON.stringify(infos)}`;
-  return new TextEncoder().encode(`{"status":"success","data":${data}${notes}}`);
+export function successJson(data: string, infos: readonly string[] = [], warnings: readonly string[] = []): Uint8Array {
+  const notes = (name: string, texts: readonly string[]): string => (texts.length === 0 ? '' : `,"${name}":${JSON.stringify(texts)}`);
+  return new TextEncoder().encode(`{"status":"success","data":${data}${notes('warnings', warnings)}${notes('infos', infos)}}`);
 }
 
-function resultJson(type: string, result: readonly string[] | string): string {
-  return `{"resultType":"${type}","result":${typeof result === 'string' ? result : `[${result.join(',')}]`}}`;
+/** As Prometheus words it. */
+const TRUNCATED = ['results truncated due to limit'];
+
+/** @param limit 0: all of them */
+function limited(items: readonly string[], limit: number): { readonly list: string; readonly warnings: readonly string[] } {
+  const isTruncated = limit > 0 && items.length > limit;
+  return { list: `[${(isTruncated ? items.slice(0, limit) : items).join(',')}]`, warnings: isTruncated ? TRUNCATED : [] };
 }
 
-export function instantJson(value: Value, steps: Steps): string {
-  if (value.kind === 'scalar') return resultJson('scalar', point(steps.startUs, value.values[0]));
-  const present = value.series.filter((one) => one.present[0] === 1);
-  return resultJson(
-    'vector',
-    present.map(({ labels, values }) => `{"metric":${metricJson(labels)},"value":${point(steps.startUs, values[0])}}`),
-  );
+/** @param items JSON each @param limit 0: all of them */
+export function limitedList(items: readonly string[], limit: number): Uint8Array {
+  const { list, warnings } = limited(items, limit);
+  return successJson(list, [], warnings);
+}
+
+/** @param series JSON each @param limit 0: all of them */
+export function resultJson(type: 'vector' | 'matrix', series: readonly string[], limit: number, infos: readonly string[]): Uint8Array {
+  const { list, warnings } = limited(series, limit);
+  return successJson(`{"resultType":"${type}","result":${list}}`, infos, warnings);
+}
+
+export function scalarJson(value: number, steps: Steps, infos: readonly string[]): Uint8Array {
+  return successJson(`{"resultType":"scalar","result":${point(steps.startUs, value)}}`, infos);
+}
+
+export function instantSeries({ series }: Extract<Value, { kind: 'vector' }>, steps: Steps): string[] {
+  return series
+    .filter((one) => one.present[0] === 1)
+    .map(({ labels, values }) => `{"metric":${metricJson(labels)},"value":${point(steps.startUs, values[0])}}`);
 }
 
 /** A scalar is a series without labels. */
-export function rangeJson(value: Value, steps: Steps): string {
+export function rangeSeries(value: Value, steps: Steps): string[] {
   const series =
     value.kind === 'vector'
       ? value.series
@@ -48,24 +66,20 @@ export function rangeJson(value: Value, steps: Steps): string {
   let budget = POINTS_MAX;
   for (const { labels, values, present } of series) {
     const points: string[] = [];
-    for (let step = 0; step < steps.count; step++)
-      if (present[step] === 1) points.push(point(steps.startUs + step * steps.stepUs, values[step]));
+    for (let step = 0; step < steps.count; step++) if (present[step] === 1) points.push(point(timeOfStep(steps, step), values[step]));
     budget -= points.length;
     if (budget < 0) throw executionError(`the answer has more than ${POINTS_MAX} points: choose fewer series or a longer step`);
     if (points.length > 0) result.push(`{"metric":${metricJson(labels)},"values":[${points.join(',')}]}`);
   }
-  return resultJson('matrix', result);
+  return result;
 }
 
 /** A range selector by itself: the samples as they are. */
-export function matrixJson(selected: readonly SelectedSeries[]): string {
-  return resultJson(
-    'matrix',
-    selected
-      .filter(({ samples }) => samples.last.length > 0)
-      .map(({ labels, samples }) => {
-        const points = Array.from(samples.last, (value, index) => point(samples.lastTsUs[index], value));
-        return `{"metric":${metricJson(labels)},"values":[${points.join(',')}]}`;
-      }),
-  );
+export function matrixSeries(selected: readonly SelectedSeries[]): string[] {
+  return selected
+    .filter(({ samples }) => samples.last.length > 0)
+    .map(({ labels, samples }) => {
+      const points = Array.from(samples.last, (value, index) => point(samples.lastTsUs[index], value));
+      return `{"metric":${metricJson(labels)},"values":[${points.join(',')}]}`;
+    });
 }

@@ -11,11 +11,11 @@ import type { SeriesRow } from '../query/query-api.ts';
 import { catalogueOf, selectSeries, type CatalogueSeries } from './catalogue.ts';
 import { evaluate, type SelectedSeries } from './evaluate.ts';
 import type { Expression, Matcher, Selector } from './expression.ts';
-import { distinctNames, readingSamples, windowSamples } from './fetch-samples.ts';
+import { distinctNames, readingSamples, windowSamples, type SampleReader } from './fetch-samples.ts';
 import { parseExpression } from './parse.ts';
 import { planQuery, type SelectorPlan } from './plan.ts';
 import type { PromqlAnswer, PromqlListRequest, PromqlSelection, PromqlTask, SampleSource } from './promql-api.ts';
-import { instantJson, matrixJson, metricJson, rangeJson, successJson } from './render.ts';
+import { instantSeries, limitedList, matrixSeries, metricJson, rangeSeries, resultJson, scalarJson, successJson } from './render.ts';
 import { executionError } from './values.ts';
 
 /** A new series is asked for by name at most so much later. */
@@ -62,31 +62,39 @@ export class PromqlRunner {
     return [...selected];
   }
 
-  async #evaluate({ text, steps, isRange, source }: Extract<PromqlTask, { kind: 'promql_evaluate' }>): Promise<Uint8Array> {
-    const deadlineMs = performance.now() + this.#options.timeoutMs;
+  async #evaluate({ query, source }: Extract<PromqlTask, { kind: 'promql_evaluate' }>): Promise<Uint8Array> {
+    const { text, steps, isRange, lookbackUs, limit } = query;
+    const timeoutMs = Math.min(this.#options.timeoutMs, query.timeoutMs ?? Infinity);
+    const deadlineMs = performance.now() + timeoutMs;
     const checkTime = (): void => {
       if (performance.now() > deadlineMs)
         throw new SluiceError(
           'ERR_QUERY_TIMEOUT',
-          `the query took longer than ${this.#options.timeoutMs} ms; ask for a shorter range or fewer series`,
+          `the query took longer than ${Math.ceil(timeoutMs)} ms; ask for a shorter range or fewer series`,
         );
+    };
+    const reader: SampleReader = {
+      query: (sql, parameters) => this.#options.reader.query(sql, parameters, Math.max(1, deadlineMs - performance.now())),
     };
     const expression = parseExpression(text);
     const data = new Map<Selector, readonly SelectedSeries[]>();
-    for (const plan of planQuery(expression, steps, []).selectors) {
-      data.set(plan.selector, await this.#samples(plan, source));
+    for (const plan of planQuery(expression, steps, lookbackUs, []).selectors) {
+      data.set(plan.selector, await this.#samples(reader, plan, source));
       checkTime();
     }
     const infos = infosOf(expression, source);
     if (expression.kind === 'string')
       return successJson(`{"resultType":"string","result":[${steps.startUs / 1e6},${JSON.stringify(expression.text)}]}`);
-    if (expression.kind === 'selector' && expression.rangeUs !== null) return successJson(matrixJson(data.get(expression) ?? []), infos);
-    const value = evaluate(expression, { steps, data, checkTime });
-    return successJson(isRange ? rangeJson(value, steps) : instantJson(value, steps), infos);
+    if (expression.kind === 'selector' && expression.rangeUs !== null)
+      return resultJson('matrix', matrixSeries(data.get(expression) ?? []), limit, infos);
+    const value = evaluate(expression, { steps, lookbackUs, data, checkTime });
+    if (isRange) return resultJson('matrix', rangeSeries(value, steps), limit, infos);
+    return value.kind === 'scalar'
+      ? scalarJson(value.values[0], steps, infos)
+      : resultJson('vector', instantSeries(value, steps), limit, infos);
   }
 
-  async #samples(plan: SelectorPlan, source: SampleSource): Promise<SelectedSeries[]> {
-    const { reader } = this.#options;
+  async #samples(reader: SampleReader, plan: SelectorPlan, source: SampleSource): Promise<SelectedSeries[]> {
     if (this.#catalogue === null)
       throw new SluiceError('ERR_HTTP_UNAVAILABLE', 'the thread of the queries has just started anew; try again');
     const selected = await selectSeries(reader, this.#catalogue.series, plan.selector.matchers);
@@ -101,18 +109,26 @@ export class PromqlRunner {
   async #list(request: PromqlListRequest, catalogue: readonly CatalogueSeries[]): Promise<Uint8Array> {
     const matching = request.selectors.length === 0 ? catalogue : await this.#union(request.selectors, catalogue);
     const selected = matching.filter(({ firstTsUs, lastTsUs }) => firstTsUs <= request.toUs && lastTsUs >= request.fromUs);
-    const limited = <T>(items: readonly T[]): readonly T[] => (request.limit > 0 ? items.slice(0, request.limit) : items);
-    const sortedSet = (values: Iterable<string>): readonly string[] => limited([...new Set(values)].sort());
+    const { limit } = request;
+    const sortedSet = (values: Iterable<string>): readonly string[] => [...new Set(values)].sort();
+    const names = (values: Iterable<string>): Uint8Array =>
+      limitedList(
+        sortedSet(values).map((value) => JSON.stringify(value)),
+        limit,
+      );
     switch (request.what) {
       case 'series':
-        return successJson(`[${limited(selected.map(({ labels }) => metricJson(labels))).join(',')}]`);
+        return limitedList(
+          selected.map(({ labels }) => metricJson(labels)),
+          limit,
+        );
       case 'labels':
-        return successJson(JSON.stringify(sortedSet(selected.flatMap(({ labels }) => [...labels.keys()]))));
+        return names(selected.flatMap(({ labels }) => [...labels.keys()]));
       case 'values':
-        return successJson(JSON.stringify(sortedSet(selected.flatMap(({ labels }) => labels.get(request.name) ?? []))));
+        return names(selected.flatMap(({ labels }) => labels.get(request.name) ?? []));
       case 'metadata': {
-        const names = sortedSet(selected.flatMap(({ labels }) => labels.get('__name__') ?? []));
-        const wanted = request.name === '' ? names : names.filter((name) => name === request.name);
+        const metrics = sortedSet(selected.flatMap(({ labels }) => labels.get('__name__') ?? []));
+        const wanted = (request.name === '' ? metrics : metrics.filter((name) => name === request.name)).slice(0, limit || undefined);
         // Devices do not say what kind their numbers are of.
         return successJson(JSON.stringify(Object.fromEntries(wanted.map((name) => [name, [{ type: 'unknown', help: '', unit: '' }]]))));
       }

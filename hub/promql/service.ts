@@ -1,8 +1,10 @@
 /** A PromQL request → tasks for the thread of the queries, each with what it has to read. */
+import { performance } from 'node:perf_hooks';
+import { SluiceError } from '../../shared/errors.ts';
 import type { AggregateCapture, QueryEngine } from '../engine-api.ts';
 import { parseExpression } from './parse.ts';
 import { planQuery, type Plan } from './plan.ts';
-import type { PromqlAnswer, PromqlRequest, PromqlSelection, PromqlTask, SampleSource } from './promql-api.ts';
+import type { PromqlAnswer, PromqlQuery, PromqlRequest, PromqlSelection, PromqlTask, SampleSource } from './promql-api.ts';
 import { executionError } from './values.ts';
 
 /** All of time, as TIMESTAMP has it (years 1 to 9999). */
@@ -15,9 +17,10 @@ export type SendTask = (makeTask: () => Promise<PromqlTask>) => Promise<unknown>
 export async function answerPromql(request: PromqlRequest, engine: QueryEngine, send: SendTask): Promise<PromqlAnswer> {
   if (request.kind === 'list')
     return (await withCatalogue(engine, send, (catalogue) => ({ kind: 'promql_list', request, catalogue }))) as PromqlAnswer;
-  const { text, steps, isRange } = request;
-  const plan = planQuery(parseExpression(text), steps, engine.definitions);
-  const evaluate = (source: SampleSource): PromqlTask => ({ kind: 'promql_evaluate', text, steps, isRange, source });
+  const { query } = request;
+  const leftMs = deadlineOf(query);
+  const plan = planQuery(parseExpression(query.text), query.steps, query.lookbackUs, engine.definitions);
+  const evaluate = (source: SampleSource): PromqlTask => ({ kind: 'promql_evaluate', query: { ...query, timeoutMs: leftMs() }, source });
   if (plan.selectors.length === 0)
     return (await send(() =>
       Promise.resolve(evaluate({ kind: 'readings', capture: { version: 0, files: [], unreadable: [] } })),
@@ -29,6 +32,17 @@ export async function answerPromql(request: PromqlRequest, engine: QueryEngine, 
     catalogue,
   }))) as PromqlSelection;
   return (await send(async () => evaluate(await capture(engine, plan, selection)))) as PromqlAnswer;
+}
+
+/** @returns what is left of the time that the caller gives; throws when nothing is */
+function deadlineOf({ timeoutMs }: PromqlQuery): () => number | null {
+  if (timeoutMs === null) return () => null;
+  const endMs = performance.now() + timeoutMs;
+  return () => {
+    const leftMs = endMs - performance.now();
+    if (leftMs > 0) return leftMs;
+    throw new SluiceError('ERR_QUERY_TIMEOUT', `the query took longer than the ${timeoutMs} ms of its parameter timeout`);
+  };
 }
 
 /** The thread keeps the list of series for a while: it is captured only when the thread says that it wants it. */

@@ -9,6 +9,10 @@ export interface Steps {
   readonly count: number;
 }
 
+export function timeOfStep({ startUs, stepUs }: Steps, step: number): number {
+  return startUs + step * stepUs;
+}
+
 export interface VectorSeries {
   readonly labels: Labels;
   readonly values: Float64Array;

@@ -57,8 +57,8 @@ export class LakeReader {
   /**
    * @throws SluiceError ERR_QUERY_TIMEOUT, ERR_QUERY_FILE_GONE (vacuum or compaction was faster), ERR_QUERY_MEMORY, ERR_QUERY_FAILED
    */
-  query(sql: string, parameters: readonly SqlParameter[]): Promise<ResultColumns> {
-    const result = this.#serial.then(() => this.#run(sql, parameters));
+  query(sql: string, parameters: readonly SqlParameter[], timeoutMs = this.#timeoutMs): Promise<ResultColumns> {
+    const result = this.#serial.then(() => this.#run(sql, parameters, timeoutMs));
     this.#serial = result.catch(() => undefined); // its caller has the error; the next statement does not depend on it
     return result;
   }
@@ -74,20 +74,20 @@ export class LakeReader {
     this.#instance.closeSync();
   }
 
-  async #run(sql: string, parameters: readonly SqlParameter[]): Promise<ResultColumns> {
+  async #run(sql: string, parameters: readonly SqlParameter[], timeoutMs: number): Promise<ResultColumns> {
     if (this.#closing) throw new SluiceError('ERR_HTTP_UNAVAILABLE', 'the hub is stopping');
     let timedOut = false;
     const timer = setTimeout(() => {
       timedOut = true;
       this.#connection.interrupt();
-    }, this.#timeoutMs);
+    }, timeoutMs);
     try {
       const reader = await this.#connection.runAndReadAll(sql, [...parameters] as DuckDBValue[]);
       const names = reader.columnNames();
       const columns = reader.getColumns();
       return new Map(names.map((name, index) => [name, (columns[index] ?? []).map(plain)]));
     } catch (cause) {
-      throw translate(cause, timedOut, this.#timeoutMs);
+      throw translate(cause, timedOut, Math.ceil(timeoutMs));
     } finally {
       clearTimeout(timer);
     }
