@@ -11,24 +11,8 @@ import {
   type ScalarColumns,
 } from '../../shared/window/partial-columns.ts';
 import type { GroupRegistry } from './group-registry.ts';
-import {
-  FIRST,
-  FIRST_TS,
-  GROUP,
-  LAST,
-  LAST_TS,
-  LATE,
-  M2,
-  MAX,
-  MEAN,
-  MIN,
-  N,
-  NAN,
-  SLOT_DOUBLES,
-  SLOT_WORDS,
-  SUM,
-  type SlotTable,
-} from './slot-table.ts';
+import { FIRST, FIRST_TS, GROUP, LAST, LAST_TS, LATE, M2, MAX, MEAN, MIN, N, NAN, SLOT_DOUBLES, SLOT_WORDS, SUM } from './slot-layout.ts';
+import type { SlotTable } from './slot-table.ts';
 
 /** The names that a key may have. A key that the definition does not group by matches no filter. */
 export type KeyFilter = string | ReadonlySet<string> | ((name: string) => boolean);

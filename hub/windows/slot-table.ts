@@ -3,73 +3,48 @@
  *
  * Constraints: about 10 ns per run of readings that hits; memory follows the slots, never groups × windows.
  *
- * Layout. A slot is SLOT_DOUBLES doubles in one growable array, so that a run touches two cache lines and slots that
- * were made one after the other are read one after the other. Field by field (double index, or 32-bit word index):
- *   0 start µs · 1 n · 2 mean · 3 m2 · 4 sum · 5 min · 6 max · 7 first · 8 first µs · 9 last · 10 last µs
- *   words 22 group id · 23 histogram base · 24 histogram mask · 25 histogram entries used · 26 nan · 27 late
+ * Layout. A slot (slot-layout.ts) is SLOT_DOUBLES doubles in one growable array, so that a run touches two cache lines
+ * and slots that were made one after the other are read one after the other.
  * Slots are found through an open-addressing table of slot + 1, in which groups with neighbouring ids lie side by side:
  * batches name them in that order. Before it is asked, the slot after the one found last
  * is tried: batches name their series in the same order as the batch that made the slots.
  *
- * A histogram is a small open-addressing table of (code, count) pairs in an arena, count 0 = empty, capacity a power of
- * two (mask = capacity - 1; 0 = none yet), at most 3/4 full. Codes that lie side by side, as those of a steady signal do, fall side
+ * A histogram is up to two (code, count) pairs in the slot itself: a window of a steady signal mostly has no more, and
+ * asks no other cache line. With a third code it moves into a small open-addressing table of pairs in an arena, count 0 =
+ * empty, capacity a power of two (mask = capacity - 1), at most 3/4 full. Codes that lie side by side, as those of a steady signal do, fall side
  * by side. An outgrown table goes to the free list of its capacity, linked through its first word.
  *
  * In memory only. Bounds are the owner's: it asks before it adds (counts are int32).
  */
 
-export const SLOT_DOUBLES = 14;
-export const SLOT_WORDS = SLOT_DOUBLES * 2;
-export const START = 0;
-export const N = 1;
-export const MEAN = 2;
-export const M2 = 3;
-export const SUM = 4;
-export const MIN = 5;
-export const MAX = 6;
-export const FIRST = 7;
-export const FIRST_TS = 8;
-export const LAST = 9;
-export const LAST_TS = 10;
-export const GROUP = 22;
-const HIST_BASE = 23;
-const HIST_MASK = 24;
-const HIST_USED = 25;
-export const NAN = 26;
-export const LATE = 27;
+import { sumUp, type RunColumns, type Segment } from './segment.ts';
+import {
+  FIRST,
+  FIRST_TS,
+  GROUP,
+  HIST_BASE,
+  HIST_MASK,
+  HIST_USED,
+  LAST,
+  LAST_TS,
+  LATE,
+  M2,
+  MAX,
+  MEAN,
+  MIN,
+  N,
+  NAN,
+  PAIRS,
+  PAIRS_IN_SLOT,
+  SLOT_DOUBLES,
+  SLOT_WORDS,
+  SUM,
+} from './slot-layout.ts';
 
 const SLOTS_MIN = 16;
 const HIST_CAPACITY_MIN = 4;
 const HIST_CLASSES = 32;
 const HINTS = 4;
-
-/** What one run of readings, or a slot, brings to another slot; indexes N … LAST_TS as in a slot, START unused. */
-export class Segment {
-  readonly stats = new Float64Array(LAST_TS + 1);
-  codes: Int32Array;
-  counts: Int32Array;
-  codeCount = 0;
-  nan = 0;
-
-  /** @param codesMax how many (code, count) pairs it can hold */
-  constructor(codesMax: number) {
-    this.codes = new Int32Array(codesMax);
-    this.counts = new Int32Array(codesMax);
-  }
-
-  /** Takes a slot's content, its late readings apart. */
-  read(table: SlotTable, slot: number): void {
-    const pairs = table.codeCount(slot);
-    if (pairs > this.codes.length) {
-      this.codes = new Int32Array(pairs * 2);
-      this.counts = new Int32Array(pairs * 2);
-    }
-    this.codeCount = table.readCodes(slot, this.codes, this.counts);
-    const at = slot * SLOT_DOUBLES;
-    for (let field = N; field <= LAST_TS; field++) this.stats[field] = table.doubles[at + field];
-    this.nan = table.words[slot * SLOT_WORDS + NAN];
-  }
-}
 
 export class SlotTable {
   /** Starts are multiples of it. */
@@ -114,18 +89,36 @@ export class SlotTable {
   }
 
   /**
+   * Sums up readings of a run that lie in one pane and merges them into the slot of its group and pane.
+   *
+   * @param startNumber the pane's start divided by the step
+   * @returns the index after the last reading taken, at least from + 1
+   */
+  addRun(group: number, startNumber: number, run: RunColumns, from: number, end: number, segment: Segment): number {
+    const slot = this.#find(group, startNumber);
+    const at = slot * SLOT_DOUBLES;
+    const isNew = this.doubles[at + N] === 0;
+    const next = isNew ? sumUp(run, from, end, segment, this.doubles, at) : sumUp(run, from, end, segment, segment.stats, 0);
+    if (segment.nan !== 0) this.words[slot * SLOT_WORDS + NAN] += segment.nan;
+    if (segment.codeCount === 0) return next;
+    if (!isNew) this.#mergeStats(at, segment.stats);
+    this.#mergeCodes(slot * SLOT_WORDS, segment);
+    return next;
+  }
+
+  /**
    * Merges a segment into the slot of the group and start.
    *
+   * @param startNumber the start divided by the step
    * @param late how many of the segment's readings came after the window was closed
    */
-  add(group: number, startUs: number, segment: Segment, late: number): void {
-    const slot = this.#find(group, startUs, startUs / this.stepUs);
+  add(group: number, startNumber: number, segment: Segment, late: number): void {
+    const slot = this.#find(group, startNumber);
     const word = slot * SLOT_WORDS;
     if (segment.nan !== 0) this.words[word + NAN] += segment.nan;
     if (late !== 0) this.words[word + LATE] += late;
-    const stats = segment.stats;
-    if (stats[N] === 0) return;
-    this.#mergeStats(slot * SLOT_DOUBLES, stats);
+    if (segment.stats[N] === 0) return;
+    this.#mergeStats(slot * SLOT_DOUBLES, segment.stats);
     this.#mergeCodes(word, segment);
   }
 
@@ -160,12 +153,33 @@ export class SlotTable {
     }
   }
 
-  #mergeCodes(word: number, segment: Segment): void {
-    const { codes, counts, codeCount } = segment;
+  #mergeCodes(word: number, { codes, counts, codeCount }: Segment): void {
+    const words = this.words;
+    let k = 0;
+    if (words[word + HIST_MASK] === 0) {
+      const pairs = word + PAIRS;
+      let used = words[word + HIST_USED];
+      for (; k < codeCount; k++) {
+        const code = codes[k];
+        if (used > 0 && words[pairs] === code) words[pairs + 1] += counts[k];
+        else if (used > 1 && words[pairs + 2] === code) words[pairs + 3] += counts[k];
+        else if (used < PAIRS_IN_SLOT) {
+          words[pairs + used * 2] = code;
+          words[pairs + used * 2 + 1] = counts[k];
+          used++;
+        } else break;
+      }
+      words[word + HIST_USED] = used;
+      if (k === codeCount) return;
+    }
+    this.#mergeIntoArena(word, codes, counts, k, codeCount);
+  }
+
+  #mergeIntoArena(word: number, codes: Int32Array, counts: Int32Array, from: number, codeCount: number): void {
     let base = this.words[word + HIST_BASE];
     let mask = this.words[word + HIST_MASK];
     let arena = this.#arena;
-    for (let k = 0; k < codeCount; k++) {
+    for (let k = from; k < codeCount; k++) {
       const code = codes[k];
       for (;;) {
         let entry = (code + (code >> 5)) & mask;
@@ -190,11 +204,15 @@ export class SlotTable {
     }
   }
 
-  /** Moves a slot's histogram into a table of twice the capacity (or makes its first one). */
+  /** Moves a slot's histogram into a table of twice the capacity, or out of the slot into its first one. */
   #growHistogram(word: number): void {
+    if (this.words[word + HIST_MASK] === 0) {
+      this.#moveOut(word);
+      return;
+    }
     const oldBase = this.words[word + HIST_BASE];
-    const oldCapacity = this.words[word + HIST_MASK] === 0 ? 0 : this.words[word + HIST_MASK] + 1;
-    const capacity = oldCapacity === 0 ? HIST_CAPACITY_MIN : oldCapacity * 2;
+    const oldCapacity = this.words[word + HIST_MASK] + 1;
+    const capacity = oldCapacity * 2;
     const base = this.#allocate(capacity);
     const arena = this.#arena;
     const mask = capacity - 1;
@@ -209,12 +227,25 @@ export class SlotTable {
     }
     this.words[word + HIST_BASE] = base;
     this.words[word + HIST_MASK] = mask;
-    if (oldCapacity !== 0) {
-      const sizeClass = 31 - Math.clz32(oldCapacity);
-      arena.fill(0, oldBase * 2, (oldBase + oldCapacity) * 2);
-      arena[oldBase * 2] = this.#free[sizeClass];
-      this.#free[sizeClass] = oldBase + 1;
+    const sizeClass = 31 - Math.clz32(oldCapacity);
+    arena.fill(0, oldBase * 2, (oldBase + oldCapacity) * 2);
+    arena[oldBase * 2] = this.#free[sizeClass];
+    this.#free[sizeClass] = oldBase + 1;
+  }
+
+  #moveOut(word: number): void {
+    const base = this.#allocate(HIST_CAPACITY_MIN);
+    const mask = HIST_CAPACITY_MIN - 1;
+    const arena = this.#arena;
+    for (let pair = word + PAIRS; pair < word + PAIRS + PAIRS_IN_SLOT * 2; pair += 2) {
+      const code = this.words[pair];
+      let entry = (code + (code >> 5)) & mask;
+      while (arena[(base + entry) * 2 + 1] !== 0) entry = (entry + 1) & mask;
+      arena[(base + entry) * 2] = code;
+      arena[(base + entry) * 2 + 1] = this.words[pair + 1];
     }
+    this.words[word + HIST_BASE] = base;
+    this.words[word + HIST_MASK] = mask;
   }
 
   /** Base of an empty table of so many pairs. */
@@ -236,7 +267,8 @@ export class SlotTable {
     return base;
   }
 
-  #find(group: number, startUs: number, startNumber: number): number {
+  #find(group: number, startNumber: number): number {
+    const startUs = startNumber * this.stepUs;
     const lane = startNumber & (HINTS - 1);
     const hint = this.#hints[lane] + 1;
     if (hint < this.count && this.words[hint * SLOT_WORDS + GROUP] === group && this.doubles[hint * SLOT_DOUBLES] === startUs) {
@@ -328,8 +360,14 @@ export class SlotTable {
     const word = slot * SLOT_WORDS;
     const base = this.words[word + HIST_BASE];
     const mask = this.words[word + HIST_MASK];
-    if (mask === 0) return 0;
     let next = 0;
+    if (mask === 0) {
+      for (const used = this.words[word + HIST_USED]; next < used; next++) {
+        codes[next] = this.words[word + PAIRS + next * 2];
+        counts[next] = this.words[word + PAIRS + next * 2 + 1];
+      }
+      return next;
+    }
     for (let pair = base; pair <= base + mask; pair++) {
       const count = this.#arena[pair * 2 + 1];
       if (count === 0) continue;

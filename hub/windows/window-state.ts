@@ -18,30 +18,13 @@ import assert from 'node:assert/strict';
 import { SluiceError } from '../../shared/errors.ts';
 import type { SeriesRuns } from '../../shared/reading.ts';
 import { slideUsOf, type WindowBy, type WindowDefinition } from '../../shared/window/definition.ts';
-import { bucketCodeOfWords, HIGH_WORD } from '../../shared/window/histogram.ts';
 import type { PartialColumns } from '../../shared/window/partial-columns.ts';
 import { GONE, type GroupRegistry } from './group-registry.ts';
 import { planPanes, serves, type PaneBase } from './pane-plan.ts';
 import { GroupSelection, namedSlots, NO_SOURCE, REJECTED, slotRows, type RowFilter, type RowSource } from './slot-rows.ts';
-import {
-  FIRST,
-  FIRST_TS,
-  GROUP,
-  LAST,
-  LAST_TS,
-  LATE,
-  M2,
-  MAX,
-  MEAN,
-  MIN,
-  N,
-  Segment,
-  SLOT_DOUBLES,
-  SLOT_WORDS,
-  SlotTable,
-  START,
-  SUM,
-} from './slot-table.ts';
+import { isTextOnly, Segment, sumUp, type RunColumns } from './segment.ts';
+import { GROUP, LATE, N, SLOT_DOUBLES, SLOT_WORDS, START } from './slot-layout.ts';
+import { SlotTable } from './slot-table.ts';
 
 export interface WindowStateOptions {
   readonly registry: GroupRegistry;
@@ -55,8 +38,6 @@ export const WINDOW_SLOTS_MAX_DEFAULT = 4_000_000;
 const READINGS_MAX = 2 ** 31 - 1;
 /** Longer pieces of a run are cut: keeps the one-pass variance within 1e-11 and the scratch in the cache. */
 const SEGMENT_READINGS_MAX = 256;
-
-const LOW_WORD = 1 - HIGH_WORD;
 
 /** What a definition's rows are made of. */
 interface WindowTable {
@@ -79,11 +60,12 @@ export class WindowState {
   readonly slotsMax: number;
   readonly #bases: readonly Base[];
   readonly #windows: readonly WindowTable[];
-  /** Start of the current pane, per base. */
-  readonly #startUs: Float64Array;
-  /** The event times for which #startUs and #firstEndUs hold, half-open. */
-  #spanFromUs = 0;
-  #spanToUs = 0;
+  /** All of them, the panes of each base first. */
+  readonly #tables: readonly SlotTable[];
+  /** Number of the current pane, per base. */
+  readonly #paneNumber: Float64Array;
+  /** The event times for which #paneNumber and #firstEndUs hold, half-open: from, to. */
+  readonly #spanUs = new Float64Array(2);
   /** The first end of the windows that the span lies in: once it is behind the watermark, some window is closed. */
   #firstEndUs = 0;
   #readingCount = 0;
@@ -100,12 +82,13 @@ export class WindowState {
       const slideUs = slideUsOf(definition);
       return { by: definition.by, sizeUs: definition.sizeMs * 1000, slideUs, base: baseOf[index], late: new SlotTable(slideUs) };
     });
-    this.#startUs = new Float64Array(bases.length);
+    this.#tables = [...this.#bases.map(({ panes }) => panes), ...this.#windows.map(({ late }) => late)];
+    this.#paneNumber = new Float64Array(bases.length);
   }
 
   /** Slots: pairs of group and pane, and those of late windows. */
   get slotCount(): number {
-    return this.#tables().reduce((sum, { count }) => sum + count, 0);
+    return this.#tables.reduce((sum, { count }) => sum + count, 0);
   }
 
   /** Readings taken in, text-only ones included. */
@@ -115,16 +98,12 @@ export class WindowState {
 
   /** Memory of the slots and histograms; the registry has its own. */
   get bytes(): number {
-    return this.#tables().reduce((sum, { bytes }) => sum + bytes, 0);
-  }
-
-  #tables(): SlotTable[] {
-    return [...this.#bases.map(({ panes }) => panes), ...this.#windows.map(({ late }) => late)];
+    return this.#tables.reduce((sum, { bytes }) => sum + bytes, 0);
   }
 
   /** Forgets everything. */
   clear(): void {
-    for (const table of this.#tables()) table.clear();
+    for (const table of this.#tables) table.clear();
     this.#readingCount = 0;
   }
 
@@ -140,20 +119,52 @@ export class WindowState {
     const seriesCount = runs.seriesTable.length;
     const ids = this.registry.idsOf(gateway, runs.seriesTable);
     this.#readingCount += runs.count;
-    const { eventTimeUs, value, text, runOffsets } = runs;
-    const words = new Int32Array(value.buffer, value.byteOffset, value.length * 2);
-    const segment = this.#segment;
-    for (let series = 0; series < seriesCount; series++) {
-      const id = ids[series];
-      const end = runOffsets[series + 1];
-      let from = runOffsets[series];
-      while (from < end) {
-        const to = this.#scan(eventTimeUs, value, words, text, from, Math.min(end, from + SEGMENT_READINGS_MAX));
-        from = to;
-        const counted = segment.stats[N] + segment.nan;
-        if (counted !== 0) this.#apply(id, counted, lateBeforeUs);
+    const run = {
+      times: runs.eventTimeUs,
+      values: runs.value,
+      words: new Int32Array(runs.value.buffer, runs.value.byteOffset, runs.value.length * 2),
+      text: runs.text,
+      spanUs: this.#spanUs,
+    };
+    const { runOffsets } = runs;
+    for (let series = 0; series < seriesCount; series++)
+      this.#addRun(ids[series], run, runOffsets[series], runOffsets[series + 1], lateBeforeUs);
+  }
+
+  #addRun(seriesId: number, run: RunColumns, start: number, end: number, lateBeforeUs: number): void {
+    const spanUs = this.#spanUs;
+    let from = start;
+    while (from < end) {
+      const origin = run.times[from];
+      if (!(origin >= spanUs[0] && origin < spanUs[1])) this.#moveTo(origin);
+      if (run.text !== null && isTextOnly(run, from)) {
+        from++;
+        continue;
       }
+      const to = Math.min(end, from + SEGMENT_READINGS_MAX);
+      from =
+        this.#bases.length === 1 && this.#firstEndUs > lateBeforeUs
+          ? this.#addToPane(seriesId, run, from, to)
+          : this.#addToAll(seriesId, run, from, to, lateBeforeUs);
     }
+  }
+
+  #addToPane(seriesId: number, run: RunColumns, from: number, to: number): number {
+    const { by, panes } = this.#bases[0];
+    return panes.addRun(by === 'series' ? seriesId : this.registry.metricIdOf(seriesId), this.#paneNumber[0], run, from, to, this.#segment);
+  }
+
+  #addToAll(seriesId: number, run: RunColumns, from: number, to: number, lateBeforeUs: number): number {
+    const segment = this.#segment;
+    const next = sumUp(run, from, to, segment, segment.stats, 0);
+    if (this.#firstEndUs <= lateBeforeUs) {
+      this.#addLate(seriesId, run.times[from], segment.stats[N] + segment.nan, lateBeforeUs);
+      return next;
+    }
+    this.#bases.forEach(({ by, panes }, index) => {
+      panes.add(by === 'series' ? seriesId : this.registry.metricIdOf(seriesId), this.#paneNumber[index], segment, 0);
+    });
+    return next;
   }
 
   /** How many slots a reading may need at most. */
@@ -163,101 +174,15 @@ export class WindowState {
     return Math.max(this.#bases.length, windows);
   }
 
-  #apply(seriesId: number, counted: number, lateBeforeUs: number): void {
-    if (this.#firstEndUs <= lateBeforeUs) {
-      this.#applyLate(seriesId, counted, lateBeforeUs);
-      return;
-    }
-    for (let index = 0; index < this.#bases.length; index++) {
-      const { by, panes } = this.#bases[index];
-      panes.add(by === 'series' ? seriesId : this.registry.metricIdOf(seriesId), this.#startUs[index], this.#segment, 0);
-    }
-  }
-
   /** Each window says for itself whether it was closed. */
-  #applyLate(seriesId: number, counted: number, lateBeforeUs: number): void {
-    for (const { by, sizeUs, slideUs, base, late } of this.#windows) {
+  #addLate(seriesId: number, us: number, counted: number, lateBeforeUs: number): void {
+    for (const { by, sizeUs, slideUs, late } of this.#windows) {
       const group = by === 'series' ? seriesId : this.registry.metricIdOf(seriesId);
-      const paneUs = this.#startUs[base];
-      for (let startUs = Math.floor(paneUs / slideUs) * slideUs; startUs + sizeUs > paneUs; startUs -= slideUs) {
-        late.add(group, startUs, this.#segment, startUs + sizeUs <= lateBeforeUs ? counted : 0);
+      const last = Math.floor(us / slideUs);
+      for (let number = last; number * slideUs + sizeUs > us; number--) {
+        late.add(group, number, this.#segment, number * slideUs + sizeUs <= lateBeforeUs ? counted : 0);
       }
     }
-  }
-
-  /**
-   * Sums up readings from `from` on, up to `end` or the first one outside the panes of `from`, into #segment.
-   *
-   * @returns the index after the last reading taken, at least from + 1
-   */
-  #scan(times: Float64Array, values: Float64Array, words: Int32Array, text: Uint32Array | null, from: number, end: number): number {
-    const origin = times[from];
-    if (!(origin >= this.#spanFromUs && origin < this.#spanToUs)) this.#moveTo(origin);
-    const fromUs = this.#spanFromUs;
-    const toUs = this.#spanToUs;
-    const segment = this.#segment;
-    const { codes, counts } = segment;
-    let pair = -1;
-    let code = 0;
-    let n = 0;
-    let nan = 0;
-    let shift = 0;
-    let sum = 0;
-    let shiftedSum = 0;
-    let shiftedSquares = 0;
-    let min = Infinity;
-    let max = -Infinity;
-    let firstTs = Infinity;
-    let first = 0;
-    let lastTs = -Infinity;
-    let last = 0;
-    let i = from;
-    do {
-      const t = times[i];
-      if (!(t >= fromUs && t < toUs)) break; // NaN too: the next call refuses it
-      const v = values[i] + 0; // -0 becomes 0
-      if (v - v !== 0) {
-        if (text === null || text[i] === 0 || v === v) nan++;
-        continue;
-      }
-      const own = v === 0 ? 0 : bucketCodeOfWords(words[i * 2 + HIGH_WORD], words[i * 2 + LOW_WORD]);
-      if (own === code && pair >= 0) counts[pair]++;
-      else {
-        code = own;
-        codes[++pair] = own;
-        counts[pair] = 1;
-      }
-      if (n++ === 0) shift = v;
-      sum += v;
-      // Shifted by one of the values the squares exceed m2 at most (n + 1) times: no cancellation to speak of.
-      const distance = v - shift;
-      shiftedSum += distance;
-      shiftedSquares += distance * distance;
-      if (v < min) min = v;
-      if (v > max) max = v;
-      if (t < firstTs || (t === firstTs && v < first)) {
-        firstTs = t;
-        first = v;
-      }
-      if (t > lastTs || (t === lastTs && v > last)) {
-        lastTs = t;
-        last = v;
-      }
-    } while (++i < end);
-    segment.codeCount = pair + 1;
-    segment.nan = nan;
-    const stats = segment.stats;
-    stats[N] = n;
-    stats[MEAN] = sum / n;
-    stats[M2] = Math.max(0, shiftedSquares - (shiftedSum * shiftedSum) / n);
-    stats[SUM] = sum;
-    stats[MIN] = min;
-    stats[MAX] = max;
-    stats[FIRST] = first;
-    stats[FIRST_TS] = firstTs;
-    stats[LAST] = last;
-    stats[LAST_TS] = lastTs;
-    return i;
   }
 
   /** Finds the panes that a time lies in and the span for which all of them hold. */
@@ -265,14 +190,15 @@ export class WindowState {
     assert(Number.isSafeInteger(us), `event time ${us} is not an integer`);
     let fromUs = -Infinity;
     let toUs = Infinity;
-    this.#bases.forEach(({ paneUs }, index) => {
-      const startUs = Math.floor(us / paneUs) * paneUs;
-      this.#startUs[index] = startUs;
-      fromUs = Math.max(fromUs, startUs);
-      toUs = Math.min(toUs, startUs + paneUs);
-    });
-    this.#spanFromUs = fromUs;
-    this.#spanToUs = toUs;
+    for (let index = 0; index < this.#bases.length; index++) {
+      const { paneUs } = this.#bases[index];
+      const number = Math.floor(us / paneUs);
+      this.#paneNumber[index] = number;
+      fromUs = Math.max(fromUs, number * paneUs);
+      toUs = Math.min(toUs, (number + 1) * paneUs);
+    }
+    this.#spanUs[0] = fromUs;
+    this.#spanUs[1] = toUs;
     this.#firstEndUs = Infinity;
     // The first window that ends behind a time ends at the next multiple of the slide: the size is one, too.
     for (const { slideUs } of this.#windows) this.#firstEndUs = Math.min(this.#firstEndUs, (Math.floor(us / slideUs) + 1) * slideUs);
@@ -340,14 +266,16 @@ export class WindowState {
     for (let index = 0; index < count; index++) {
       const slot = slots === null ? index : slots[index];
       const paneUs = source.doubles[slot * SLOT_DOUBLES + START];
-      const lastUs = Math.floor(paneUs / target.stepUs) * target.stepUs;
-      if (lastUs < fromUs || paneUs - sizeUs >= toUs) continue;
+      const last = Math.floor(paneUs / target.stepUs);
+      if (last * target.stepUs < fromUs || paneUs - sizeUs >= toUs) continue;
       const group = groupOf(source.words[slot * SLOT_WORDS + GROUP]);
       if (group === REJECTED) continue;
       segment.read(source, slot);
       const late = source.words[slot * SLOT_WORDS + LATE];
-      for (let startUs = lastUs; startUs + sizeUs > paneUs && startUs >= fromUs; startUs -= target.stepUs) {
-        if (startUs < toUs) target.add(group, startUs, segment, late);
+      for (let number = last; ; number--) {
+        const startUs = number * target.stepUs;
+        if (startUs + sizeUs <= paneUs || startUs < fromUs) break;
+        if (startUs < toUs) target.add(group, number, segment, late);
       }
     }
   }
