@@ -82,7 +82,7 @@ export function bucketCodeOfWords(high: number, low: number): number {
 }
 
 function subnormalCode(high: number, low: number): number {
-  if ((high << 1) === 0 && low === 0) return 0;
+  if (high << 1 === 0 && low === 0) return 0;
   const magnitude = ((high & 0xfffff) * 2 ** 32 + (low >>> 0)) * 2 ** -1074;
   const code = bucketCode(magnitude * 2 ** 52) - 52 * BUCKETS_PER_OCTAVE;
   return high >>> 31 === 0 ? code : -code;
