@@ -72,6 +72,10 @@ export class Program {
   /** A command that runs the program at its next start, as `unshare` does. */
   wrapper: readonly string[] = [];
 
+  readyTimeoutMs = READY_TIMEOUT_MS;
+  /** Of all starts so far, from the spawn until it was ready. */
+  slowestStartMs = 0;
+
   spawn(): void {
     const [command, ...args] = [...this.wrapper, process.execPath, path.join(distDir, this.#entry), ...this.#args];
     const child = spawn(command, args, {
@@ -88,22 +92,25 @@ export class Program {
   }
 
   async start(): Promise<this> {
+    const startMs = performance.now();
     this.spawn();
     await this.ready();
+    this.slowestStartMs = Math.max(this.slowestStartMs, performance.now() - startMs);
     return this;
   }
 
   async ready(): Promise<void> {
     const { readyUrl } = this;
     if (readyUrl === null) return;
-    await until(`${this.name} to be ready\n${this.log}`, async () => {
+    const isReady = async (): Promise<true | null> => {
       if (this.#child?.exitCode !== null) throw new Error(`${this.name} ended with ${this.#child?.exitCode} while starting:\n${this.log}`);
       try {
         return (await fetch(readyUrl, { signal: AbortSignal.timeout(1_000) })).ok ? true : null;
       } catch {
         return null; // not listening yet
       }
-    });
+    };
+    await until(`${this.name} to be ready\n${this.log}`, isReady, this.readyTimeoutMs);
   }
 
   /** SIGSTOP, SIGCONT: what does not end it. */
@@ -151,7 +158,22 @@ export interface GatewayProgram {
 export class Lab {
   readonly directory = mkdtempSync(path.join(tmpdir(), 'sluice-e2e-'));
   readonly lakeDir = path.join(this.directory, 'lake');
+  readonly #readyTimeoutMs: number;
   #programs: Program[] = [];
+
+  /** @param readyTimeoutMs how long a program of it may take to start */
+  constructor(readyTimeoutMs = READY_TIMEOUT_MS) {
+    this.#readyTimeoutMs = readyTimeoutMs;
+  }
+
+  get programs(): readonly Program[] {
+    return this.#programs;
+  }
+
+  #add(program: Program): void {
+    program.readyTimeoutMs = this.#readyTimeoutMs;
+    this.#programs.push(program);
+  }
 
   /** A hub that commits five times a second and flushes every two, so that tests need not wait for its usual minute. */
   async hub(args: readonly string[] = [], env: NodeJS.ProcessEnv = {}): Promise<{ program: Program; url: string; port: number }> {
@@ -175,7 +197,7 @@ export class Lab {
       `${url}/readyz`,
       env,
     );
-    this.#programs.push(program);
+    this.#add(program);
     await program.start();
     return { program, url, port };
   }
@@ -213,7 +235,7 @@ export class Lab {
       `${httpUrl}/readyz`,
       env,
     );
-    this.#programs.push(program);
+    this.#add(program);
     await program.start();
     return { program, dataDir, mqttPort, webSocketPort, httpUrl };
   }
@@ -221,7 +243,7 @@ export class Lab {
   fleet(ledger: string, mqttPorts: readonly number[], args: readonly string[], env: NodeJS.ProcessEnv = {}): Program {
     const urls = JSON.stringify(mqttPorts.map((port) => `mqtt://127.0.0.1:${port}`));
     const program = new Program('fleet', 'firmware-sim/main.js', ['run', '--ledger', ledger, '--urls', urls, ...args], null, env);
-    this.#programs.push(program);
+    this.#add(program);
     program.spawn();
     return program;
   }

@@ -15,10 +15,18 @@ import type { Scenario } from './scenario.ts';
 import { runTrial } from './trial.ts';
 import { formatTable, verdictOf, type ScenarioVerdict } from './verdict.ts';
 
+/** Counted faults end in time as well. */
+const COUNTED_MINUTES_MAX = 60;
+/** What is broken on purpose shows soon, or the control is none. */
+const CONTROL_MINUTES_MAX = 1;
+
 const USAGE = `npm run faults [-- options]
   --scenario NAME   only this one (again for more)
   --seed N          repeats the faults of a run (default: from the clock, printed)
-  --minutes M       how long each scenario is hurt (default 1)
+  --minutes M       how long each scenario is hurt (default 1); its control for a minute at most
+  --faults N        ${SCENARIOS.filter(({ isCounted }) => isCounted)
+    .map(({ name }) => name)
+    .join(', ')}: until N faults were done, within --minutes (default then ${COUNTED_MINUTES_MAX})
   --no-control      without the negative controls
   --json FILE       writes the verdicts as JSON
   --quiet           only the table
@@ -35,7 +43,8 @@ function readArguments() {
       options: {
         scenario: { type: 'string', multiple: true, default: [] },
         seed: { type: 'string', default: String(Date.now() % 1_000_000) },
-        minutes: { type: 'string', default: '1' },
+        minutes: { type: 'string' },
+        faults: { type: 'string' },
         'no-control': { type: 'boolean', default: false },
         json: { type: 'string' },
         quiet: { type: 'boolean', default: false },
@@ -50,9 +59,12 @@ function readArguments() {
 
 const flags = readArguments();
 const seed = Number(flags.seed);
-const minutes = Number(flags.minutes);
+const minutes = Number(flags.minutes ?? '1');
+const faultsMax = flags.faults === undefined ? null : Number(flags.faults);
 if (!Number.isInteger(seed) || seed < 0 || seed > 0xffffffff) fail(`--seed ${flags.seed}: expected a whole number below 2^32`);
 if (!Number.isFinite(minutes) || minutes <= 0 || minutes > 1_440) fail(`--minutes ${flags.minutes}: expected minutes, at most 1440`);
+if (faultsMax !== null && (!Number.isInteger(faultsMax) || faultsMax < 1))
+  fail(`--faults ${flags.faults}: expected a whole number from 1 on`);
 const unknown = flags.scenario.filter((name) => !SCENARIOS.some((scenario) => scenario.name === name));
 if (unknown.length > 0) fail(`no scenario '${unknown.join("', '")}'`);
 if (flags.help) {
@@ -73,7 +85,13 @@ async function runScenario(scenario: Scenario): Promise<ScenarioVerdict> {
     const log = (line: string): void => {
       if (!flags.quiet) process.stdout.write(`${((performance.now() - startedMs) / 1000).toFixed(1).padStart(7)} ${title}: ${line}\n`);
     };
-    const result = await runTrial({ scenario, isControl, seed, minutes, log });
+    const isCounted = faultsMax !== null && scenario.isCounted === true;
+    const minutesMax = isCounted ? Number(flags.minutes ?? COUNTED_MINUTES_MAX) : minutes;
+    const result = await runTrial({
+      ...{ scenario, isControl, seed, log },
+      ...(isCounted ? { faultsMax } : {}),
+      minutes: isControl ? Math.min(minutesMax, CONTROL_MINUTES_MAX) : minutesMax,
+    });
     log(JSON.stringify({ faults: result.faults, ...result.figures, recoveryMs: result.recoveryMs, ...result.measures }));
     return result;
   };
@@ -91,7 +109,8 @@ async function runInNamespace(scenario: Scenario): Promise<ScenarioVerdict> {
   const directory = mkdtempSync(path.join(tmpdir(), 'sluice-faults-'));
   const json = path.join(directory, 'verdict.json');
   try {
-    const again = [process.argv[1], '--scenario', scenario.name, '--seed', String(seed), '--minutes', String(minutes), '--json', json];
+    const again = [process.argv[1], '--scenario', scenario.name, '--seed', String(seed), '--json', json];
+    for (const flag of ['minutes', 'faults'] as const) if (flags[flag] !== undefined) again.push(`--${flag}`, flags[flag]);
     for (const flag of ['quiet', 'no-control'] as const) if (flags[flag]) again.push(`--${flag}`);
     const child = spawn('unshare', ['--net', 'sh', '-c', 'ip link set lo up && exec "$@"', 'sh', process.execPath, ...again], {
       stdio: ['ignore', 'inherit', 'inherit'],
@@ -113,9 +132,11 @@ for (const scenario of SCENARIOS) {
 }
 if (!isInOwnNamespace()) {
   const again = flags.scenario.map((name) => `--scenario ${name} `).join('');
-  process.stdout.write(`\n${formatTable(verdicts)}\n\nnpm run faults -- ${again}--seed ${seed} --minutes ${minutes}\n`);
+  const isTimed = faultsMax === null || flags.minutes !== undefined;
+  const howLong = [...(isTimed ? [`--minutes ${minutes}`] : []), ...(faultsMax === null ? [] : [`--faults ${faultsMax}`])].join(' ');
+  process.stdout.write(`\n${formatTable(verdicts)}\n\nagain: npm run faults -- ${again}--seed ${seed} ${howLong}\n`);
   for (const { scenario, trial } of verdicts)
     for (const violation of trial?.violations ?? []) process.stdout.write(`${scenario}: ${violation.split('\n')[0]}\n`);
 }
-if (flags.json !== undefined) writeFileSync(flags.json, `${JSON.stringify({ seed, minutes, verdicts }, null, 2)}\n`);
+if (flags.json !== undefined) writeFileSync(flags.json, `${JSON.stringify({ seed, minutes, faultsMax, verdicts }, null, 2)}\n`);
 process.exitCode = verdicts.every(({ ok }) => ok) ? 0 : 1;

@@ -11,6 +11,8 @@ export interface Scenario {
   readonly wantsNamespace?: boolean;
   /** Readings may be missing if an exception says so with its reason: the fault destroys what only existed once. */
   readonly announcedLoss: boolean;
+  /** One fault follows the other: it can be told to end after so many. */
+  readonly isCounted?: boolean;
   /** Starts a system, hurts it until the trial's time is over, and settles it. Asks `trial.isControl` where the control differs. */
   run(trial: Trial): Promise<void>;
   /** What is deliberately broken in the negative control; null: there is none. */

@@ -10,6 +10,7 @@ export const kill: Scenario = {
   about: 'SIGKILL of gateway, hub and both at random moments',
   needs: [],
   announcedLoss: false,
+  isCounted: true,
   control: { about: 'a gateway that acknowledges on receipt', needs: [] },
   async run(trial) {
     const system = await trial.start({ fleetArgs: ['--reconnect-every', '5'], acknowledgeOnReceipt: trial.isControl });

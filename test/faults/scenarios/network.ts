@@ -36,6 +36,7 @@ export const network: Scenario = {
   needs: [],
   wantsNamespace: true,
   announcedLoss: false,
+  isCounted: true,
   control: null,
   async run(trial) {
     const system = await trial.start();

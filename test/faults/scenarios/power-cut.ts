@@ -14,6 +14,7 @@ export const powerCut: Scenario = {
   about: 'the power of the disk of gateway, hub or both fails',
   needs: ['loop devices'],
   announcedLoss: false,
+  isCounted: true,
   control: { about: 'fsync does nothing (libeatmydata)', needs: ['loop devices', 'libeatmydata'] },
   async run(trial) {
     const { directory, lakeDir } = trial.lab;

@@ -236,6 +236,7 @@ export const sessions: Scenario = {
   about: 'SIGKILL of the gateway under persistent sessions: publishers and sleeping subscribers of QoS 1 and 2, retained messages',
   needs: [],
   announcedLoss: false,
+  isCounted: true,
   control: { about: 'a gateway that forgets at each start which QoS 2 messages it has already sent to whom', needs: [] },
   async run(trial) {
     const system = await trial.start({ devices: 10 });

@@ -82,6 +82,7 @@ export const upgrade: Scenario = {
   about: 'restart with a full buffer; data of a later version is refused and left alone',
   needs: [],
   announcedLoss: false,
+  isCounted: true,
   control: null,
   async run(trial) {
     const system = await trial.start();
