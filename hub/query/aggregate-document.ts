@@ -4,8 +4,9 @@
  * Rows are put together as text. An object per row and JSON.stringify cost three times as much, and hot queries are
  * mostly this.
  */
-import { createHash } from 'node:crypto';
+import { createHash, hash } from 'node:crypto';
 import type { AggregateFunction } from '../../shared/window/partial.ts';
+import type { GroupKey } from '../../shared/window/partial-columns.ts';
 import { formatTime } from '../http/times.ts';
 import type { AggregateAnswer, AggregateCursor, AggregateDocument, AggregateRow } from './query-api.ts';
 
@@ -14,29 +15,37 @@ function memberNames(functions: readonly AggregateFunction[]): string[] {
   return functions.map((name) => `,${JSON.stringify(name)}:`);
 }
 
+/** Members of a row that say which window it is of. */
+export function windowText(startUs: number, endUs: number): string {
+  return `"window_start":"${formatTime(startUs)}","window_end":"${formatTime(endUs)}"`;
+}
+
+/** Members of a row that say which group it is of. */
+export function groupText({ gateway, device, metric, tags }: GroupKey): string {
+  // Tags are canonical JSON already.
+  const tagText = tags === null || tags === '' ? 'null' : tags;
+  return `"gateway":${JSON.stringify(gateway)},"device":${JSON.stringify(device)},"metric":${JSON.stringify(metric)},"tags":${tagText}`;
+}
+
 /** Rows as JSON objects, member by member as http/window-rows.ts shows them (a test compares the two). */
 export function windowRowTexts(rows: readonly AggregateRow[], functions: readonly AggregateFunction[]): string[] {
   const names = memberNames(functions);
   const times = new Map<number, string>();
-  const timeOf = (us: number): string => {
-    let text = times.get(us);
-    if (text === undefined) times.set(us, (text = formatTime(us)));
+  // Rows of an answer are all of one length.
+  const timesOf = ({ windowStartUs, windowEndUs }: AggregateRow): string => {
+    let text = times.get(windowStartUs);
+    if (text === undefined) times.set(windowStartUs, (text = windowText(windowStartUs, windowEndUs)));
     return text;
   };
   const groups = new Map<string, string>();
-  const groupOf = ({ gateway, device, metric, tags }: AggregateRow): string => {
-    const key = `${gateway}\0${device}\0${metric}\0${tags}`;
+  const groupOf = (row: AggregateRow): string => {
+    const key = `${row.gateway}\0${row.device}\0${row.metric}\0${row.tags}`;
     let text = groups.get(key);
-    // Tags are canonical JSON already.
-    if (text === undefined)
-      groups.set(
-        key,
-        (text = `"gateway":${JSON.stringify(gateway)},"device":${JSON.stringify(device)},"metric":${JSON.stringify(metric)},"tags":${tags === null || tags === '' ? 'null' : tags}`),
-      );
+    if (text === undefined) groups.set(key, (text = groupText(row)));
     return text;
   };
   return rows.map((row) => {
-    let text = `{"window_start":"${timeOf(row.windowStartUs)}","window_end":"${timeOf(row.windowEndUs)}",${groupOf(row)}`;
+    let text = `{${timesOf(row)},${groupOf(row)}`;
     for (let index = 0; index < names.length; index++) text += `${names[index]}${row.values[index] ?? null}`;
     return `${text},"status":"${row.status}","revision":${row.revision},"late":${row.late},"lost":${row.lost},"lost_is_estimate":${row.lostIsEstimate},"complete":${row.complete}}`;
   });
@@ -52,30 +61,55 @@ export interface DocumentText {
 }
 
 /** @param head JSON members before those that the answer brings */
+export function documentHead(
+  {
+    aggregatesVersion,
+    readingsVersion,
+    overlayComplete,
+  }: Pick<AggregateAnswer, 'aggregatesVersion' | 'readingsVersion' | 'overlayComplete'>,
+  head: string,
+): string {
+  return `{${head},"aggregates_version":${aggregatesVersion},"readings_version":${readingsVersion},"overlay_complete":${overlayComplete},`;
+}
+
+/** @param rows JSON objects, with commas in between */
+export function documentRows(rows: string, waitingFor: readonly string[]): string {
+  return `"rows":[${rows}],"waiting_for":${JSON.stringify(waitingFor)}`;
+}
+
 export function documentText(answer: AggregateAnswer, functions: readonly AggregateFunction[], head: string): DocumentText {
-  const { aggregatesVersion, readingsVersion, overlayComplete, waitingFor, next } = answer;
   return {
-    head: `{${head},"aggregates_version":${aggregatesVersion},"readings_version":${readingsVersion},"overlay_complete":${overlayComplete},`,
-    rows: `"rows":[${windowRowTexts(answer.rows, functions).join(',')}],"waiting_for":${JSON.stringify(waitingFor)}`,
-    next,
+    head: documentHead(answer, head),
+    rows: documentRows(windowRowTexts(answer.rows, functions).join(','), answer.waitingFor),
+    next: answer.next,
   };
 }
 
+/** For the bytes of texts whose length is not known before: at most three for each of their units. */
+let scratch = Buffer.allocUnsafeSlow(65_536);
+
 /** Documents as bytes, all in one buffer that nothing else is in: it can be handed to another thread. */
 export function documentsOf(texts: readonly DocumentText[]): AggregateDocument[] {
-  const lengths = texts.map(({ head, rows }) => [Buffer.byteLength(head), Buffer.byteLength(rows)] as const);
-  const all = Buffer.allocUnsafeSlow(lengths.reduce((sum, [head, rows]) => sum + head + rows, 0));
+  const bytesMax = texts.reduce((sum, { head, rows }) => sum + (head.length + rows.length) * 3, 0);
+  if (scratch.length < bytesMax) scratch = Buffer.allocUnsafeSlow(bytesMax);
   let at = 0;
-  return texts.map(({ head, rows, next }, index) => {
-    const [headBytes, rowBytes] = lengths[index];
-    const [from, rowsFrom, to] = [at, at + headBytes, at + headBytes + rowBytes];
-    all.write(head, from);
-    all.write(rows, rowsFrom);
-    at = to;
-    const hash = createHash('sha256').update(all.subarray(rowsFrom, to));
-    if (next !== null) hash.update(JSON.stringify(next));
-    return { bytes: all.subarray(from, to), rowsVersion: hash.digest('base64url'), next };
+  const made = texts.map(({ head, rows, next }) => {
+    const from = at;
+    const rowsFrom = from + scratch.write(head, from);
+    at = rowsFrom + scratch.write(rows, rowsFrom);
+    return { from, to: at, rowsVersion: versionOf(scratch.subarray(rowsFrom, at), next), next };
   });
+  const all = Buffer.allocUnsafeSlow(at);
+  scratch.copy(all, 0, 0, at);
+  if (scratch.length > SCRATCH_BYTES_KEPT) scratch = Buffer.allocUnsafeSlow(SCRATCH_BYTES_KEPT);
+  return made.map(({ from, to, rowsVersion, next }) => ({ bytes: all.subarray(from, to), rowsVersion, next }));
+}
+
+const SCRATCH_BYTES_KEPT = 4_000_000;
+
+function versionOf(rows: Uint8Array, next: AggregateCursor | null): string {
+  if (next === null) return hash('sha256', rows, 'base64url');
+  return createHash('sha256').update(rows).update(JSON.stringify(next)).digest('base64url');
 }
 
 /** The last member: where the next page begins. */

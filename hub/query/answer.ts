@@ -208,7 +208,7 @@ function holders({ gateways }: AggregateQuery, capture: AggregateCapture): (grou
  * less (a whole batch that was lost) makes the number an estimate, since how much of it is this group's is not known: null
  * where nothing else is known either.
  */
-function lossOf(
+export function lossOf(
   group: GroupKey,
   fromUs: number,
   toUs: number,

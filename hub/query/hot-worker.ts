@@ -12,14 +12,13 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { parentPort, type MessagePort } from 'node:worker_threads';
 import { errorMessage, isSluiceError } from '../../shared/errors.ts';
-import { partialRows, type PartialRow } from '../../shared/window/partial-columns.ts';
 import { CaptureClient } from '../capture-channel.ts';
 import type { AggregateCapture } from '../engine-api.ts';
-import { nameMatcher } from '../name-patterns.ts';
 import { documentsOf, documentText, type DocumentText } from './aggregate-document.ts';
 import { answerAggregates } from './answer.ts';
 import { ExceptionFiles } from './exception-files.ts';
-import { PartialFiles } from './partial-files.ts';
+import { HotWindows, isPlain, rowsOfTail, tailRows, type TailRows } from './hot-windows.ts';
+import { PartialFiles, rowsOfRun } from './partial-files.ts';
 import type { AggregateAnswer, HotTask } from './query-api.ts';
 import type { ThreadReply, ThreadRequest } from './query-thread.ts';
 
@@ -54,6 +53,7 @@ const main = parentPort;
 if (main === null) throw new Error('hot-worker runs as a worker thread');
 const partialFiles = new PartialFiles(BOUNDS);
 const exceptionFiles = new ExceptionFiles();
+const hotWindows = new HotWindows();
 const queue: HotRequest[] = [];
 let captures: CaptureClient | null = null;
 let isTurning = false;
@@ -115,13 +115,12 @@ async function answerGroup({ requests }: Group, capture: AggregateCapture | Erro
     post(requests.map(({ id }) => failure(id, capture)));
     return;
   }
-  const byDevice = rowsByDevice(capture);
-  const rest = { ...capture, tail: [] };
+  const shared = sharedOf(capture);
   let prepared: Prepared[] = [];
   let sinceMs = performance.now();
   for (const [index, { id, task }] of requests.entries()) {
     try {
-      prepared.push(await prepare(id, task, rest, byDevice));
+      prepared.push(await prepare(id, task, shared));
     } catch (error) {
       post([failure(id, error)]);
     }
@@ -132,37 +131,36 @@ async function answerGroup({ requests }: Group, capture: AggregateCapture | Erro
   }
 }
 
-function rowsByDevice(capture: AggregateCapture): ReadonlyMap<string | null, PartialRow[]> {
-  const rows = new Map<string | null, PartialRow[]>();
-  for (const columns of capture.tail) {
-    for (const row of partialRows(columns)) {
-      const own = rows.get(row.group.device);
-      if (own === undefined) rows.set(row.group.device, [row]);
-      else own.push(row);
-    }
-  }
-  return rows;
+/** What the queries of one capture have in common. */
+interface Shared {
+  readonly capture: AggregateCapture;
+  readonly tail: readonly TailRows[];
+  readonly openFromUs: ReadonlyMap<string, number>;
+  readonly released: ReadonlySet<string>;
 }
 
-async function prepare(
-  id: number,
-  { query, head }: HotTask,
-  capture: AggregateCapture,
-  byDevice: ReadonlyMap<string | null, readonly PartialRow[]>,
-): Promise<Prepared> {
-  const partials = await partialFiles.read(capture.files, capture.definitionHash, query, query.functions);
+function sharedOf(capture: AggregateCapture): Shared {
+  return {
+    capture,
+    tail: tailRows(capture.tail),
+    openFromUs: new Map(capture.activeGateways.map((gateway) => [gateway, capture.watermarks.get(gateway) ?? -Infinity])),
+    released: new Set(capture.releasedEpochs),
+  };
+}
+
+async function prepare(id: number, task: HotTask, shared: Shared): Promise<Prepared> {
+  const { query, head } = task;
+  const { capture, tail, released, openFromUs } = shared;
+  const { runs, rest } = await partialFiles.runs(capture.files, capture.definitionHash, query, query.functions);
   const exceptionToUs = query.toUs + capture.definition.sizeMs * 1000;
-  const released = new Set(capture.releasedEpochs);
   const exceptions = await exceptionFiles.read(capture.exceptionFiles, query.fromUs, exceptionToUs, released);
-  if (partials.rest.length > 0 || exceptions.rest.length > 0) return { id, answer: null };
-  const rows = partials.rows;
-  const [hasGateway, hasMetric] = [query.gateways, query.metrics].map((names) => (names === null ? () => true : nameMatcher(names)));
-  for (const device of query.devices ?? []) {
-    for (const row of byDevice.get(device) ?? []) {
-      if (hasGateway(row.group.gateway ?? '') && hasMetric(row.group.metric ?? '')) rows.push(row);
-    }
+  if (rest.length > 0 || exceptions.rest.length > 0) return { id, answer: null };
+  if (head !== null && isPlain(query)) {
+    const text = hotWindows.text(task, { capture, runs, tail, exceptions: exceptions.rows, openFromUs });
+    if (text !== null) return { id, answer: text };
   }
-  const answer = answerAggregates(query, capture, rows, exceptions.rows);
+  const rows = [...runs.flatMap((run) => rowsOfRun(run, query)), ...tail.flatMap((own) => rowsOfTail(own, query))];
+  const answer = answerAggregates(query, { ...capture, tail: [] }, rows, exceptions.rows);
   return { id, answer: head === null ? answer : documentText(answer, query.functions, head) };
 }
 

@@ -73,6 +73,15 @@ interface Run {
   readonly to: number;
 }
 
+/** Rows [from, to) of one group that was asked for. */
+export interface PartialRun {
+  readonly windowStartUs: Float64Array;
+  readonly states: PartialStates;
+  readonly group: GroupKey;
+  readonly from: number;
+  readonly to: number;
+}
+
 interface KeptGroup {
   readonly rowCount: number;
   readonly windowStartUs: Float64Array;
@@ -126,16 +135,27 @@ export class PartialFiles {
     filter: AggregateFilter,
     functions: readonly AggregateFunction[],
   ): Promise<{ readonly rows: PartialRow[]; readonly rest: readonly LakeFile[] }> {
+    const { runs, rest } = await this.runs(files, definitionHash, filter, functions);
+    return { rows: runs.flatMap((run) => rowsOfRun(run, filter)), rest };
+  }
+
+  /** The same as they are kept: of windows outside the range, too. */
+  async runs(
+    files: readonly LakeFile[],
+    definitionHash: string,
+    filter: AggregateFilter,
+    functions: readonly AggregateFunction[],
+  ): Promise<{ readonly runs: PartialRun[]; readonly rest: readonly LakeFile[] }> {
     const wanted = { definitionHash, filter, columns: columnsFor(functions) };
-    const rows: PartialRow[] = [];
+    const runs: PartialRun[] = [];
     const rest: LakeFile[] = [];
     const budget = { bytes: this.#readBytesMax };
     for (const file of files) {
       const groups = await this.#groupsOf(file, wanted, budget);
       if (groups === null) rest.push(file);
-      else for (const group of groups) addRows(rows, group, wanted);
+      else for (const group of groups) addRuns(runs, group, wanted);
     }
-    return { rows, rest };
+    return { runs, rest };
   }
 
   /** null: it is left to DuckDB. */
@@ -305,27 +325,34 @@ function runsOf(columns: Columns, rowCount: number): Run[] {
 }
 
 /** Those that may pass: where devices are named one by one, theirs and those that no device can be asked of. */
-function candidates({ runs, runsOfDevice }: KeptGroup, devices: readonly string[] | null): readonly Run[] {
+function candidates({ runs, runsOfDevice }: Pick<KeptGroup, 'runs' | 'runsOfDevice'>, devices: readonly string[] | null): readonly Run[] {
   if (devices === null || devices.length >= runsOfDevice.size || devices.some(isPattern)) return runs;
   return [null, ...new Set(devices)].flatMap((device) => runsOfDevice.get(device) ?? []);
 }
 
-function addRows(rows: PartialRow[], kept: KeptGroup, { definitionHash, filter }: Wanted): void {
+function addRuns(runs: PartialRun[], { windowStartUs, states, ...kept }: KeptGroup, { definitionHash, filter }: Wanted): void {
   const [gateway, device, metric] = [filter.gateways, filter.devices, filter.metrics].map((names) =>
     names === null ? () => true : nameMatcher(names),
   );
-  const { windowStartUs: starts, states } = kept;
-  for (const run of candidates(kept, filter.devices)) {
-    if (run.def !== definitionHash) continue;
-    const { group } = run;
+  for (const { def, group, from, to } of candidates(kept, filter.devices)) {
+    if (def !== definitionHash) continue;
     // A key that the definition does not group by is no condition.
     if (group.metric !== null && !metric(group.metric)) continue;
     if (group.device !== null && !device(group.device)) continue;
     if (group.gateway !== null && !gateway(group.gateway)) continue;
-    for (let row = run.from; row < run.to; row++) {
-      const windowStartUs = starts[row];
-      if (windowStartUs >= filter.fromUs && windowStartUs < filter.toUs)
-        rows.push({ group, windowStartUs, partial: partialAt(states, row) });
-    }
+    runs.push({ windowStartUs, states, group, from, to });
   }
+}
+
+/** Its rows whose windows begin in the range. */
+export function rowsOfRun(
+  { windowStartUs: starts, states, group, from, to }: PartialRun,
+  range: { readonly fromUs: number; readonly toUs: number },
+): PartialRow[] {
+  const rows: PartialRow[] = [];
+  for (let row = from; row < to; row++) {
+    const windowStartUs = starts[row];
+    if (windowStartUs >= range.fromUs && windowStartUs < range.toUs) rows.push({ group, windowStartUs, partial: partialAt(states, row) });
+  }
+  return rows;
 }

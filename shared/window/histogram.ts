@@ -115,6 +115,11 @@ export interface HistogramCounts {
 /** 0.07 * 100 is a little above 7 in doubles and must not become rank 8. */
 const RANK_SLACK = 1e-9;
 
+/** Of the value that a quantile is, counted from 1; `total` is at least 1. */
+export function rankOf(ratio: number, total: number): number {
+  return Math.min(total, Math.max(1, Math.ceil(ratio * total - RANK_SLACK)));
+}
+
 function sorted(buckets: ReadonlyMap<number, number>): [number, number][] {
   return [...buckets].sort((a, b) => a[0] - b[0]);
 }
@@ -140,7 +145,7 @@ export function quantiles(histogram: HistogramCounts, ratios: readonly number[])
   for (const [bucket, count] of sorted(histogram.histPos)) push(bucketMiddle(bucket), count);
   return ratios.map((ratio) => {
     if (total === 0) return null;
-    const rank = Math.min(total, Math.max(1, Math.ceil(ratio * total - RANK_SLACK)));
+    const rank = rankOf(ratio, total);
     const value = values[cumulative.findIndex((upTo) => upTo >= rank)];
     return Math.min(histogram.maxValue, Math.max(histogram.minValue, value));
   });
