@@ -16,8 +16,8 @@ function memberNames(functions: readonly AggregateFunction[]): string[] {
 }
 
 /** Members of a row that say which window it is of. */
-export function windowText(startUs: number, endUs: number): string {
-  return `"window_start":"${formatTime(startUs)}","window_end":"${formatTime(endUs)}"`;
+export function windowText(start: string, end: string): string {
+  return `"window_start":"${start}","window_end":"${end}"`;
 }
 
 /** Members of a row that say which group it is of. */
@@ -31,10 +31,9 @@ export function groupText({ gateway, device, metric, tags }: GroupKey): string {
 export function windowRowTexts(rows: readonly AggregateRow[], functions: readonly AggregateFunction[]): string[] {
   const names = memberNames(functions);
   const times = new Map<number, string>();
-  // Rows of an answer are all of one length.
-  const timesOf = ({ windowStartUs, windowEndUs }: AggregateRow): string => {
-    let text = times.get(windowStartUs);
-    if (text === undefined) times.set(windowStartUs, (text = windowText(windowStartUs, windowEndUs)));
+  const timeOf = (us: number): string => {
+    let text = times.get(us);
+    if (text === undefined) times.set(us, (text = formatTime(us)));
     return text;
   };
   const groups = new Map<string, string>();
@@ -45,7 +44,7 @@ export function windowRowTexts(rows: readonly AggregateRow[], functions: readonl
     return text;
   };
   return rows.map((row) => {
-    let text = `{${timesOf(row)},${groupOf(row)}`;
+    let text = `{${windowText(timeOf(row.windowStartUs), timeOf(row.windowEndUs))},${groupOf(row)}`;
     for (let index = 0; index < names.length; index++) text += `${names[index]}${row.values[index] ?? null}`;
     return `${text},"status":"${row.status}","revision":${row.revision},"late":${row.late},"lost":${row.lost},"lost_is_estimate":${row.lostIsEstimate},"complete":${row.complete}}`;
   });

@@ -24,6 +24,7 @@ import {
 } from '../../shared/window/partial-columns.ts';
 import { slideUsOf } from '../../shared/window/definition.ts';
 import type { AggregateCapture, PendingException } from '../engine-api.ts';
+import { formatTime } from '../http/times.ts';
 import { nameMatcher } from '../name-patterns.ts';
 import { documentHead, documentRows, groupText, windowText, type DocumentText } from './aggregate-document.ts';
 import { lossOf } from './answer.ts';
@@ -274,7 +275,7 @@ export class HotWindows {
     let text = this.#windowTexts.get(key);
     if (text === undefined) {
       if (this.#windowTexts.size >= TEXTS_MAX) this.#windowTexts.clear();
-      this.#windowTexts.set(key, (text = `{${windowText(startUs, endUs)},`));
+      this.#windowTexts.set(key, (text = `{${windowText(formatTime(startUs), formatTime(endUs))},`));
     }
     return text;
   }
