@@ -10,6 +10,9 @@ import { encodeBatch } from '../../shared/batch/encode.ts';
 import { errorMessage, isSluiceError } from '../../shared/errors.ts';
 import type { ExceptionRecord } from '../../shared/exception.ts';
 import type { LaneName } from '../../shared/uplink.ts';
+import { UPLINK_BODY_BYTES_MAX } from '../../shared/uplink-codec.ts';
+import type { SealedContent } from '../seal/seal.ts';
+import { splitContent } from '../seal/split.ts';
 import type { JournalLane } from './journal-api.ts';
 import type { BatchHead, BatchRow, Statements } from './statements.ts';
 
@@ -66,28 +69,40 @@ export interface EncodedBatch {
   readonly exceptions: number;
 }
 
-/** Encodes; content that cannot stand in a batch becomes the gap that it is, so that sealing goes on. */
-export function encodeOrGap(
-  content: BatchContent,
-  range: { readonly eventFromUs: number; readonly eventToUs: number },
-  compression: Compression,
-): EncodedBatch {
+export type EncodedContent = SealedContent & EncodedBatch;
+
+/**
+ * Encodes, as several batches where one would have more bytes than the uplink carries: its lane would stand still for ever.
+ * Content that cannot stand in a batch becomes the gap that it is, so that sealing goes on.
+ */
+export function encodeContent(sealed: SealedContent, compression: Compression, bytesMax = UPLINK_BODY_BYTES_MAX): EncodedContent[] {
+  const { content, eventFromUs, eventToUs } = sealed;
+  let isTooLarge = true;
+  let reason = 'seal_failed: ERR_BATCH_TOO_LARGE';
   try {
-    return { body: encodeBatch(content, compression), readings: content.runs.count, exceptions: content.exceptions.length };
+    const body = encodeBatch(content, compression);
+    if (body.length <= bytesMax) return [{ ...sealed, body, readings: content.runs.count, exceptions: content.exceptions.length }];
   } catch (error) {
-    const reason = `seal_failed: ${isSluiceError(error) ? error.code : errorMessage(error)}`;
-    const gap: ExceptionRecord = {
-      kind: 'gap',
-      device: null,
-      metric: null,
-      fromUs: range.eventFromUs,
-      toUs: range.eventToUs,
-      readingCount: content.runs.count,
-      reason: reason.slice(0, 256),
-      payload: null,
-    };
-    return { body: encodeBatch({ ...content, ...emptyRuns(), exceptions: [gap] }, compression), readings: 0, exceptions: 1 };
+    isTooLarge = isSluiceError(error, 'ERR_BATCH_TOO_LARGE');
+    reason = `seal_failed: ${isSluiceError(error) ? error.code : errorMessage(error)}`;
   }
+  // Of content with a fault the readings or the exceptions may still be without one.
+  const isMixed = content.runs.count > 0 && content.exceptions.length > 0;
+  const parts = isTooLarge || isMixed ? splitContent(sealed) : null;
+  if (parts !== null) return parts.flatMap((part) => encodeContent(part, compression, bytesMax));
+  const gap: ExceptionRecord = {
+    kind: 'gap',
+    device: null,
+    metric: null,
+    // Its times may be what is wrong with it.
+    fromUs: Number.isFinite(eventFromUs) ? Math.floor(eventFromUs) : content.arrivalFromUs,
+    toUs: Number.isFinite(eventToUs) ? Math.ceil(eventToUs) : content.arrivalToUs + 1,
+    readingCount: content.runs.count > 0 ? content.runs.count : null,
+    reason: reason.slice(0, 256),
+    payload: null,
+  };
+  const body = encodeBatch({ ...content, ...emptyRuns(), exceptions: [gap] }, compression);
+  return [{ ...sealed, body, readings: 0, exceptions: 1 }];
 }
 
 function emptyRuns(): Pick<BatchContent, 'runs'> {

@@ -12,9 +12,8 @@
  */
 import type { Compression } from '../../shared/batch/batch.ts';
 import { decodeBatch } from '../../shared/batch/decode.ts';
-import type { SealedContent } from '../seal/seal.ts';
 import { mergeContents } from '../seal/thin.ts';
-import { deleteBatch, encodeOrGap, insertBatch, isWhole, type EncodedBatch } from './batch-store.ts';
+import { deleteBatch, encodeContent, insertBatch, isWhole, type EncodedContent } from './batch-store.ts';
 import type { JournalStore } from './journal-store.ts';
 import type { BatchRow } from './statements.ts';
 
@@ -39,10 +38,7 @@ export type WholeRow = BatchRow & { readonly body: Buffer };
 export function mergeOnce(store: JournalStore, compression: Compression, beforeUs: number): boolean {
   const rows = store.read(() => takeSmall(store, beforeUs));
   if (rows === null) return false;
-  const encoded = mergeContents(rows.map(({ body }) => decodeBatch(body))).map((each) => ({
-    ...each,
-    ...encodeOrGap(each.content, each, compression),
-  }));
+  const encoded = mergeContents(rows.map(({ body }) => decodeBatch(body))).flatMap((each) => encodeContent(each, compression));
   const readings = rows.reduce((sum, row) => sum + row.readings, 0);
   if (encoded.length > rows.length || encoded.reduce((sum, each) => sum + each.readings, 0) !== readings) {
     // What does not fit into one batch after all stays as it is, and is not tried again.
@@ -59,7 +55,7 @@ export function mergeOnce(store: JournalStore, compression: Compression, beforeU
 export function replaceBatches(
   store: JournalStore,
   rows: readonly WholeRow[],
-  encoded: readonly (SealedContent & EncodedBatch)[],
+  encoded: readonly EncodedContent[],
   thinned: 0 | 1,
   note: () => void = () => {},
 ): void {

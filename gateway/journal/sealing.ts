@@ -7,7 +7,7 @@
 import type { Compression } from '../../shared/batch/batch.ts';
 import type { JournalClock } from '../clock.ts';
 import { sealOrGap, type ResolvedException, type SealRow } from '../seal/seal.ts';
-import { encodeOrGap, insertBatch } from './batch-store.ts';
+import { encodeContent, insertBatch } from './batch-store.ts';
 import type { EventBounds, EventRange } from './event-bounds.ts';
 import type { JournalStore } from './journal-store.ts';
 import { resolveException } from './pending-exceptions.ts';
@@ -25,6 +25,8 @@ export interface SealingOptions {
 /** Journal rows are about so many times as long as what they are in a batch (measured: 5 to 8 bytes a reading against 1 to 2). */
 const ROW_BYTES_PER_BATCH_BYTE = 4;
 const EXCEPTIONS_PER_BATCH_MAX = 1000;
+/** Of texts in rows, which lie deflated in them: a seal holds no more than these and those of one more row. */
+const TEXT_CHARACTERS_MAX = 4 * 1024 * 1024;
 /** So many openings are remembered, to bound what arrived while the clock was unknown. */
 const OPENINGS_MAX = 16;
 /** A group gathers at most this long (QoS 0 alone: 5 s), with a margin: how far behind a row's arrival its readings can lie. */
@@ -36,6 +38,7 @@ interface Taken {
   rowCount: number;
   readings: number;
   bytes: number;
+  textCharacters: number;
   lastRow: number;
   lastException: number;
   /** Exceptions that stand for damaged rows, and their readings. */
@@ -74,8 +77,9 @@ export function sealOnce(store: JournalStore, options: SealingOptions): { batche
     // Deleting first: on a full disk the batch takes the pages that its rows give back.
     store.sql.deleteJournalTo.run(taken.lastRow);
     store.sql.deleteExceptionsTo.run(taken.lastException);
-    for (const { content, eventFromUs, eventToUs, priority } of sealed) {
-      const { body, readings, exceptions } = encodeOrGap(content, { eventFromUs, eventToUs }, options.compression);
+    for (const { content, eventFromUs, eventToUs, priority, body, readings, exceptions } of sealed.flatMap((each) =>
+      encodeContent(each, options.compression),
+    )) {
       const times = {
         arrival_from_us: content.arrivalFromUs,
         arrival_to_us: content.arrivalToUs,
@@ -120,13 +124,14 @@ function takeRows(store: JournalStore, options: SealingOptions, nowUs: number): 
     rowCount: 0,
     readings: 0,
     bytes: 0,
+    textCharacters: 0,
     lastRow: 0,
     lastException: 0,
     made: 0,
     damagedReadings: 0,
     drained: false,
   };
-  while (taken.bytes < bytesMax && taken.readings < options.batchReadingsMax) {
+  while (taken.bytes < bytesMax && taken.readings < options.batchReadingsMax && taken.textCharacters < TEXT_CHARACTERS_MAX) {
     const row = store.sql.journalFrom.get(taken.lastRow);
     if (row === undefined) {
       taken.drained = true;
@@ -139,7 +144,9 @@ function takeRows(store: JournalStore, options: SealingOptions, nowUs: number): 
     const bounds = store.boundsOf(row.opening);
     const offsetUs = store.offsetOf(row.opening);
     try {
-      taken.rows.push({ ...decodeRow(row.body), offsetUs, opening: row.opening, seriesOf: store.seriesLookup(row.opening), bounds });
+      const columns = decodeRow(row.body);
+      taken.rows.push({ ...columns, offsetUs, opening: row.opening, seriesOf: store.seriesLookup(row.opening), bounds });
+      taken.textCharacters += columns.texts.reduce((sum, { length }) => sum + length, 0);
     } catch {
       taken.exceptions.push(gapOfRow(row, offsetUs, bounds, nowUs, store.bounds));
       taken.made++;

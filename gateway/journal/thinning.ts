@@ -10,7 +10,7 @@
 import type { BatchContent, Compression } from '../../shared/batch/batch.ts';
 import { decodeBatch } from '../../shared/batch/decode.ts';
 import { THINNED, thin } from '../seal/thin.ts';
-import { encodeOrGap, isWhole } from './batch-store.ts';
+import { encodeContent, isWhole } from './batch-store.ts';
 import type { JournalStore } from './journal-store.ts';
 import { replaceBatches, type WholeRow } from './merging.ts';
 import type { BatchRow } from './statements.ts';
@@ -38,7 +38,7 @@ export function thinOnce(store: JournalStore, compression: Compression): number 
   for (const { body } of rows.whole) contents.push(decodeBatch(body));
   const before = rows.whole.reduce((sum, { bytes }) => sum + bytes, 0);
   const { contents: sealed, lostReadings } = contents.length === 0 ? { contents: [], lostReadings: 0 } : thin(contents);
-  const encoded = sealed.map((each) => ({ ...each, ...encodeOrGap(each.content, each, compression) }));
+  const encoded = sealed.flatMap((each) => encodeContent(each, compression));
   const after = encoded.reduce((sum, { body }) => sum + body.length, 0);
   if (contents.length === 0 || lostReadings === 0 || after > before * KEPT_RATIO_MAX || encoded.length > rows.whole.length) {
     store.write(() => {
