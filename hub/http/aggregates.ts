@@ -24,6 +24,7 @@ import { LIST_RESPONSES } from './problems.ts';
 import { documentResponse, nextCursorSchema, rowsContent, rowsResponse, SLICE_ROWS, timeSchema } from './rows-answer.ts';
 import type { HubApp, HubServices } from './service.ts';
 import { formatTime, resolveTime } from './times.ts';
+import { PAGE_HEADERS } from './warnings.ts';
 import {
   definitionNamed,
   renderWindowRow,
@@ -109,7 +110,7 @@ function route(definitions: readonly WindowDefinition[]) {
       }),
     },
     responses: {
-      200: { description: 'A page of rows', content: rowsContent(answerSchema) },
+      200: { description: 'A page of rows', headers: PAGE_HEADERS, content: rowsContent(answerSchema) },
       ...LIST_RESPONSES,
     },
   });
@@ -243,6 +244,7 @@ export function mountAggregates(app: HubApp, { query: service, engine, clock }: 
         tail: { waiting_for: answer.waitingFor },
         nextCursor: cursorOf(answer.next),
         version: versionOf(await rowsVersion(answer, filter.functions)),
+        warnings: { isOverlayIncomplete: !answer.overlayComplete },
       },
       c.req,
     );

@@ -213,6 +213,12 @@ export class ApiFixture {
     this.#hub.engine.assertWatermark(gateway, { us, positions: [{ epoch: EPOCH, lane: 'live', seq: this.#seqs.get(gateway) ?? 0 }] });
   }
 
+  /** Files with readings, absolute. */
+  readingsFiles(): string[] {
+    const all = { fromUs: 0, toUs: Number.MAX_SAFE_INTEGER, devices: null, metrics: null };
+    return this.#hub.engine.captureTable('readings', all).files.map(({ path }) => path);
+  }
+
   /** Commits, flushes, and starts again from the lake alone. */
   async restart(): Promise<void> {
     await this.#close();

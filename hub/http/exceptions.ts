@@ -17,6 +17,7 @@ import { columnsOf, nextCursorSchema, rowsContent, rowsResponse, timeSchema, unr
 import { exceptionIdText, releaseEpoch } from '../release-lane.ts';
 import type { HubApp, HubServices } from './service.ts';
 import { formatTime } from './times.ts';
+import { PAGE_HEADERS } from './warnings.ts';
 
 const LIMIT_DEFAULT = 100;
 const LIMIT_MAX = 1_000;
@@ -82,7 +83,7 @@ const route = createRoute({
     }),
   },
   responses: {
-    200: { description: 'A page of rows', content: rowsContent(answerSchema) },
+    200: { description: 'A page of rows', headers: PAGE_HEADERS, content: rowsContent(answerSchema) },
     ...LIST_RESPONSES,
   },
 });
@@ -152,6 +153,7 @@ export function mountExceptions(app: HubApp, { query: service, engine, clock }: 
                 next.idx,
               ]),
         version: [answer.exceptionsVersion, epochs.length, fromUs, toUs],
+        warnings: { unreadableFiles: answer.unreadable.length },
       },
       c.req,
     );

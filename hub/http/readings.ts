@@ -31,6 +31,7 @@ import {
 } from './rows-answer.ts';
 import type { HubApp, HubServices } from './service.ts';
 import { formatTime } from './times.ts';
+import { PAGE_HEADERS } from './warnings.ts';
 
 const LIMIT_DEFAULT = 1_000;
 /** Rows of a page. */
@@ -107,7 +108,7 @@ const route = createRoute({
     }),
   },
   responses: {
-    200: { description: 'A page of rows', content: rowsContent(answerSchema) },
+    200: { description: 'A page of rows', headers: PAGE_HEADERS, content: rowsContent(answerSchema) },
     ...LIST_RESPONSES,
   },
 });
@@ -198,6 +199,7 @@ export function mountReadings(app: HubApp, { query: service, engine, clock }: Hu
         nextCursor: answer.next === null || !isWhole ? null : cursorOf(answer.readingsVersion, fromUs, toUs, answer.next),
         ...(isWhole ? {} : { more: pagesBehind(answer, asked, limit, service) }),
         version: [answer.readingsVersion, fromUs, toUs],
+        warnings: { unreadableFiles: answer.unreadable.length },
       },
       c.req,
     );

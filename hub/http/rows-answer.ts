@@ -14,6 +14,7 @@ import { arrowSteps, FORMAT_TYPES, parquetSteps, type ColumnType, type ResultCol
 import type { AnswerFormat } from '../query/sql-api.ts';
 import { csvField } from '../query/csv.ts';
 import { parseTime } from './times.ts';
+import { WARNING_HEADER, warningText, type Warnings } from './warnings.ts';
 
 /** About 2 ms of JSON. */
 export const SLICE_ROWS = 256;
@@ -38,6 +39,8 @@ export interface RowsAnswer<T> {
   readonly more?: () => Promise<readonly T[] | null>;
   /** Everything that the rows were made from; absent: the answer has no tag. */
   readonly version?: unknown;
+  /** What is missing from the rows. */
+  readonly warnings?: Warnings;
 }
 
 function membersOf(object: Readonly<Record<string, unknown>>): string {
@@ -153,11 +156,11 @@ export function notModified(tag: string): Response {
 }
 
 /** What the headers of an answer are made from. */
-type Described = Pick<RowsAnswer<unknown>, 'format' | 'nextCursor' | 'version'>;
+type Described = Pick<RowsAnswer<unknown>, 'format' | 'nextCursor' | 'version' | 'warnings'>;
 
 /** @param makeBody called unless the caller has the answer already */
 function describedResponse(
-  { format, nextCursor, version }: Described,
+  { format, nextCursor, version, warnings = {} }: Described,
   request: RowsRequest,
   makeBody: () => string | Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array>,
 ): Response {
@@ -165,6 +168,8 @@ function describedResponse(
   if (tag !== null && isKnown(tag, request.header('if-none-match'))) return notModified(tag);
   const headers: Record<string, string> = { 'content-type': FORMAT_TYPES[format], vary: VARY };
   if (tag !== null) headers['etag'] = tag;
+  const warning = warningText(warnings);
+  if (warning !== null) headers[WARNING_HEADER] = warning;
   // Kept by the caller, and asked about every time: it is the data of whoever has the token.
   headers['cache-control'] = tag === null ? 'no-store' : 'private, no-cache';
   if (nextCursor !== null) {

@@ -17,6 +17,7 @@ import {
 } from './rows-answer.ts';
 import type { HubApp, HubServices } from './service.ts';
 import { formatTimeOrNull } from './times.ts';
+import { PAGE_HEADERS } from './warnings.ts';
 
 const LIMIT_DEFAULT = 1_000;
 const LIMIT_MAX = 10_000;
@@ -76,6 +77,7 @@ function routeOf(path: '/v1/series' | '/v1/devices', summary: string, row: z.Zod
     responses: {
       200: {
         description: 'A page of rows',
+        headers: PAGE_HEADERS,
         content: rowsContent(z.object({ truncated: truncatedSchema, rows: z.array(row), next_cursor: nextCursorSchema })),
       },
       ...LIST_RESPONSES,
@@ -130,6 +132,7 @@ export function mountSeries(app: HubApp, { query: service, clock }: HubServices)
         format: answerFormat(query.format, request.header('accept')),
         head: { truncated },
         rows,
+        warnings: { isTruncated: truncated },
         nextCursor: next === null ? null : encodeCursor(['k', next]),
         ...parts,
       },

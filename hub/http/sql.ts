@@ -9,6 +9,7 @@ import { formatParameter, parameterError, shown, wrongParameter } from './parame
 import { PROBLEM_RESPONSES, problemContent } from './problems.ts';
 import { rowsContent } from './rows-answer.ts';
 import type { HubApp, HubServices } from './service.ts';
+import { WARNING_HEADER, WARNING_HEADERS, warningText } from './warnings.ts';
 
 const SQL_CHARACTERS_MAX = 65_536;
 const BODY_BYTES_MAX = 262_144;
@@ -78,6 +79,10 @@ const route = createRoute({
   responses: {
     200: {
       description: 'The rows',
+      headers: {
+        ...WARNING_HEADERS,
+        'X-Sluice-Rows': { description: 'How many rows there are', schema: { type: 'integer' } },
+      },
       content: rowsContent(answerSchema),
     },
     ...PROBLEM_RESPONSES,
@@ -103,11 +108,13 @@ export function mountSql(app: HubApp, { sql }: HubServices): void {
     const format: AnswerFormat = answerFormat(asked ?? inUrl, c.req.header('accept'));
     // Aborted when the caller hangs up.
     const answer = await sql.query({ sql: statement, parameters, format, rowsMax: limit ?? LIMIT_DEFAULT }, c.req.raw.signal);
+    const warning = warningText({ unreadableFiles: answer.unreadableFiles });
     return c.body(new Uint8Array(answer.body), 200, {
       'content-type': FORMAT_TYPES[format],
       'cache-control': 'no-store',
       vary: 'Accept',
       'x-sluice-rows': String(answer.rowCount),
+      ...(warning === null ? {} : { [WARNING_HEADER]: warning }),
     });
   });
 }

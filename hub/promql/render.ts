@@ -20,9 +20,17 @@ export function metricJson(labels: Labels): string {
   return JSON.stringify(Object.fromEntries(labels));
 }
 
-export function successJson(data: string, infos: readonly string[] = [], warnings: readonly string[] = []): Uint8Array {
-  const notes = (name: string, texts: readonly string[]): string => (texts.length === 0 ? '' : `,"${name}":${JSON.stringify(texts)}`);
-  return new TextEncoder().encode(`{"status":"success","data":${data}${notes('warnings', warnings)}${notes('infos', infos)}}`);
+/** Beside the data. */
+export interface Notes {
+  readonly infos: readonly string[];
+  readonly warnings: readonly string[];
+}
+
+const NO_NOTES: Notes = { infos: [], warnings: [] };
+
+export function successJson(data: string, { infos, warnings } = NO_NOTES): Uint8Array {
+  const member = (name: string, texts: readonly string[]): string => (texts.length === 0 ? '' : `,"${name}":${JSON.stringify(texts)}`);
+  return new TextEncoder().encode(`{"status":"success","data":${data}${member('warnings', warnings)}${member('infos', infos)}}`);
 }
 
 /** As Prometheus words it. */
@@ -37,17 +45,17 @@ function limited(items: readonly string[], limit: number): { readonly list: stri
 /** @param items JSON each @param limit 0: all of them */
 export function limitedList(items: readonly string[], limit: number): Uint8Array {
   const { list, warnings } = limited(items, limit);
-  return successJson(list, [], warnings);
+  return successJson(list, { infos: [], warnings });
 }
 
 /** @param series JSON each @param limit 0: all of them */
-export function resultJson(type: 'vector' | 'matrix', series: readonly string[], limit: number, infos: readonly string[]): Uint8Array {
+export function resultJson(type: 'vector' | 'matrix', series: readonly string[], limit: number, notes: Notes): Uint8Array {
   const { list, warnings } = limited(series, limit);
-  return successJson(`{"resultType":"${type}","result":${list}}`, infos, warnings);
+  return successJson(`{"resultType":"${type}","result":${list}}`, { infos: notes.infos, warnings: [...notes.warnings, ...warnings] });
 }
 
-export function scalarJson(value: number, steps: Steps, infos: readonly string[]): Uint8Array {
-  return successJson(`{"resultType":"scalar","result":${point(steps.startUs, value)}}`, infos);
+export function scalarJson(value: number, steps: Steps, notes: Notes): Uint8Array {
+  return successJson(`{"resultType":"scalar","result":${point(steps.startUs, value)}}`, notes);
 }
 
 export function instantSeries({ series }: Extract<Value, { kind: 'vector' }>, steps: Steps): string[] {

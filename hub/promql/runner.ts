@@ -7,6 +7,7 @@ import { performance } from 'node:perf_hooks';
 import { SluiceError } from '../../shared/errors.ts';
 import type { AggregateCapture } from '../engine-api.ts';
 import type { LakeReader } from '../query/duckdb.ts';
+import { missingOfWindows } from '../query/missing-files.ts';
 import type { SeriesRow } from '../query/query-api.ts';
 import { catalogueOf, selectSeries, type CatalogueSeries } from './catalogue.ts';
 import { evaluate, type SelectedSeries } from './evaluate.ts';
@@ -15,7 +16,17 @@ import { distinctNames, readingSamples, windowSamples, type SampleReader } from 
 import { parseExpression } from './parse.ts';
 import { planQuery, type SelectorPlan } from './plan.ts';
 import type { PromqlAnswer, PromqlListRequest, PromqlSelection, PromqlTask, SampleSource } from './promql-api.ts';
-import { instantSeries, limitedList, matrixSeries, metricJson, rangeSeries, resultJson, scalarJson, successJson } from './render.ts';
+import {
+  instantSeries,
+  limitedList,
+  matrixSeries,
+  metricJson,
+  rangeSeries,
+  resultJson,
+  scalarJson,
+  successJson,
+  type Notes,
+} from './render.ts';
 import { executionError } from './values.ts';
 
 /** A new series is asked for by name at most so much later. */
@@ -82,16 +93,16 @@ export class PromqlRunner {
       data.set(plan.selector, await this.#samples(reader, plan, source));
       checkTime();
     }
-    const infos = infosOf(expression, source);
+    const notes = notesOf(expression, source);
     if (expression.kind === 'string')
       return successJson(`{"resultType":"string","result":[${steps.startUs / 1e6},${JSON.stringify(expression.text)}]}`);
     if (expression.kind === 'selector' && expression.rangeUs !== null)
-      return resultJson('matrix', matrixSeries(data.get(expression) ?? []), limit, infos);
+      return resultJson('matrix', matrixSeries(data.get(expression) ?? []), limit, notes);
     const value = evaluate(expression, { steps, lookbackUs, data, checkTime });
-    if (isRange) return resultJson('matrix', rangeSeries(value, steps), limit, infos);
+    if (isRange) return resultJson('matrix', rangeSeries(value, steps), limit, notes);
     return value.kind === 'scalar'
-      ? scalarJson(value.values[0], steps, infos)
-      : resultJson('vector', instantSeries(value, steps), limit, infos);
+      ? scalarJson(value.values[0], steps, notes)
+      : resultJson('vector', instantSeries(value, steps), limit, notes);
   }
 
   async #samples(reader: SampleReader, plan: SelectorPlan, source: SampleSource): Promise<SelectedSeries[]> {
@@ -136,7 +147,12 @@ export class PromqlRunner {
   }
 }
 
-function infosOf(expression: Expression, source: SampleSource): string[] {
-  if (source.kind === 'readings' || expression.kind === 'number') return [];
-  return [`PromQL info: computed from ${source.capture.definition.name} windows (docs/promql.md)`];
+/** What the reader of the numbers has to know. */
+function notesOf(expression: Expression, source: SampleSource): Notes {
+  const missing = source.kind === 'readings' ? source.capture.unreadable.length : missingOfWindows(source.capture).length;
+  const isFromWindows = source.kind === 'windows' && expression.kind !== 'number';
+  return {
+    infos: isFromWindows ? [`PromQL info: computed from ${source.capture.definition.name} windows (docs/promql.md)`] : [],
+    warnings: missing === 0 ? [] : [`PromQL warning: ${missing} files of the lake cannot be read, their samples are missing`],
+  };
 }

@@ -31,6 +31,12 @@ export interface SqlAnswer {
   readonly versions: Readonly<Record<string, number>>;
 }
 
+/** What the service answers. */
+export interface SqlOutcome extends SqlAnswer {
+  /** Files of the snapshot that are damaged or gone: their rows are missing. */
+  readonly unreadableFiles: number;
+}
+
 /** Node, DuckDB's code, and an answer under construction: what a process may hold besides DuckDB's own bound. */
 export const PROCESS_BYTES = 400_000_000;
 

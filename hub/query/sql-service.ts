@@ -12,10 +12,11 @@ import { fileURLToPath } from 'node:url';
 import { SluiceError, isSluiceError } from '../../shared/errors.ts';
 import { workerUrl } from '../../shared/worker-url.ts';
 import type { SnapshotEngine } from '../engine-api.ts';
+import { missingFileCount } from './missing-files.ts';
 import {
   PROCESS_BYTES,
   type AlertsCapture,
-  type SqlAnswer,
+  type SqlOutcome,
   type SqlQuery,
   type SqlReply,
   type SqlRequest,
@@ -138,7 +139,7 @@ export class SqlService {
    * @param signal its caller has gone: the statement is stopped
    * @throws SluiceError ERR_SQL_*, ERR_QUERY_*, ERR_HTTP_UNAVAILABLE (too many, or stopping)
    */
-  async query(query: SqlQuery, signal?: AbortSignal): Promise<SqlAnswer> {
+  async query(query: SqlQuery, signal?: AbortSignal): Promise<SqlOutcome> {
     const worker = await this.#acquire();
     try {
       await worker.ready;
@@ -157,7 +158,7 @@ export class SqlService {
     }
   }
 
-  async #run(worker: SqlWorker, query: SqlQuery, signal: AbortSignal | undefined): Promise<SqlAnswer> {
+  async #run(worker: SqlWorker, query: SqlQuery, signal: AbortSignal | undefined): Promise<SqlOutcome> {
     let killTimer: NodeJS.Timeout | null = null;
     let outcome: SluiceError | null = null;
     const killAfter = (ms: number, error: SluiceError): void => {
@@ -193,7 +194,7 @@ export class SqlService {
       const capture = await this.#engine.captureSnapshot(planned.request);
       const done = await worker.ask({ kind: 'run', capture, alerts: planned.readsAlerts ? this.#captureAlerts() : null });
       if (done.kind !== 'done') throw failure(done);
-      return done.answer;
+      return { ...done.answer, unreadableFiles: missingFileCount(capture) };
     } catch (error) {
       throw outcome ?? error;
     } finally {
