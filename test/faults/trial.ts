@@ -92,6 +92,13 @@ export interface TrialOptions {
   readonly log: (line: string) => void;
 }
 
+/** What `sluice-sim run --json` prints, as far as the lab looks at it. */
+interface FleetSummary {
+  readonly drained: boolean;
+  readonly messagesInDoubt: number;
+  readonly ackLatencyMs: { readonly p99: number | null };
+}
+
 async function messagesOf(gateway: GatewayProgram): Promise<number> {
   const status = await fetchJson<{ readonly ingest: { readonly messages: number } }>(`${gateway.httpUrl}/v1/status`);
   return status.ingest.messages;
@@ -154,6 +161,11 @@ export class Trial {
     return performance.now() < this.#endMs && this.#faultCount < (this.#options.faultsMax ?? Infinity);
   }
 
+  /** What was prepared until now takes nothing of the time. */
+  faultsBegin(): void {
+    this.#endMs = performance.now() + this.minutes * 60_000;
+  }
+
   pause(fromMs: number, toMs = fromMs): Promise<void> {
     return sleep(this.random.between(fromMs, toMs));
   }
@@ -178,7 +190,7 @@ export class Trial {
     // Faults before anything flows would hurt nobody.
     const flows = async (): Promise<true | null> => ((await messagesOf(gateway)) >= MESSAGES_BEFORE_FAULTS ? true : null);
     await until('the fleet to send', flows, START_MS_MAX);
-    this.#endMs = performance.now() + this.minutes * 60_000;
+    this.faultsBegin();
     this.#system = { hub, link, gateway, fleet };
     return this.#system;
   }
@@ -270,7 +282,8 @@ export class Trial {
       .reverse()
       .find((text) => text.startsWith('{"devices"'));
     if (code !== 0 || line === undefined) throw new Error(`the fleet ended with ${code}:\n${fleet.log}`);
-    const summary = JSON.parse(line) as { readonly drained: boolean; readonly messagesInDoubt: number };
+    const summary = JSON.parse(line) as FleetSummary;
+    this.measure('ack p99 ms', Math.round(summary.ackLatencyMs.p99 ?? 0));
     if (!summary.drained) this.violation(`${summary.messagesInDoubt} messages were not acknowledged ${DRAIN_SECONDS} s after the faults`);
   }
 

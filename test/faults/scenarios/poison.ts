@@ -1,6 +1,8 @@
 /** Malformed input at every entrance among good traffic; subscribers that are slow or read nothing; oversized packets; idle connections. */
 import { connect, type Socket } from 'node:net';
+import { readFileSync } from 'node:fs';
 import { TOPIC_RULES } from '../../e2e/bad-payloads.ts';
+import { fetchJson, until } from '../../e2e/processes.ts';
 import { exchange, mqttConnect, mqttPacket, mqttPublish, mqttString, webSocketExchange } from '../../e2e/raw-clients.ts';
 import { mutated, noise, poisonPayload, poisonSession } from '../poison-input.ts';
 import { Rounds } from '../random.ts';
@@ -8,9 +10,10 @@ import type { Scenario } from '../scenario.ts';
 import type { System, Trial } from '../trial.ts';
 import { residentBytes } from '../watch.ts';
 
-const IDLE_CONNECTIONS = 1_000;
-const IDLE_CONNECTIONS_LONG = 10_000;
-const LONG_MINUTES = 5;
+const IDLE_CONNECTIONS = 10_000;
+/** Files that gateway and lab have open besides. */
+const OTHER_FILES = 1_000;
+const IDLE_OPEN_MS_MAX = 120_000;
 const CONNECTS_AT_ONCE = 100;
 const OVERSIZED_BYTES = 2 * 1024 * 1024;
 const EXCHANGE_MS = 300;
@@ -147,19 +150,43 @@ const ATTACKS: Readonly<Record<string, Attack>> = {
   },
 };
 
-/** Sessions without keep-alive: nobody may throw them out. */
-async function openIdle(trial: Trial, port: number, count: number): Promise<void> {
+/** As many as the files that a process may open leave room for: each has one end in the gateway and one here. */
+function idleConnections(): number {
+  const limit = /^Max open files\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1];
+  const room = limit === undefined ? Infinity : Number(limit) - OTHER_FILES;
+  const count = Math.min(IDLE_CONNECTIONS, room);
+  return Math.max(0, count - (count % CONNECTS_AT_ONCE));
+}
+
+async function connectionsOf({ gateway }: System): Promise<number> {
+  const status = await fetchJson<{ readonly broker: { readonly connections: number } }>(`${gateway.httpUrl}/v1/status`);
+  return status.broker.connections;
+}
+
+/** Sessions without keep-alive: nobody may throw them out. Ends when the gateway has accepted them all. */
+async function openIdle(trial: Trial, system: System, count: number): Promise<readonly Socket[]> {
+  const { gateway } = system;
+  const before = { bytes: residentBytes(gateway.program.pid), connections: await connectionsOf(system) };
+  const startMs = performance.now();
+  const sockets: Socket[] = [];
   for (let opened = 0; opened < count; opened += CONNECTS_AT_ONCE) {
-    await Promise.all(
+    const more = await Promise.all(
       Array.from({ length: CONNECTS_AT_ONCE }, (_, index) => {
         const hello = mqttPacket(
           0x10,
           Buffer.concat([mqttString('MQTT'), Buffer.from([4, 2, 0, 0]), mqttString(`idle-${opened + index}`)]),
         );
-        return linger(trial, port, hello, true);
+        return linger(trial, gateway.mqttPort, hello, true);
       }),
     );
+    sockets.push(...more);
   }
+  const areOpen = async (): Promise<true | null> => ((await connectionsOf(system)) >= count ? true : null);
+  await until(`${count} idle connections to be accepted`, areOpen, IDLE_OPEN_MS_MAX);
+  trial.measure('idle connections', count);
+  trial.measure('idle connections per s', Math.round(count / ((performance.now() - startMs) / 1000)));
+  trial.measure('kB per idle connection', Math.round((residentBytes(gateway.program.pid) - before.bytes) / count / 100) / 10);
+  return sockets;
 }
 
 export const poison: Scenario = {
@@ -172,9 +199,12 @@ export const poison: Scenario = {
     const system = await trial.start({ gatewayArgs: ['--topics', TOPIC_RULES, '--mqtt-connections-max', '20000'] });
     const { gateway, hub } = system;
     const pids = [gateway.program.pid, hub.program.pid];
-    const idle = trial.minutes >= LONG_MINUTES ? IDLE_CONNECTIONS_LONG : IDLE_CONNECTIONS;
-    await openIdle(trial, gateway.mqttPort, idle);
+    const idle = idleConnections();
+    if (idle < IDLE_CONNECTIONS)
+      trial.log(`${idle} idle connections instead of ${IDLE_CONNECTIONS}: raise the limit of open files (ulimit -n)`);
+    const sockets = await openIdle(trial, system, idle);
     trial.fault('idle connections', String(idle));
+    trial.faultsBegin();
     const rounds = new Rounds(Object.keys(ATTACKS), trial.random);
     while (trial.goesOn) {
       const name = rounds.next();
@@ -187,6 +217,8 @@ export const poison: Scenario = {
       await trial.pause(0, 500);
       if (!gateway.program.isRunning || !hub.program.isRunning) break;
     }
+    const closed = sockets.filter(({ destroyed }) => destroyed).length;
+    if (closed > 0) trial.violation(`${closed} of ${idle} idle connections were closed`);
     for (const [index, program] of [gateway.program, hub.program].entries()) {
       if (!program.isRunning || program.pid !== pids[index]) continue; // settle says so
       const megabytes = Math.round(residentBytes(program.pid) / 1e6);
