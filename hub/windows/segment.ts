@@ -4,8 +4,7 @@
  * Pure, but for the scratch that it is given.
  */
 import { bucketCodeOfWords, HIGH_WORD } from '../../shared/window/histogram.ts';
-import { FIRST, FIRST_TS, LAST, LAST_TS, M2, MAX, MEAN, MIN, N, NAN, SLOT_DOUBLES, SLOT_WORDS, SUM } from './slot-layout.ts';
-import type { SlotTable } from './slot-table.ts';
+import { FIRST, FIRST_TS, LAST, LAST_TS, M2, MAX, MEAN, MIN, N, SUM } from './slot-layout.ts';
 
 const LOW_WORD = 1 - HIGH_WORD;
 
@@ -21,31 +20,17 @@ export interface RunColumns {
   readonly spanUs: Float64Array;
 }
 
-/** What one piece of a run, or a slot, brings to another slot; `stats` has N … LAST_TS as a slot, START unused. */
+/** What one piece of a run brings to a slot; `stats` has N … LAST_TS as a slot, START unused. */
 export class Segment {
   readonly stats = new Float64Array(LAST_TS + 1);
-  codes: Int32Array;
-  counts: Int32Array;
-  codeCount = 0;
+  /** Code, count, code, count, …; a code may come again. */
+  readonly pairs: Int32Array;
+  pairCount = 0;
   nan = 0;
 
-  /** @param codesMax how many (code, count) pairs it can hold */
-  constructor(codesMax: number) {
-    this.codes = new Int32Array(codesMax);
-    this.counts = new Int32Array(codesMax);
-  }
-
-  /** Takes a slot's content, its late readings apart. */
-  read(table: SlotTable, slot: number): void {
-    const pairs = table.codeCount(slot);
-    if (pairs > this.codes.length) {
-      this.codes = new Int32Array(pairs * 2);
-      this.counts = new Int32Array(pairs * 2);
-    }
-    this.codeCount = table.readCodes(slot, this.codes, this.counts);
-    const at = slot * SLOT_DOUBLES;
-    for (let field = N; field <= LAST_TS; field++) this.stats[field] = table.doubles[at + field];
-    this.nan = table.words[slot * SLOT_WORDS + NAN];
+  /** @param readingsMax of a piece */
+  constructor(readingsMax: number) {
+    this.pairs = new Int32Array(readingsMax * 2);
   }
 }
 
@@ -60,15 +45,15 @@ export function isTextOnly(run: RunColumns, index: number): boolean {
  * keeps everything but an n of 0 where there is no finite value; codes and NaNs into the segment, with a pair for each
  * change of the code.
  *
- * @param end at most as many readings behind `from` as the segment holds pairs
+ * @param end at most as far behind `from` as the segment has room for
  * @returns the index after the last reading taken, at least from + 1 if that one is in the span
  */
 export function sumUp(run: RunColumns, from: number, end: number, segment: Segment, into: Float64Array, at: number): number {
   const { times, values, words, text, spanUs } = run;
   const fromUs = spanUs[0];
   const toUs = spanUs[1];
-  const { codes, counts } = segment;
-  let pair = -1;
+  const { pairs } = segment;
+  let pair = -2;
   let code = 0;
   let repeats = 0;
   let n = 0;
@@ -95,7 +80,7 @@ export function sumUp(run: RunColumns, from: number, end: number, segment: Segme
     const own = bucketCodeOfWords(words[i * 2 + HIGH_WORD], words[i * 2 + LOW_WORD]);
     if (n === 0) {
       pair = 0;
-      codes[0] = code = own;
+      pairs[0] = code = own;
       shift = min = max = v;
       firstTs = lastTs = t;
       first = last = v;
@@ -106,8 +91,9 @@ export function sumUp(run: RunColumns, from: number, end: number, segment: Segme
     n++;
     if (own === code) repeats++;
     else {
-      counts[pair++] = repeats;
-      codes[pair] = code = own;
+      pairs[pair + 1] = repeats;
+      pair += 2;
+      pairs[pair] = code = own;
       repeats = 1;
     }
     sum += v;
@@ -128,11 +114,11 @@ export function sumUp(run: RunColumns, from: number, end: number, segment: Segme
       first = v;
     }
   } while (++i < end);
-  segment.codeCount = pair + 1;
+  segment.pairCount = (pair + 2) >> 1;
   segment.nan = nan;
   into[at + N] = n;
   if (n === 0) return i;
-  counts[pair] = repeats;
+  pairs[pair + 1] = repeats;
   into[at + MEAN] = sum / n;
   into[at + M2] = Math.max(0, shiftedSquares - (shiftedSum * shiftedSum) / n);
   into[at + SUM] = sum;

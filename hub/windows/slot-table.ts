@@ -100,9 +100,9 @@ export class SlotTable {
     const isNew = this.doubles[at + N] === 0;
     const next = isNew ? sumUp(run, from, end, segment, this.doubles, at) : sumUp(run, from, end, segment, segment.stats, 0);
     if (segment.nan !== 0) this.words[slot * SLOT_WORDS + NAN] += segment.nan;
-    if (segment.codeCount === 0) return next;
-    if (!isNew) this.#mergeStats(at, segment.stats);
-    this.#mergeCodes(slot * SLOT_WORDS, segment);
+    if (segment.pairCount === 0) return next;
+    if (!isNew) this.#mergeStats(at, segment.stats, 0);
+    this.#mergePairs(slot * SLOT_WORDS, segment.pairs, 0, segment.pairCount);
     return next;
   }
 
@@ -118,89 +118,107 @@ export class SlotTable {
     if (segment.nan !== 0) this.words[word + NAN] += segment.nan;
     if (late !== 0) this.words[word + LATE] += late;
     if (segment.stats[N] === 0) return;
-    this.#mergeStats(slot * SLOT_DOUBLES, segment.stats);
-    this.#mergeCodes(word, segment);
+    this.#mergeStats(slot * SLOT_DOUBLES, segment.stats, 0);
+    this.#mergePairs(word, segment.pairs, 0, segment.pairCount);
   }
 
-  #mergeStats(at: number, stats: Float64Array): void {
+  /**
+   * Merges a slot of another table into the slot of the group and start.
+   *
+   * @param startNumber the start divided by the step
+   */
+  addSlot(group: number, startNumber: number, source: SlotTable, sourceSlot: number): void {
+    const slot = this.#find(group, startNumber);
+    const word = slot * SLOT_WORDS;
+    const from = sourceSlot * SLOT_WORDS;
+    this.words[word + NAN] += source.words[from + NAN];
+    this.words[word + LATE] += source.words[from + LATE];
+    if (source.doubles[sourceSlot * SLOT_DOUBLES + N] === 0) return;
+    this.#mergeStats(slot * SLOT_DOUBLES, source.doubles, sourceSlot * SLOT_DOUBLES);
+    const mask = source.words[from + HIST_MASK];
+    if (mask === 0) this.#mergePairs(word, source.words, from + PAIRS, source.words[from + HIST_USED]);
+    else this.#mergePairs(word, source.#arena, source.words[from + HIST_BASE] * 2, mask + 1);
+  }
+
+  /** @param stats fields as a slot has them, at `from` */
+  #mergeStats(at: number, stats: Float64Array, from: number): void {
     const doubles = this.doubles;
     const na = doubles[at + N];
     if (na === 0) {
-      for (let field = N; field <= LAST_TS; field++) doubles[at + field] = stats[field];
+      for (let field = N; field <= LAST_TS; field++) doubles[at + field] = stats[from + field];
       return;
     }
-    const nb = stats[N];
+    const nb = stats[from + N];
     const n = na + nb;
-    const delta = stats[MEAN] - doubles[at + MEAN];
+    const delta = stats[from + MEAN] - doubles[at + MEAN];
     const share = delta * (nb / n);
     doubles[at + N] = n;
     doubles[at + MEAN] += share;
-    doubles[at + M2] += stats[M2] + delta * share * na;
-    doubles[at + SUM] += stats[SUM];
-    if (stats[MIN] < doubles[at + MIN]) doubles[at + MIN] = stats[MIN];
-    if (stats[MAX] > doubles[at + MAX]) doubles[at + MAX] = stats[MAX];
-    const firstTs = stats[FIRST_TS];
+    doubles[at + M2] += stats[from + M2] + delta * share * na;
+    doubles[at + SUM] += stats[from + SUM];
+    if (stats[from + MIN] < doubles[at + MIN]) doubles[at + MIN] = stats[from + MIN];
+    if (stats[from + MAX] > doubles[at + MAX]) doubles[at + MAX] = stats[from + MAX];
+    const firstTs = stats[from + FIRST_TS];
     const ownFirstTs = doubles[at + FIRST_TS];
-    if (firstTs < ownFirstTs || (firstTs === ownFirstTs && stats[FIRST] < doubles[at + FIRST])) {
+    if (firstTs < ownFirstTs || (firstTs === ownFirstTs && stats[from + FIRST] < doubles[at + FIRST])) {
       doubles[at + FIRST_TS] = firstTs;
-      doubles[at + FIRST] = stats[FIRST];
+      doubles[at + FIRST] = stats[from + FIRST];
     }
-    const lastTs = stats[LAST_TS];
+    const lastTs = stats[from + LAST_TS];
     const ownLastTs = doubles[at + LAST_TS];
-    if (lastTs > ownLastTs || (lastTs === ownLastTs && stats[LAST] > doubles[at + LAST])) {
+    if (lastTs > ownLastTs || (lastTs === ownLastTs && stats[from + LAST] > doubles[at + LAST])) {
       doubles[at + LAST_TS] = lastTs;
-      doubles[at + LAST] = stats[LAST];
+      doubles[at + LAST] = stats[from + LAST];
     }
   }
 
-  #mergeCodes(word: number, { codes, counts, codeCount }: Segment): void {
+  /** @param from where the (code, count) pairs begin; those that count nothing are not there */
+  #mergePairs(word: number, pairs: Int32Array, from: number, pairCount: number): void {
     const words = this.words;
-    let k = 0;
+    const end = from + pairCount * 2;
+    let pair = from;
     if (words[word + HIST_MASK] === 0) {
-      const pairs = word + PAIRS;
+      const own = word + PAIRS;
       let used = words[word + HIST_USED];
-      for (; k < codeCount; k++) {
-        const code = codes[k];
-        if (used > 0 && words[pairs] === code) words[pairs + 1] += counts[k];
-        else if (used > 1 && words[pairs + 2] === code) words[pairs + 3] += counts[k];
+      for (; pair < end; pair += 2) {
+        const code = pairs[pair];
+        const count = pairs[pair + 1];
+        if (count === 0) continue;
+        if (used > 0 && words[own] === code) words[own + 1] += count;
+        else if (used > 1 && words[own + 2] === code) words[own + 3] += count;
         else if (used < PAIRS_IN_SLOT) {
-          words[pairs + used * 2] = code;
-          words[pairs + used * 2 + 1] = counts[k];
+          words[own + used * 2] = code;
+          words[own + used * 2 + 1] = count;
           used++;
         } else break;
       }
       words[word + HIST_USED] = used;
-      if (k === codeCount) return;
     }
-    this.#mergeIntoArena(word, codes, counts, k, codeCount);
+    for (; pair < end; pair += 2) if (pairs[pair + 1] !== 0) this.#countInArena(word, pairs[pair], pairs[pair + 1]);
   }
 
-  #mergeIntoArena(word: number, codes: Int32Array, counts: Int32Array, from: number, codeCount: number): void {
-    let base = this.words[word + HIST_BASE];
-    let mask = this.words[word + HIST_MASK];
-    let arena = this.#arena;
-    for (let k = from; k < codeCount; k++) {
-      const code = codes[k];
-      for (;;) {
-        let entry = (code + (code >> 5)) & mask;
-        while (mask !== 0 && arena[(base + entry) * 2 + 1] !== 0 && arena[(base + entry) * 2] !== code) entry = (entry + 1) & mask;
+  #countInArena(word: number, code: number, count: number): void {
+    for (;;) {
+      const mask = this.words[word + HIST_MASK];
+      if (mask !== 0) {
+        const arena = this.#arena;
+        const base = this.words[word + HIST_BASE];
+        let entry = placeOfCode(code, mask);
+        while (arena[(base + entry) * 2 + 1] !== 0 && arena[(base + entry) * 2] !== code) entry = (entry + 1) & mask;
         const at = (base + entry) * 2;
-        if (mask !== 0 && arena[at + 1] !== 0) {
-          arena[at + 1] += counts[k];
-          break;
+        if (arena[at + 1] !== 0) {
+          arena[at + 1] += count;
+          return;
         }
         const used = this.words[word + HIST_USED];
-        if (mask !== 0 && used < ((mask + 1) * 3) / 4) {
+        if (used < ((mask + 1) * 3) / 4) {
           arena[at] = code;
-          arena[at + 1] = counts[k];
+          arena[at + 1] = count;
           this.words[word + HIST_USED] = used + 1;
-          break;
+          return;
         }
-        this.#growHistogram(word);
-        base = this.words[word + HIST_BASE];
-        mask = this.words[word + HIST_MASK];
-        arena = this.#arena;
       }
+      this.#growHistogram(word);
     }
   }
 
@@ -220,7 +238,7 @@ export class SlotTable {
       const count = arena[old * 2 + 1];
       if (count === 0) continue;
       const code = arena[old * 2];
-      let entry = (code + (code >> 5)) & mask;
+      let entry = placeOfCode(code, mask);
       while (arena[(base + entry) * 2 + 1] !== 0) entry = (entry + 1) & mask;
       arena[(base + entry) * 2] = code;
       arena[(base + entry) * 2 + 1] = count;
@@ -239,7 +257,7 @@ export class SlotTable {
     const arena = this.#arena;
     for (let pair = word + PAIRS; pair < word + PAIRS + PAIRS_IN_SLOT * 2; pair += 2) {
       const code = this.words[pair];
-      let entry = (code + (code >> 5)) & mask;
+      let entry = placeOfCode(code, mask);
       while (arena[(base + entry) * 2 + 1] !== 0) entry = (entry + 1) & mask;
       arena[(base + entry) * 2] = code;
       arena[(base + entry) * 2 + 1] = this.words[pair + 1];
@@ -376,6 +394,11 @@ export class SlotTable {
     }
     return next;
   }
+}
+
+/** Codes that lie side by side fall side by side, those of a doubling apart do not. */
+function placeOfCode(code: number, mask: number): number {
+  return (code + (code >> 5)) & mask;
 }
 
 /** Neighbouring groups lie in one cache line of the index. */

@@ -23,7 +23,7 @@ import { GONE, type GroupRegistry } from './group-registry.ts';
 import { planPanes, serves, type PaneBase } from './pane-plan.ts';
 import { GroupSelection, namedSlots, NO_SOURCE, REJECTED, slotRows, type RowFilter, type RowSource } from './slot-rows.ts';
 import { isTextOnly, Segment, sumUp, type RunColumns } from './segment.ts';
-import { GROUP, LATE, N, SLOT_DOUBLES, SLOT_WORDS, START } from './slot-layout.ts';
+import { GROUP, N, SLOT_DOUBLES, SLOT_WORDS, START } from './slot-layout.ts';
 import { SlotTable } from './slot-table.ts';
 
 export interface WindowStateOptions {
@@ -261,7 +261,6 @@ export class WindowState {
     },
   ): void {
     const { groupOf, sizeUs, fromUs = -Infinity, toUs = Infinity, slots = null } = span;
-    const segment = this.#segment;
     const count = slots?.length ?? source.count;
     for (let index = 0; index < count; index++) {
       const slot = slots === null ? index : slots[index];
@@ -270,12 +269,10 @@ export class WindowState {
       if (last * target.stepUs < fromUs || paneUs - sizeUs >= toUs) continue;
       const group = groupOf(source.words[slot * SLOT_WORDS + GROUP]);
       if (group === REJECTED) continue;
-      segment.read(source, slot);
-      const late = source.words[slot * SLOT_WORDS + LATE];
       for (let number = last; ; number--) {
         const startUs = number * target.stepUs;
         if (startUs + sizeUs <= paneUs || startUs < fromUs) break;
-        if (startUs < toUs) target.add(group, number, segment, late);
+        if (startUs < toUs) target.addSlot(group, number, source, slot);
       }
     }
   }
