@@ -4,6 +4,22 @@ import { tlsFilesSchema } from '../shared/listen.ts';
 import { LOG_LEVELS } from '../shared/logging.ts';
 import { windowDefinitionsSchema } from '../shared/window/definition.ts';
 
+/** Chosen: dashboards of a site, not of a hosting service. */
+const ORIGINS_MAX = 32;
+
+function isOrigin(text: string): boolean {
+  if (!/^https?:\/\/[^*]+$/.test(text)) return false;
+  try {
+    return new URL(text).origin === text;
+  } catch {
+    return false; // what is no URL is no origin
+  }
+}
+
+const originSchema = z
+  .string()
+  .refine(isOrigin, { error: 'not an origin like https://dashboard.example:3000: scheme, host, port, nothing behind it, no *' });
+
 export const hubConfigSchema = z.strictObject({
   lakeDir: z
     .string()
@@ -19,6 +35,13 @@ export const hubConfigSchema = z.strictObject({
         .describe('Address of the HTTP API and the uplink; other than loopback only with a read token'),
       port: z.int().min(0).max(65535).default(8080).describe('Port of the HTTP API and the uplink; 0 takes a free one'),
       tls: tlsFilesSchema.nullable().default(null).describe('Certificate and key of the listener; null: no TLS'),
+      corsOrigins: z
+        .array(originSchema)
+        .max(ORIGINS_MAX)
+        .default([])
+        .describe(
+          'Origins whose pages may ask this hub from a browser (`https://dashboard.example:3000`), with a bearer token of their own; none by default',
+        ),
     })
     .prefault({}),
   commit: z

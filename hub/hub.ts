@@ -97,6 +97,7 @@ export async function startHub(config: HubConfig, clock: Clock, logger: Logger, 
       clock,
       logger,
       isReady: () => !stopping,
+      corsOrigins: config.http.corsOrigins,
     });
     const answer = getRequestListener(app.fetch);
     const listener = (request: IncomingMessage, response: ServerResponse): void => void answer(request, response);

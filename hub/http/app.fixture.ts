@@ -53,8 +53,11 @@ export class ApiFixture {
   #tokens!: TokenRegistry;
   #seqs = new Map<string, number>();
 
-  static async start(): Promise<ApiFixture> {
+  #settings: Pick<HubServices, 'corsOrigins'> = {};
+
+  static async start(settings: Pick<HubServices, 'corsOrigins'> = {}): Promise<ApiFixture> {
     const fixture = new ApiFixture();
+    fixture.#settings = settings;
     await fixture.#open();
     return fixture;
   }
@@ -115,6 +118,7 @@ export class ApiFixture {
     this.alerts = alerts;
     const metrics = createHubMetrics({ engine: queryEngine, uplink, gateways: this.gateways, maintenance, alerts, logger });
     this.services = {
+      ...this.#settings,
       engine: queryEngine,
       query: queries,
       sql: this.#sql,

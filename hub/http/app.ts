@@ -17,6 +17,7 @@ import { requireReader } from './access.ts';
 import { mountAlertRules } from './alert-rules.ts';
 import { mountAlerts } from './alerts.ts';
 import { mountAggregates } from './aggregates.ts';
+import { mountCrossOrigin } from './cross-origin.ts';
 import { mountEnroll } from './enroll.ts';
 import { mountExceptions } from './exceptions.ts';
 import { mountGateways } from './gateways.ts';
@@ -71,6 +72,7 @@ export function createHubApp(services: HubServices): HubApp {
     metrics.observeRequest(c.req.routePath, c.res.status, (clock.monotonicUs() - startUs) / 1e6);
     c.res.headers.set('x-content-type-options', 'nosniff');
   });
+  mountCrossOrigin(app, services.corsOrigins ?? []);
   app.use(compress({ contentTypeFilter: isCompressible }));
   mountEnroll(app, services);
   app.use('/v1/*', requireReader(tokens));

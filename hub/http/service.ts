@@ -34,6 +34,8 @@ export interface HubServices {
   readonly isReady: () => boolean;
   /** Folder of the page's files; by default the one that the build makes. */
   readonly webDir?: string;
+  /** Whose pages may ask from a browser, besides the hub's own; by default none. */
+  readonly corsOrigins?: readonly string[];
 }
 
 /** `incoming` is absent where a test asks the app without a socket. */

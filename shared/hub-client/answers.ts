@@ -336,8 +336,10 @@ export type AlertRule =
       readonly clear_above?: number;
       /** Of above: once it fires, only a value from here down clears it. Default: above */
       readonly clear_below?: number;
-      /** Event time that the condition has to hold; default: one window */
+      /** Event time that the condition has to hold; default, and 0s: one window */
       readonly for?: string;
+      /** Judged is the value minus that of the window so long before; without such a window nothing is. A multiple of its slide */
+      readonly change_over?: string;
       /** What a closed window without readings means. keep: nothing, what was stays; clear: the condition does not hold */
       readonly missing?: 'keep' | 'clear';
       /** Fires on an open window already; only a closed one clears */
@@ -358,8 +360,8 @@ export type AlertRule =
       readonly metric?: readonly string[];
       /** Only series with these tags, key:value; several values of one key are alternatives */
       readonly tag?: readonly string[];
-      /** What has to be heard: any series of a device, or each series */
-      readonly by?: 'device' | 'series';
+      /** What has to be heard: any device of a gateway, any series of a device, or each series */
+      readonly by?: 'gateway' | 'device' | 'series';
       /** Windows by series that are looked at; default: the longest that fits `for` */
       readonly window?: string;
       /** Nothing came for so long, while its gateway has delivered all that it had */
