@@ -89,9 +89,19 @@ describe('the comparison of the lake with the truth', () => {
     expect(compare((rows) => rows.push({ ...rows[victim(rows)], value: 99 }), true)).toMatchObject({ altered: 1 });
   });
 
+  test('finds a reading that came under another gateway than the others of its broker', () => {
+    const result = compare((rows) => {
+      const index = victim(rows);
+      rows[index] = { ...rows[index], gateway: 'gw-9' };
+    });
+    expect(result).toMatchObject({ ...RIGHT, altered: 1 });
+    expect(result.examples[0]).toMatch(/is of gateway gw-9, its device sends to gw-[01]$/);
+  });
+
   const gap = {
+    id: 'gw/e/live/1/0',
     kind: 'gap',
-    gateway: 'gw-0',
+    gateway: null,
     reason: 'test',
     metric: 'temperature',
     fromUs: SPEC.startMs * 1000,
@@ -106,6 +116,7 @@ describe('the comparison of the lake with the truth', () => {
     ['no more than its count', { readingCount: 1 }, 1],
     ['none of another device', { device: 'sim-99999', readingCount: 2 }, 2],
     ['none of another metric', { metric: 'humidity', readingCount: 2 }, 2],
+    ['none of another gateway', { gateway: 'gw-9', device: null, readingCount: null }, 2],
     ['none outside its range', { toUs: gap.fromUs + 1000, readingCount: 2 }, 2],
     ['both, quarantined at any time of arrival', quarantined, 0],
     ['none, when it names other quarantined readings', { ...quarantined, eventTimesUs: new Set([gap.fromUs - 1]) }, 2],

@@ -57,10 +57,12 @@ class ExceptionBudget {
       .map((exception) => ({ exception, left: exception.readingCount ?? Infinity }));
   }
 
-  spend(device: string, metric: string, eventTimeUs: number): boolean {
+  /** @param gateway that the device sends to; null: nobody knows it, no row of it is there */
+  spend(gateway: string | null, device: string, metric: string, eventTimeUs: number): boolean {
     for (const entry of this.#exceptions) {
       const { exception } = entry;
       if (entry.left <= 0 || !covers(exception, eventTimeUs)) continue;
+      if (exception.gateway !== null && gateway !== null && exception.gateway !== gateway) continue;
       if (exception.device !== null && exception.device !== device) continue;
       if (exception.metric !== null && exception.metric !== metric) continue;
       entry.left--;
@@ -90,7 +92,7 @@ class Comparison {
   readonly #result = { acked: 0, inDoubt: 0, found: 0, lost: 0, accountedFor: 0, duplicated: 0, altered: 0, inDoubtArrived: 0, foreign: 0 };
   readonly #examples: string[] = [];
   readonly #counted = new Map<string, CountedSeries>();
-  readonly #missing: { truth: TruthReading; device: string; metric: string; tags: string; gateway: string }[] = [];
+  readonly #missing: { truth: TruthReading; device: string; metric: string; tags: string; gateway: string | null }[] = [];
 
   #example(text: string): void {
     if (this.#examples.length < EXAMPLES_MAX) this.#examples.push(text);
@@ -128,7 +130,7 @@ class Comparison {
     device: string,
     metric: string,
     tags: string,
-    gateway: string,
+    gateway: string | null,
     truth: readonly TruthReading[],
     rows: readonly GatheredRow[],
   ): void {
@@ -155,6 +157,7 @@ class Comparison {
           this.#example(`duplicated: ${device}/${metric} at ${time(reading.eventTimeUs)} = ${show(reading)}`);
         } else {
           arrived = true;
+          if (row.gateway !== gateway) this.altered(device, metric, row, `it is of gateway ${row.gateway}, its device sends to ${gateway}`);
           this.count(row.gateway, device, metric, tags, true, row);
         }
       }
@@ -168,14 +171,14 @@ class Comparison {
   finish(exceptions: readonly LakeException[]): ReadingsResult {
     const budget = new ExceptionBudget(exceptions);
     for (const { truth, device, metric, tags, gateway } of this.#missing) {
-      if (budget.spend(device, metric, truth.eventTimeUs)) {
+      if (budget.spend(gateway, device, metric, truth.eventTimeUs)) {
         this.#result.accountedFor++;
         continue;
       }
       this.#result.lost++;
       this.#example(`lost: ${device}/${metric} at ${time(truth.eventTimeUs)} = ${show(truth)}`);
       // What should be there should be counted too: a lost reading also shows as a wrong aggregate.
-      this.count(gateway, device, metric, tags, true, truth);
+      this.count(gateway ?? '?', device, metric, tags, true, truth);
     }
     return { ...this.#result, examples: this.#examples, counted: [...this.#counted.values()] };
   }
@@ -197,6 +200,13 @@ function timeSpan(truth: readonly DeviceTruth[]): { fromUs: number; toUs: number
   return { fromUs, toUs };
 }
 
+/** The gateway behind an address: the ledger knows the address, the lake the name. null: no row says. */
+function commonest(counts: ReadonlyMap<string, number> | undefined): string | null {
+  let name: string | null = null;
+  for (const [other, count] of counts ?? []) if (name === null || count > (counts?.get(name) ?? 0)) name = other;
+  return name;
+}
+
 /**
  * @param otherRuns rows of simulated devices outside this run's span of event times are another run's: counted as foreign
  */
@@ -205,14 +215,13 @@ export function compareReadings(truth: readonly DeviceTruth[], lake: LakeContent
   const span = timeSpan(truth);
   const byDevice = new Map(truth.map((entry) => [entry.device.name, entry]));
   const gathered = new Map<string, GatheredRow[]>();
-  const gatewayOfIndex = new Map<number, string>();
+  const rowsByGateway = new Map<number, Map<string, number>>();
   for (const series of lake.series) {
     const entry = byDevice.get(series.device);
     if (entry === undefined) {
       for (const row of series.rows) comparison.foreign(series.gateway, series.device, series.metric, series.tags, false, row);
       continue;
     }
-    gatewayOfIndex.set(entry.device.gatewayIndex, series.gateway);
     const key = `${series.device}\u0000${series.metric}`;
     const rows = gathered.get(key) ?? [];
     gathered.set(key, rows);
@@ -223,11 +232,13 @@ export function compareReadings(truth: readonly DeviceTruth[], lake: LakeContent
         comparison.altered(series.device, series.metric, row, 'the device has no such metric');
       } else {
         rows.push({ ...row, gateway: series.gateway, tags: series.tags });
+        const counts = rowsByGateway.get(entry.device.gatewayIndex) ?? new Map<string, number>();
+        rowsByGateway.set(entry.device.gatewayIndex, counts.set(series.gateway, (counts.get(series.gateway) ?? 0) + 1));
       }
     }
   }
   for (const { device, metrics } of truth) {
-    const gateway = gatewayOfIndex.get(device.gatewayIndex) ?? '?';
+    const gateway = commonest(rowsByGateway.get(device.gatewayIndex));
     for (const [metric, readings] of metrics) {
       const rows = gathered.get(`${device.name}\u0000${metric}`) ?? [];
       rows.sort((a, b) => a.eventTimeUs - b.eventTimeUs);

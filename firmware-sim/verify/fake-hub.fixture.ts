@@ -28,6 +28,8 @@ export interface FakeException {
   readonly fromUs: number;
   readonly toUs: number;
   readonly readingCount: number | null;
+  /** Last part of its id. */
+  readonly idx?: number;
 }
 
 function writeLog(table: string, version: number, actions: readonly object[]): void {
@@ -58,7 +60,7 @@ export async function writeFakeLake(
     const json = `${file}.json`;
     writeFileSync(json, rows.map((row) => JSON.stringify(row)).join('\n'));
     await connection.run(
-      `COPY (SELECT ${columns} FROM read_json('${json}', format = 'newline_delimited', columns = {ts: 'BIGINT', gateway: 'VARCHAR', device: 'VARCHAR', metric: 'VARCHAR', tags: 'VARCHAR', value: 'DOUBLE', text: 'VARCHAR', kind: 'VARCHAR', from_us: 'BIGINT', to_us: 'BIGINT', reading_count: 'BIGINT'})) TO '${file}' (FORMAT parquet, COMPRESSION zstd)`,
+      `COPY (SELECT ${columns} FROM read_json('${json}', format = 'newline_delimited', columns = {ts: 'BIGINT', gateway: 'VARCHAR', device: 'VARCHAR', metric: 'VARCHAR', tags: 'VARCHAR', value: 'DOUBLE', text: 'VARCHAR', kind: 'VARCHAR', from_us: 'BIGINT', to_us: 'BIGINT', reading_count: 'BIGINT', idx: 'INTEGER'})) TO '${file}' (FORMAT parquet, COMPRESSION zstd)`,
     );
   };
   try {
@@ -90,11 +92,12 @@ export async function writeFakeLake(
     writeLog(table, 0, firstActions());
     if (exceptions.length > 0) {
       const columns =
-        "'gw' AS gateway, kind, device, metric, make_timestamptz(from_us) AS from_ts, make_timestamptz(to_us) AS to_ts, reading_count, 'test' AS reason, NULL::BLOB AS payload";
+        "NULL::VARCHAR AS gateway, 'e' AS epoch, 'live' AS lane, 1::BIGINT AS seq, idx, kind, device, metric, make_timestamptz(from_us) AS from_ts, make_timestamptz(to_us) AS to_ts, reading_count, 'test' AS reason, NULL::BLOB AS payload";
       await copy(
         path.join(table, 'part-0.parquet'),
         columns,
-        exceptions.map(({ fromUs, toUs, readingCount, ...rest }) => ({
+        exceptions.map(({ fromUs, toUs, readingCount, ...rest }, index) => ({
+          idx: index,
           from_us: fromUs,
           to_us: toUs,
           reading_count: readingCount,

@@ -30,7 +30,10 @@ export interface LakeSeries {
 }
 
 export interface LakeException {
-  readonly gateway: string;
+  /** Unique in the table: gateway, epoch, lane, seq, idx. */
+  readonly id: string;
+  /** null: several, or none. */
+  readonly gateway: string | null;
   readonly kind: string;
   readonly device: string | null;
   readonly metric: string | null;
@@ -49,7 +52,7 @@ export interface LakeContent {
   readonly rowCount: number;
   readonly series: readonly LakeSeries[];
   readonly exceptions: readonly LakeException[];
-  /** Rows whose day does not fit their ts, rows without ts, and the like. */
+  /** Rows whose day does not fit their ts, rows without ts, exceptions that stand twice, and the like. */
   readonly defects: readonly string[];
 }
 
@@ -116,12 +119,27 @@ async function readDataFile(file: TableFile): Promise<FileContent> {
 async function readExceptions(file: TableFile): Promise<LakeException[]> {
   const rows = await parquetReadObjects({
     file: await asyncBufferFromFile(file.path),
-    columns: ['gateway', 'kind', 'device', 'metric', 'from_ts', 'to_ts', 'reading_count', 'reason', 'payload'],
+    columns: [
+      'gateway',
+      'epoch',
+      'lane',
+      'seq',
+      'idx',
+      'kind',
+      'device',
+      'metric',
+      'from_ts',
+      'to_ts',
+      'reading_count',
+      'reason',
+      'payload',
+    ],
     compressors: parquetCompressors,
     parsers,
   });
   return rows.map((row) => ({
-    gateway: String(row['gateway']),
+    id: ['gateway', 'epoch', 'lane', 'seq', 'idx'].map((column) => String(row[column])).join('/'),
+    gateway: (row['gateway'] ?? null) as string | null,
     kind: String(row['kind']),
     device: (row['device'] ?? null) as string | null,
     metric: (row['metric'] ?? null) as string | null,
@@ -142,6 +160,13 @@ function namedTimes(payload: unknown): ReadonlySet<number> | null {
   } catch {
     return null; // then the count alone is believed
   }
+}
+
+/** One that stands twice would account for twice as many missing readings. */
+function doubledExceptions(exceptions: readonly LakeException[]): string[] {
+  const seen = new Set<string>();
+  const doubled = exceptions.filter(({ id }) => seen.size === seen.add(id).size);
+  return doubled.length === 0 ? [] : [`exceptions: ${doubled.length} rows stand there twice, the first is ${doubled[0].id}`];
 }
 
 export class LakeReader {
@@ -170,14 +195,15 @@ export class LakeReader {
         else for (const row of series.rows) entry.rows.push(row);
       }
     }
+    const allExceptions = exceptionFiles.flat();
     return {
       readingsVersion: readings.version,
       exceptionsVersion: exceptions?.version ?? null,
       fileCount: readings.files.length,
       rowCount: dataFiles.reduce((sum, file) => sum + file.rowCount, 0),
       series: [...merged.values()],
-      exceptions: exceptionFiles.flat(),
-      defects: dataFiles.flatMap((file) => file.defects),
+      exceptions: allExceptions,
+      defects: [...dataFiles.flatMap((file) => file.defects), ...doubledExceptions(allExceptions)],
     };
   }
 

@@ -112,6 +112,16 @@ describe('verify', () => {
     expect(report.lake.exceptions).toEqual({ gap: 1 });
   });
 
+  test('finds an exception that stands twice and accounts for a second reading so', async () => {
+    const report = await verifyScene((scene) => {
+      const [row] = scene.rows.splice(victim(scene.rows), 1) as [FakeRow];
+      const { device, metric, eventTimeUs } = row;
+      const gap = { kind: 'gap', device, metric, fromUs: eventTimeUs, toUs: eventTimeUs + 1, readingCount: 1, idx: 0 };
+      scene.exceptions.push(gap, gap);
+    });
+    expect(report.failures).toEqual(['exceptions: 1 rows stand there twice, the first is null/e/live/1/0']);
+  });
+
   test.each<[string, (scene: Scene) => unknown, string]>([
     ['an empty lake', (scene) => (scene.rows = []), 'no reading of the ledger is in the lake'],
     ['a hub that answers nothing', (scene) => (scene.hubRows = []), 'the hub answered no window'],
