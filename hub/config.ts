@@ -2,6 +2,7 @@ import cron from 'node-cron';
 import { z } from 'zod';
 import { tlsFilesSchema } from '../shared/listen.ts';
 import { LOG_LEVELS } from '../shared/logging.ts';
+import { receiversSchema } from './alerts/receiver.ts';
 import { windowDefinitionsSchema } from '../shared/window/definition.ts';
 
 /** Chosen: dashboards of a site, not of a hosting service. */
@@ -123,6 +124,18 @@ export const hubConfigSchema = z.strictObject({
           answerBytesMax: z.int().min(1_000).max(500_000_000).default(100_000_000).describe('A larger answer is refused'),
         })
         .prefault({}),
+    })
+    .prefault({}),
+  alerts: z
+    .strictObject({
+      externalUrl: z
+        .url({ protocol: /^https?$/, error: 'has to be a URL with http:// or https://' })
+        .nullable()
+        .default(null)
+        .describe("Address at which people reach the hub's page, for links in notifications; null: no links"),
+      receivers: receiversSchema
+        .prefault([])
+        .describe('Who is told of alerts: name, kind (alertmanager | webhook), url, headers …; docs/alerts.md has all keys'),
     })
     .prefault({}),
   shutdownDeadlineMs: z.int().min(100).max(600_000).default(15_000).describe('SIGTERM: what is not done by then is left to the gateways'),

@@ -15,6 +15,8 @@ import type { Logger } from '../shared/logging.ts';
 import { VERSION } from '../shared/version.ts';
 import type { HubConfig } from './config.ts';
 import { Alerts } from './alerts/alerts.ts';
+import { Notifier } from './alerts/notifier.ts';
+import { postJson } from './alerts/post-json.ts';
 import { EngineClient } from './engine-client.ts';
 import { createHubApp } from './http/app.ts';
 import { ForkedLanes } from './ingest/forked-lanes.ts';
@@ -44,7 +46,13 @@ export interface RunningHub {
 }
 
 /** @throws SluiceError ERR_LISTEN_*, ERR_STORE_*, ERR_LAKE_*, ERR_CONFIG_* */
-export async function startHub(config: HubConfig, clock: Clock, logger: Logger, onFatal: (error: Error) => void): Promise<RunningHub> {
+export async function startHub(
+  config: HubConfig,
+  clock: Clock,
+  logger: Logger,
+  onFatal: (error: Error) => void,
+  env: Readonly<Record<string, string | undefined>> = {},
+): Promise<RunningHub> {
   const hubInstance = randomBytes(16).toString('hex');
   const tls = readTls(config.http.tls);
   const store = await LocalStore.open(config.lakeDir);
@@ -78,9 +86,22 @@ export async function startHub(config: HubConfig, clock: Clock, logger: Logger, 
     });
     const alerts = await Alerts.start({ store, hubInstance, engine, query, gateways, clock, logger });
     running.push(() => alerts.stop());
+    const notifier = new Notifier({
+      alerts,
+      store,
+      hubInstance,
+      clock,
+      logger,
+      env,
+      random: Math.random,
+      post: postJson,
+      ...config.alerts,
+    });
+    notifier.start();
+    running.push(() => notifier.stop());
     const sql = new SqlService({ engine, captureAlerts: () => alerts.capture(), ...config.query.sql });
     running.push(() => sql.stop());
-    const metrics = createHubMetrics({ engine, uplink, gateways, maintenance, alerts, logger });
+    const metrics = createHubMetrics({ engine, uplink, gateways, maintenance, alerts, notifier, logger });
     let stopping = false;
     const app = createHubApp({
       engine,

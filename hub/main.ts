@@ -24,10 +24,11 @@ run.action(async () => {
   const { startHub } = await import('./hub.ts'); // only here: the other commands start far sooner without it
   const logger = createLogger('hub', config.logLevel);
   collectInPlace();
-  const hub = await startHub(config, systemClock, logger, (error) => {
+  const onFatal = (error: Error): void => {
     logger.fatal({ err: error }, 'the hub cannot go on; what it had not committed is still at the gateways');
     process.exit(1);
-  });
+  };
+  const hub = await startHub(config, systemClock, logger, onFatal, process.env);
   const manager = new ServiceManager({ env: process.env, pid: process.pid, clock: systemClock, logger, askHeart: () => hub.askEngine() });
   manager.ready(`HTTP on ${hub.address.port}`);
   const stop = (signal: NodeJS.Signals): void => {

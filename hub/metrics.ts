@@ -6,6 +6,7 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { systemClock } from '../shared/clock.ts';
 import { Counter, createMetrics, Gauge, Histogram } from '../shared/metrics.ts';
 import type { AlertFigures, Alerts } from './alerts/alerts.ts';
+import type { Notifier } from './alerts/notifier.ts';
 import type { EngineStatus, QueryEngine } from './engine-api.ts';
 import type { GatewayInfo, GatewayRegistry } from './ingest/gateways.ts';
 import type { Logger } from '../shared/logging.ts';
@@ -179,10 +180,11 @@ export interface HubMetricsSources {
   readonly gateways: Pick<GatewayRegistry, 'list'>;
   readonly maintenance: Pick<MaintenanceClient, 'status'>;
   readonly alerts: Pick<Alerts, 'figures'>;
+  readonly notifier: Pick<Notifier, 'figures'>;
   readonly logger: Pick<Logger, 'warn'>;
 }
 
-export function createHubMetrics({ engine, uplink, gateways, maintenance, alerts, logger }: HubMetricsSources): HubMetrics {
+export function createHubMetrics({ engine, uplink, gateways, maintenance, alerts, notifier, logger }: HubMetricsSources): HubMetrics {
   const registry = createMetrics();
   const registers = [registry];
   const instruments = METRIC_TABLE.map((row) => {
@@ -205,6 +207,7 @@ export function createHubMetrics({ engine, uplink, gateways, maintenance, alerts
     read,
     gauge: new Gauge({ name: `sluice_hub_table_${name}`, help, labelNames: ['table'] as const, registers }),
   }));
+  const notifications = createNotificationMetrics(notifier, registers);
   const maintenanceStatus = async (): Promise<MaintenanceStatus | null> => {
     try {
       return await maintenance.status();
@@ -252,6 +255,7 @@ export function createHubMetrics({ engine, uplink, gateways, maintenance, alerts
           count.inc(Math.max(0, value));
         }
       }
+      notifications();
       for (const metric of [backlog, lag, contact]) metric.reset();
       for (const info of figures.gateways.slice(0, LABELLED_GATEWAYS_MAX)) {
         backlog.set({ gateway: info.gateway }, info.backlog.readings);
@@ -265,5 +269,30 @@ export function createHubMetrics({ engine, uplink, gateways, maintenance, alerts
     observeRequest: (route, status, seconds) => requests.observe({ route, status }, seconds),
     setStreams: (count) => streams.set(count),
     close: () => loopDelay.disable(),
+  };
+}
+
+/** @returns reads the figures */
+function createNotificationMetrics(notifier: Pick<Notifier, 'figures'>, registers: ReturnType<typeof createMetrics>[]): () => void {
+  const sent = new Counter({
+    name: 'sluice_hub_alert_notifications_total',
+    help: 'Alerts that a receiver was told (delivered), or would not take (refused), and requests that failed and are tried again (failed)',
+    labelNames: ['receiver', 'result'] as const,
+    registers,
+  });
+  const labelled = { labelNames: ['receiver'] as const, registers };
+  const waiting = new Gauge({
+    name: 'sluice_hub_alert_notifications_waiting',
+    help: 'Changes of alerts that a receiver has yet to be told',
+    ...labelled,
+  });
+  const age = new Gauge({ name: 'sluice_hub_alert_notifications_waiting_seconds', help: 'Age of the oldest of them', ...labelled });
+  return () => {
+    sent.reset();
+    for (const { receiver, delivered, refused, failed, ...figures } of notifier.figures) {
+      for (const [result, count] of Object.entries({ delivered, refused, failed })) sent.inc({ receiver, result }, count);
+      waiting.set({ receiver }, figures.waiting);
+      age.set({ receiver }, figures.waitingSinceUs === null ? 0 : Math.max(0, systemClock.nowUs() - figures.waitingSinceUs) / 1e6);
+    }
   };
 }

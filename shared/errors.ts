@@ -87,6 +87,7 @@ export const ERRORS = {
     summary: 'Other hubs changed the alerts faster than this one could; nothing was changed.',
   },
   ERR_ALERT_LOG: { retryable: false, httpStatus: 500, summary: 'The log of alerts in the lake is damaged or has a hole.' },
+  ERR_ALERT_DELIVERY: { retryable: true, httpStatus: 502, summary: 'A receiver of alerts could not be told; it is tried again.' },
   // promql
   ERR_PROMQL_INVALID: {
     retryable: false,

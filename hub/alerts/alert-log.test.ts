@@ -21,6 +21,7 @@ function alert(state: Alert['state'], device = 'd', version = 0): Alert {
       rule: 'r',
       severity: 'warning',
       summary: '',
+      condition: '',
       labels: {},
       gateway: 'g',
       device,

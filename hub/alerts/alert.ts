@@ -21,6 +21,8 @@ export const alertSchema = z.object({
   rule: z.string(),
   severity: z.enum(SEVERITIES),
   summary: z.string(),
+  /** What its rule says, in words: `mean of 1m above 80 for 5m`. */
+  condition: z.string().default(''),
   labels: z.record(z.string(), z.string()),
   gateway: nullableText,
   device: nullableText,

@@ -29,7 +29,7 @@ import type { Alert, Draft } from './alert.ts';
 import type { AlertBook } from './alert-book.ts';
 import type { AlertLog } from './alert-log.ts';
 import { gatewayVerdicts } from './gateway-verdicts.ts';
-import { changeUsOf, definitionOf, durationMs, forUsOf, type AlertRule, type WindowRule } from './rule.ts';
+import { changeUsOf, conditionText, definitionOf, durationMs, forUsOf, type AlertRule, type WindowRule } from './rule.ts';
 import { evaluate, INACTIVE, replay, withMissing, type Horizon, type Phase, type Progress } from './state-machine.ts';
 import type { RuleTask, VerdictAnswer, VerdictRow } from './verdicts.ts';
 
@@ -475,11 +475,18 @@ class Changes {
       version,
     };
     let alert: Alert;
+    // Who was told that it fires is told that it ended, also where late readings make it pending again: that is another alert.
+    if (to.phase === 'pending' && now?.state === 'firing') {
+      this.move({ name, rule }, key, INACTIVE, reason);
+      this.move({ name, rule }, key, to, reason);
+      return;
+    }
     if (to.phase === 'inactive') {
       if (now === null) return;
       alert = { ...now, ...common, state: 'resolved', resolvedUs: reason.atUs };
     } else {
       const { severity, summary, labels } = rule;
+      const condition = conditionText(rule);
       const begun = now ?? {
         id: `${version}-${this.#alerts.length}`,
         rule: name,
@@ -488,7 +495,16 @@ class Changes {
         firedUs: null,
         resolvedUs: null,
       };
-      alert = { ...begun, severity, summary, labels, ...common, state: to.phase, firedUs: to.phase === 'firing' ? reason.atUs : null };
+      alert = {
+        ...begun,
+        severity,
+        summary,
+        condition,
+        labels,
+        ...common,
+        state: to.phase,
+        firedUs: to.phase === 'firing' ? reason.atUs : null,
+      };
     }
     this.#alerts.push(alert);
     this.#current.set(place, alert.state === 'resolved' ? null : alert);

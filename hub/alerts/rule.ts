@@ -249,3 +249,16 @@ export function watchesTheSame(a: AlertRule, b: AlertRule): boolean {
     );
   return essence(a) === essence(b);
 }
+
+/** For people: `mean of 1m above 80 for 5m`. */
+export function conditionText(rule: AlertRule): string {
+  const held = rule.for === undefined || durationMs(rule.for) === 0 ? '' : ` for ${rule.for}`;
+  if (rule.kind === 'absence') return `nothing heard${held}`;
+  if (rule.kind === 'gateway') {
+    const unit = rule.condition === 'backlog' ? 'bytes' : 's';
+    return `${rule.condition}${rule.above === undefined ? '' : ` above ${rule.above} ${unit}`}${held}`;
+  }
+  const bounds = [rule.above === undefined ? [] : [`above ${rule.above}`], rule.below === undefined ? [] : [`below ${rule.below}`]];
+  const change = rule.change_over === undefined ? '' : ` changed over ${rule.change_over}`;
+  return `${rule.function} of ${rule.window}${change} ${bounds.flat().join(' or ')}${held}`;
+}

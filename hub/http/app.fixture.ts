@@ -116,7 +116,8 @@ export class ApiFixture {
       logger,
     });
     this.alerts = alerts;
-    const metrics = createHubMetrics({ engine: queryEngine, uplink, gateways: this.gateways, maintenance, alerts, logger });
+    const notifier = { figures: [] };
+    const metrics = createHubMetrics({ engine: queryEngine, uplink, gateways: this.gateways, maintenance, alerts, notifier, logger });
     this.services = {
       ...this.#settings,
       engine: queryEngine,
