@@ -197,10 +197,14 @@ function finishRow(
 function holders({ gateways }: AggregateQuery, capture: AggregateCapture): (group: GroupKey, windowEndUs: number) => string[] {
   const isAsked = gateways === null ? () => true : nameMatcher(gateways);
   const watermarks = capture.activeGateways.map((gateway) => ({ gateway, us: capture.watermarks.get(gateway) ?? -Infinity }));
-  return (group, windowEndUs) =>
-    watermarks
+  const leastUs = Math.min(Infinity, ...watermarks.map(({ us }) => us));
+  return (group, windowEndUs) => {
+    // Most windows are closed for all.
+    if (leastUs >= windowEndUs) return [];
+    return watermarks
       .filter(({ gateway, us }) => us < windowEndUs && (group.gateway === null ? isAsked(gateway) : gateway === group.gateway))
       .map(({ gateway }) => gateway);
+  };
 }
 
 /**

@@ -5,7 +5,7 @@ import { slideUsOf } from '../../shared/window/definition.ts';
 import { groupKeyText, partialRows, type PartialRow } from '../../shared/window/partial-columns.ts';
 import type { AggregateCapture, LakeFile, PendingException } from '../engine-api.ts';
 import { judgeWindows, type VerdictAnswer, type VerdictQuery } from '../alerts/verdicts.ts';
-import { documentsOf, documentText } from './aggregate-document.ts';
+import { documentBytes } from './aggregate-document.ts';
 import { answerAggregates, mergeWindows } from './answer.ts';
 import { PromqlRunner } from '../promql/runner.ts';
 import { LakeReader } from './duckdb.ts';
@@ -97,7 +97,7 @@ async function run(task: QueryTask): Promise<unknown> {
     const rows = await boundedPartials(query, capture);
     const toUs = query.toUs + capture.definition.sizeMs * 1000;
     const answer = answerAggregates(query, capture, rows, await exceptionsOf(capture, query.fromUs, toUs));
-    return head === null ? answer : documentsOf([documentText(answer, query.functions, head)])[0];
+    return head === null ? answer : documentBytes(answer, query.functions, head);
   }
   if (task.kind === 'readings') {
     const rows = await lakeReadings(reader, task.capture.files, task.query);
