@@ -18,7 +18,8 @@ import { Alerts } from './alerts/alerts.ts';
 import { Notifier } from './alerts/notifier.ts';
 import { postJson } from './alerts/post-json.ts';
 import { EngineClient } from './engine-client.ts';
-import { createHubApp } from './http/app.ts';
+import { createHubApp, type HubServices } from './http/app.ts';
+import { DirectAggregates } from './http/direct-aggregates.ts';
 import { ForkedLanes } from './ingest/forked-lanes.ts';
 import { GatewayRegistry } from './ingest/gateways.ts';
 import { Enrolments } from './ingest/enrolments.ts';
@@ -103,7 +104,7 @@ export async function startHub(
     running.push(() => sql.stop());
     const metrics = createHubMetrics({ engine, uplink, gateways, maintenance, alerts, notifier, logger });
     let stopping = false;
-    const app = createHubApp({
+    const services: HubServices = {
       engine,
       query,
       sql,
@@ -119,9 +120,11 @@ export async function startHub(
       logger,
       isReady: () => !stopping,
       corsOrigins: config.http.corsOrigins,
-    });
-    const answer = getRequestListener(app.fetch);
-    const listener = (request: IncomingMessage, response: ServerResponse): void => void answer(request, response);
+    };
+    const answer = getRequestListener(createHubApp(services).fetch);
+    const direct = new DirectAggregates(services);
+    const listener = (request: IncomingMessage, response: ServerResponse): void =>
+      direct.answer(request, response, () => void answer(request, response));
     const server: Server = tls === null ? createHttpServer(HTTP_LIMITS, listener) : createHttpsServer({ ...HTTP_LIMITS, ...tls }, listener);
     uplink.attach(server);
     running.unshift(() => server.closeAllConnections());
@@ -133,7 +136,7 @@ export async function startHub(
       server,
       host: config.http.host,
       port: config.http.port,
-      credentialsConfigured: tokens.list().some(({ kind }) => kind === 'read' || kind === 'admin'),
+      credentialsConfigured: tokens.hasReaders,
       credentialsHint: 'create a read token with `sluice-hub token create --read`',
       flagName: '--http-port',
       what: 'the HTTP API',

@@ -83,31 +83,33 @@ const answerSchema = z
   })
   .openapi('Aggregates');
 
-function route(definitions: readonly WindowDefinition[]) {
+/** Of the query's parameters. */
+export function aggregatesQuerySchema(definitions: readonly WindowDefinition[]) {
   const names = definitions.map(({ name }) => name) as [string, ...string[]];
+  return z.strictObject({
+    window: choiceParameter(names, 'Name of a window (GET /v1/windows)', '; `step=5m` makes rows of any multiple of a window'),
+    from: timeParameter('First window start'),
+    to: timeParameter('Window starts before this; default now'),
+    ...windowFilterParameters,
+    group_by: listParameter(`Windows of several series as one: keys that are kept, of ${GROUP_BY.join(', ')}, tag:<key>`, checkGroupKey),
+    step: durationParameter('Windows merged into rows of so long, a multiple of the window'),
+    points: integerParameter(POINTS_MAX, 'About so many rows per series: chooses window and step'),
+    fill: choiceParameter(['none', ...FILL_MODES], 'What windows without a reading show; default none: no row'),
+    order: choiceParameter(['asc', 'desc'], 'By window start; default asc'),
+    limit: limitParameter(LIMIT_DEFAULT, LIMIT_MAX),
+    cursor: cursorParameter(cursorSchema),
+    format: formatParameter,
+  });
+}
+
+function route(definitions: readonly WindowDefinition[]) {
   return createRoute({
     method: 'get',
     path: '/v1/aggregates',
     summary: 'Windowed aggregates, by window start, then group',
     description: `Windows whose start is in [from, to). Without \`window\`: the coarsest that gives ${POINTS} points. Without \`from\`: the last hour, or ${POINTS} windows of the asked one. Fresh: readings that are received and not yet committed are in it.`,
     request: {
-      query: z.strictObject({
-        window: choiceParameter(names, 'Name of a window (GET /v1/windows)', '; `step=5m` makes rows of any multiple of a window'),
-        from: timeParameter('First window start'),
-        to: timeParameter('Window starts before this; default now'),
-        ...windowFilterParameters,
-        group_by: listParameter(
-          `Windows of several series as one: keys that are kept, of ${GROUP_BY.join(', ')}, tag:<key>`,
-          checkGroupKey,
-        ),
-        step: durationParameter('Windows merged into rows of so long, a multiple of the window'),
-        points: integerParameter(POINTS_MAX, 'About so many rows per series: chooses window and step'),
-        fill: choiceParameter(['none', ...FILL_MODES], 'What windows without a reading show; default none: no row'),
-        order: choiceParameter(['asc', 'desc'], 'By window start; default asc'),
-        limit: limitParameter(LIMIT_DEFAULT, LIMIT_MAX),
-        cursor: cursorParameter(cursorSchema),
-        format: formatParameter,
-      }),
+      query: aggregatesQuerySchema(definitions),
     },
     responses: {
       200: { description: 'A page of rows', headers: PAGE_HEADERS, content: rowsContent(answerSchema) },
@@ -131,10 +133,10 @@ interface Range {
   readonly after: AggregateCursor | null;
 }
 
-type Query = z.output<ReturnType<typeof route>['request']['query']>;
+export type AggregatesQuery = z.output<ReturnType<typeof aggregatesQuerySchema>>;
 
 /** @throws ParameterError */
-function rangeOf(query: Query, definitions: readonly WindowDefinition[], nowUs: number): Range {
+function rangeOf(query: AggregatesQuery, definitions: readonly WindowDefinition[], nowUs: number): Range {
   const { cursor } = query;
   if (cursor !== undefined) {
     const [, name, fromUs, toUs, stepUs, windowStartUs, group] = cursor;
@@ -161,14 +163,14 @@ function rangeOf(query: Query, definitions: readonly WindowDefinition[], nowUs: 
 }
 
 /** The coarsest that the step is a multiple of, or that gives as many points. */
-function windowForStep({ step, points }: Query, definitions: readonly WindowDefinition[], rangeUs: number): WindowDefinition {
+function windowForStep({ step, points }: AggregatesQuery, definitions: readonly WindowDefinition[], rangeUs: number): WindowDefinition {
   if (step === undefined) return windowForRange(definitions, rangeUs, points);
   const fitting = usualDefinitions(definitions).filter(({ sizeMs }) => step % (sizeMs * 1000) === 0);
   return [...fitting].sort((a, b) => b.sizeMs - a.sizeMs)[0] ?? windowForRange(definitions, 0);
 }
 
 /** @throws ParameterError where windows cannot be merged into the step */
-function stepOf({ step, points }: Query, definition: WindowDefinition, rangeUs: number): number | null {
+function stepOf({ step, points }: AggregatesQuery, definition: WindowDefinition, rangeUs: number): number | null {
   if (step === undefined && points === undefined) return null;
   if (step !== undefined && points !== undefined) throw wrongParameter('points', 'either step or points, not both');
   const sizeUs = definition.sizeMs * 1000;
@@ -190,41 +192,53 @@ async function rowsVersion({ rows, waitingFor, next }: AggregateAnswer, function
   return hash.digest('base64url');
 }
 
-export function mountAggregates(app: HubApp, { query: service, engine, clock }: HubServices): void {
-  app.openapi(route(engine.definitions), async (c) => {
-    const query = c.req.valid('query');
-    const { definition, fromUs, toUs, stepUs, after } = rangeOf(query, engine.definitions, clock.nowUs());
-    const filter = windowFilter(query, definition);
-    const asked: AggregateQuery = {
+export interface Asked {
+  readonly asked: AggregateQuery;
+  /** Members of the answer before those that the rows bring, without braces. */
+  readonly head: string;
+  cursorOf(next: AggregateCursor | null): string | null;
+  /** Everything that the rows were made from. */
+  versionOf(rowsVersion: string): unknown;
+}
+
+/** @throws ParameterError */
+export function askedOf(query: AggregatesQuery, definitions: readonly WindowDefinition[], nowUs: number): Asked {
+  const { definition, fromUs, toUs, stepUs, after } = rangeOf(query, definitions, nowUs);
+  const head = {
+    window: definition.name,
+    from: formatTime(fromUs),
+    to: formatTime(toUs),
+    step_seconds: stepUs === null ? null : stepUs / 1e6,
+  };
+  const everyUs = slideUsOf(definition);
+  return {
+    asked: {
       window: definition.name,
       fromUs,
       toUs,
-      ...filter,
+      ...windowFilter(query, definition),
       groupBy: query.group_by ?? null,
       stepUs,
       fill: query.fill === undefined || query.fill === 'none' ? null : query.fill,
       order: query.order ?? 'asc',
       limit: query.limit,
       after,
-    };
-    const head = {
-      window: definition.name,
-      from: formatTime(fromUs),
-      to: formatTime(toUs),
-      step_seconds: stepUs === null ? null : stepUs / 1e6,
-    };
-    const cursorOf = (next: AggregateCursor | null): string | null =>
-      next === null ? null : encodeCursor(['w', definition.name, fromUs, toUs, stepUs ?? 0, next.windowStartUs, next.group]);
-    const everyUs = slideUsOf(definition);
-    const versionOf = (rowsVersion: string): unknown => [
-      definition.name,
-      Math.ceil(fromUs / everyUs),
-      Math.ceil(toUs / everyUs),
-      rowsVersion,
-    ];
+    },
+    head: JSON.stringify(head).slice(1, -1),
+    cursorOf: (next) =>
+      next === null ? null : encodeCursor(['w', definition.name, fromUs, toUs, stepUs ?? 0, next.windowStartUs, next.group]),
+    versionOf: (rowsVersion) => [definition.name, Math.ceil(fromUs / everyUs), Math.ceil(toUs / everyUs), rowsVersion],
+  };
+}
+
+export function mountAggregates(app: HubApp, { query: service, engine, clock }: HubServices): void {
+  app.openapi(route(engine.definitions), async (c) => {
+    const query = c.req.valid('query');
+    const { asked, head, cursorOf, versionOf } = askedOf(query, engine.definitions, clock.nowUs());
+    const { functions } = asked;
     const format = answerFormat(query.format, c.req.header('accept'));
     if (format === 'json') {
-      const { bytes, next, rowsVersion } = await service.aggregatesDocument(asked, JSON.stringify(head).slice(1, -1));
+      const { bytes, next, rowsVersion } = await service.aggregatesDocument(asked, head);
       const nextCursor = cursorOf(next);
       return documentResponse({ parts: [bytes, Buffer.from(documentEnd(nextCursor))], nextCursor, version: versionOf(rowsVersion) }, c.req);
     }
@@ -233,17 +247,17 @@ export function mountAggregates(app: HubApp, { query: service, engine, clock }: 
       {
         format,
         head: {
-          ...head,
+          ...(JSON.parse(`{${head}}`) as Record<string, unknown>),
           aggregates_version: answer.aggregatesVersion,
           readings_version: answer.readingsVersion,
           overlay_complete: answer.overlayComplete,
         },
         rows: answer.rows,
-        render: (row) => renderWindowRow(row, filter.functions),
-        columns: windowRowColumns(filter.functions),
+        render: (row) => renderWindowRow(row, functions),
+        columns: windowRowColumns(functions),
         tail: { waiting_for: answer.waitingFor },
         nextCursor: cursorOf(answer.next),
-        version: versionOf(await rowsVersion(answer, filter.functions)),
+        version: versionOf(await rowsVersion(answer, functions)),
         warnings: { isOverlayIncomplete: !answer.overlayComplete },
       },
       c.req,

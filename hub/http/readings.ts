@@ -167,7 +167,7 @@ export function mountReadings(app: HubApp, { query: service, engine, clock }: Hu
       );
     const known = c.req.header('if-none-match');
     if (known !== undefined) {
-      const tag = entityTag([(await engine.status()).readingsVersion, fromUs, toUs], format, c.req.url);
+      const tag = entityTag([(await engine.status()).readingsVersion, fromUs, toUs], format, new URL(c.req.url).search);
       if (isKnown(tag, known)) return notModified(tag);
     }
     const asked: ReadingQuery = {

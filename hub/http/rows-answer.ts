@@ -7,7 +7,7 @@
  *
  * Pages are tagged (ETag) by what they were made from; whoever shows the tag again gets a 304.
  */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { z } from '@hono/zod-openapi';
 import { arrowSteps, FORMAT_TYPES, parquetSteps, type ColumnType, type ResultColumn } from '../query/result-formats.ts';
@@ -135,12 +135,13 @@ export interface RowsRequest {
 }
 
 /** Both, since `compress` would add the second by making the response anew. */
-const VARY = 'Accept, Accept-Encoding';
+export const ROWS_VARY = 'Accept, Accept-Encoding';
+/** Kept by the caller, and asked about every time: it is the data of whoever has the token. */
+export const ROWS_CACHE_CONTROL = 'private, no-cache';
 
-/** Weak: compressed or not it is the same answer. */
-export function entityTag(version: unknown, format: AnswerFormat, url: string): string {
-  const text = JSON.stringify([version, format, new URL(url).search]);
-  return `W/"${createHash('sha256').update(text).digest('base64url').slice(0, 22)}"`;
+/** Weak: compressed or not it is the same answer. @param search of the URL */
+export function entityTag(version: unknown, format: AnswerFormat, search: string): string {
+  return `W/"${hash('sha256', JSON.stringify([version, format, search]), 'base64url').slice(0, 22)}"`;
 }
 
 export function isKnown(tag: string, ifNoneMatch: string | undefined): boolean {
@@ -152,7 +153,7 @@ export function isKnown(tag: string, ifNoneMatch: string | undefined): boolean {
 }
 
 export function notModified(tag: string): Response {
-  return new Response(null, { status: 304, headers: { etag: tag, 'cache-control': 'private, no-cache', vary: VARY } });
+  return new Response(null, { status: 304, headers: { etag: tag, 'cache-control': ROWS_CACHE_CONTROL, vary: ROWS_VARY } });
 }
 
 /** What the headers of an answer are made from. */
@@ -164,14 +165,13 @@ function describedResponse(
   request: RowsRequest,
   makeBody: () => string | Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array>,
 ): Response {
-  const tag = version === undefined ? null : entityTag(version, format, request.url);
+  const tag = version === undefined ? null : entityTag(version, format, new URL(request.url).search);
   if (tag !== null && isKnown(tag, request.header('if-none-match'))) return notModified(tag);
-  const headers: Record<string, string> = { 'content-type': FORMAT_TYPES[format], vary: VARY };
+  const headers: Record<string, string> = { 'content-type': FORMAT_TYPES[format], vary: ROWS_VARY };
   if (tag !== null) headers['etag'] = tag;
   const warning = warningText(warnings);
   if (warning !== null) headers[WARNING_HEADER] = warning;
-  // Kept by the caller, and asked about every time: it is the data of whoever has the token.
-  headers['cache-control'] = tag === null ? 'no-store' : 'private, no-cache';
+  headers['cache-control'] = tag === null ? 'no-store' : ROWS_CACHE_CONTROL;
   if (nextCursor !== null) {
     const next = new URL(request.url);
     next.searchParams.set('cursor', nextCursor);

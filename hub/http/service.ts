@@ -23,7 +23,7 @@ export interface HubServices {
   readonly releases: Pick<Releases, 'release'>;
   readonly gateways: Pick<GatewayRegistry, 'list'>;
   readonly uplink: { readonly state: UplinkServerState };
-  readonly tokens: Pick<TokenRegistry, 'list' | 'verify' | 'reload'>;
+  readonly tokens: Pick<TokenRegistry, 'hasReaders' | 'verify' | 'reload'>;
   readonly enrolments: Pick<Enrolments, 'enroll'>;
   /** How the tables of the lake are, and the last runs of their maintenance. */
   readonly maintenance: Pick<MaintenanceClient, 'status'>;

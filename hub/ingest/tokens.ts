@@ -151,6 +151,7 @@ export class TokenRegistry {
   /** By object key; null: an object that is no token, remembered so that it is read and logged once. */
   #records = new Map<string, TokenRecord | null>();
   #bySha256 = new Map<string, TokenRecord>();
+  #hasReaders = false;
   #reloading: Promise<void> | null = null;
   #reloadedForUnknownUs = -Infinity;
   #cancelTimer: (() => void) | null = null;
@@ -183,6 +184,11 @@ export class TokenRegistry {
 
   list(): TokenRecord[] {
     return [...this.#bySha256.values()];
+  }
+
+  /** Is there a token of somebody who may read? As of the last reload. */
+  get hasReaders(): boolean {
+    return this.#hasReaders;
   }
 
   /** Has the token with this id been revoked? As of the last reload. */
@@ -241,6 +247,7 @@ export class TokenRegistry {
     }
     this.#records = records;
     this.#bySha256 = new Map([...records.values()].filter((record) => record !== null).map((record) => [record.sha256, record]));
+    this.#hasReaders = this.list().some(({ kind }) => kind === 'read' || kind === 'admin');
   }
 
   #schedule(): void {

@@ -256,7 +256,7 @@ export class HotWindows {
         times ??= this.#windowText(startUs, endUs);
         const key = this.#keys[series];
         const isOpen = key.gateway !== null && (openFromUs.get(key.gateway) ?? Infinity) < endUs;
-        if (isOpen) waiting.add(key.gateway as string);
+        if (isOpen) waiting.add(key.gateway);
         rows += count === 1 ? times : `,${times}`;
         rows += groups[series];
         rows += this.#values(slot, members);
