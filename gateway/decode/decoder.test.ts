@@ -302,6 +302,24 @@ describe('line protocol', () => {
     expect(decode(TELEMETRY, 'm,host=d1 v=1').readings).toEqual([reading('m.v', 1)]);
   });
 
+  test('a request has as many fields as it likes: its slices stay below what a message may have', () => {
+    const registry = new BoundedSeriesRegistry();
+    const sink = new CollectingSink(registry);
+    const decoder = new Decoder([], registry);
+    const fields = Array.from({ length: 350 }, (_, index) => `f${index}=${index}`).join(',');
+    const lines = lineDocument(Buffer.from(`m,host=a ${fields}\n`.repeat(200)), null, 'ns');
+    while (lines.more) decoder.decodeLineSlice(lines, 1_000, sink, { arrivalUs: 0, onlyDevice: null });
+    expect(sink.readings).toHaveLength(70_000);
+    expect(sink.exceptions).toEqual([]);
+  });
+
+  test('a line with too many tags harms no other', () => {
+    const tags = Array.from({ length: 50 }, (_, index) => `t${index}=${'x'.repeat(200)}`).join(',');
+    const { readings, exceptions } = decode('influx/x', `m,host=a v=1\nm,host=a,${tags} v=2\nm,host=a v=3`);
+    expect(readings.map(({ value }) => value)).toEqual([1, 3]);
+    expect(exceptions.map(({ reason }) => reason.slice(0, 30))).toEqual(['decode_too_many: line 2: the t']);
+  });
+
   test('a faulty line harms no other', () => {
     const lines = [
       'm,device=d1 a=1',

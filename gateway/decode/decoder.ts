@@ -39,6 +39,9 @@ const REQUEST_LINES_MAX = 20_000;
 /** Label sets of remote write: those of some thirty node exporters. */
 const LABELLED_MAX = 50_000;
 
+/** Of a slice of lines: about 2 ms, and with one more line still below what a message may have. */
+const SLICE_READINGS_MAX = 10_000;
+
 /** What is known of a topic's messages. */
 export interface TopicPlan {
   readonly topic: string;
@@ -195,6 +198,7 @@ export class Decoder {
       lines.text,
       lines.cursor,
       linesMax,
+      SLICE_READINGS_MAX,
     );
     this.#forgetPlans();
     return writer.finish(Buffer.from(lines.text.slice(from, from + EXCEPTION_PAYLOAD_BYTES_MAX)));

@@ -63,13 +63,19 @@ export interface LineCursor {
 }
 
 /**
- * Reads at most `linesMax` lines from the cursor on and moves it; a faulty line becomes a problem with its number as entry.
+ * Reads lines from the cursor on, until `linesMax` of them or `readingsMax` readings are read, and moves it; a faulty line becomes a problem with its number as entry.
  *
  * @returns false once there are no more lines
  */
-export function decodeLines(context: LineContext, text: string, cursor: LineCursor = { at: 0, line: 0 }, linesMax = Infinity): boolean {
+export function decodeLines(
+  context: LineContext,
+  text: string,
+  cursor: LineCursor = { at: 0, line: 0 },
+  linesMax = Infinity,
+  readingsMax = Infinity,
+): boolean {
   const reader = new LineReader(context, text, cursor);
-  for (let count = 0; count < linesMax; count++) if (!reader.line()) return false;
+  for (let count = 0; count < linesMax && context.writer.readingCount < readingsMax; count++) if (!reader.line()) return false;
   reader.save();
   return true;
 }
@@ -80,6 +86,8 @@ class LineReader {
   readonly #cursor: LineCursor;
   #at: number;
   #lineNumber: number;
+  /** Readings of the line at hand are being written: it cannot be refused alone any more. */
+  #isWriting = false;
   readonly #keys: string[] = [];
   readonly #values: (number | boolean | string | bigint)[] = [];
 
@@ -111,7 +119,7 @@ class LineReader {
     try {
       this.#decode();
     } catch (error) {
-      if (!isSluiceError(error) || error.code === 'ERR_DECODE_TOO_MANY') throw error;
+      if (!isSluiceError(error) || this.#isWriting) throw error;
       writer.problem(error.code, `line ${this.#lineNumber + 1}: ${error.message}`, this.#context.scope?.device ?? null, null, NaN);
       this.#skipLine();
     }
@@ -133,9 +141,11 @@ class LineReader {
     this.#skipSpaces();
     const count = this.#fields();
     const timeUs = this.#time();
+    this.#isWriting = true;
     for (let index = 0; index < count; index++) {
       writer.field(series.scope, series.measurement, this.#keys[index], timeUs, this.#values[index], 1);
     }
+    this.#isWriting = false;
     this.#skipLine();
   }
 

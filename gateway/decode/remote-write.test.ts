@@ -56,6 +56,9 @@ function decode(body: Buffer, samplesMax = 1_000): { sink: CollectingSink; probl
   return { sink, problems, staleMarkers: request.cursor.staleMarkers, slices };
 }
 
+const manyLabels = (count: number): Record<string, string> =>
+  Object.fromEntries(Array.from({ length: count }, (_, index) => [`l${index}`, 'x'.repeat(200)]));
+
 const up = (value: number | 'stale', ms = 1_700_000_000_123): TestSeries => ({
   labels: { __name__: 'up', instance: 'pi:9100', job: 'node', empty: '' },
   samples: [{ value, ms }],
@@ -87,6 +90,9 @@ describe('a remote write request', () => {
       { labels: { __name__: 'x', site: 'b' }, samples: [{ value: 1, ms: 1 }] },
       { labels: { __name__: 'h', instance: 'a' }, samples: [], histograms: 2 },
       { labels: { __name__: 'x', instance: 'a' }, samples: [{ value: 1, ms: 9e15 }] },
+      { labels: { __name__: 'x', instance: 'a', ...manyLabels(50) }, samples: [{ value: 1, ms: 1 }] },
+      { labels: { __name__: 'x', instance: 'a', ...manyLabels(300) }, samples: [{ value: 1, ms: 1 }] },
+      { labels: { __name__: 'x', instance: 'a' }, samples: Array.from({ length: 62_000 }, (_, ms) => ({ value: 1, ms })) },
     ];
     const { sink, problems } = decode(encode([up(1), ...bad, up(2)]));
     expect(sink.readings.map(({ value }) => value)).toEqual([1, 2]);
@@ -95,8 +101,11 @@ describe('a remote write request', () => {
       'ERR_DECODE_DEVICE',
       'ERR_DECODE_SHAPE',
       'ERR_DECODE_TIME',
+      'ERR_DECODE_TOO_MANY',
+      'ERR_DECODE_TOO_MANY',
+      'ERR_DECODE_TOO_MANY',
     ]);
-    expect(sink.exceptions).toHaveLength(4);
+    expect(sink.exceptions).toHaveLength(7);
   });
 
   test('is read in slices that give the same as the whole', () => {

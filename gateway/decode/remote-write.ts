@@ -13,6 +13,7 @@
 import protobuf, { type Reader } from 'protobufjs/minimal.js';
 import { SluiceError, errorMessage, isSluiceError } from '../../shared/errors.ts';
 import { fromNumber } from './event-time.ts';
+import { MESSAGE_READINGS_MAX } from './limits.ts';
 import { checkedTags } from './names.ts';
 import type { ReadingWriter } from './reading-writer.ts';
 import type { MetricNode, SeriesScope, SeriesScopes } from './series-scope.ts';
@@ -41,6 +42,8 @@ export interface RemoteWriteCursor {
 }
 
 const LABELS_MAX = 256;
+/** Of one series in a request; those of a slice before it have room beside them. */
+const SERIES_SAMPLES_MAX = MESSAGE_READINGS_MAX - 4_096;
 /** Longer ones are read each time: the cache is bounded in entries, so each must be small. */
 const CACHED_LABEL_BYTES_MAX = 1_024;
 const WIRE_BYTES = 2;
@@ -80,6 +83,8 @@ class RequestReader {
   samples = 0;
   seriesRead = 0;
   // The series at hand.
+  /** Its samples are being written: it cannot be refused alone any more. */
+  #isWriting = false;
   readonly #values: number[] = [];
   readonly #timesMs: number[] = [];
 
@@ -102,7 +107,7 @@ class RequestReader {
     try {
       this.#series(end);
     } catch (error) {
-      if (!isSluiceError(error) || error.code === 'ERR_DECODE_SYNTAX' || error.code === 'ERR_DECODE_TOO_MANY') throw error;
+      if (!isSluiceError(error) || error.code === 'ERR_DECODE_SYNTAX' || this.#isWriting) throw error;
       writer.problem(error.code, `series ${this.#cursor.series - 1}: ${error.message}`, null, null, NaN);
       reader.pos = end;
     }
@@ -135,6 +140,8 @@ class RequestReader {
         labels.push({ from: reader.pos, to });
         reader.pos = labelBytesTo = to;
       } else if (tag === ((2 << 3) | WIRE_BYTES)) {
+        if (count >= SERIES_SAMPLES_MAX)
+          throw new SluiceError('ERR_DECODE_TOO_MANY', `it has more than ${SERIES_SAMPLES_MAX} samples: send it in several requests`);
         if (this.#sample(this.#end(), count)) count++;
       } else {
         if (tag === ((4 << 3) | WIRE_BYTES)) histograms++;
@@ -149,7 +156,9 @@ class RequestReader {
         : null;
     const series = this.#resolve(labels, key);
     reader.pos = end;
+    this.#isWriting = true;
     this.#write(series, count, histograms);
+    this.#isWriting = false;
   }
 
   /** @returns false: a stale marker */
