@@ -7,9 +7,9 @@
 import type { EventEmitter } from 'node:events';
 import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
-import { createServer as createTcpServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { Socket, createServer as createTcpServer, type AddressInfo, type Server } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { createServer as createTlsServer } from 'node:tls';
+import { TLSSocket, createServer as createTlsServer } from 'node:tls';
 import { Aedes, type AuthenticateError, type Client } from 'aedes';
 import { WebSocketServer, createWebSocketStream } from 'ws';
 import type { Clock } from '../../shared/clock.ts';
@@ -228,6 +228,7 @@ class MqttBroker implements Broker {
     this.#streams.set(stream, intake);
     stream.once('close', () => this.#streams.delete(stream));
     intake.attach(this.#aedes.handle(stream, request) as unknown as BrokerClient);
+    if (stream instanceof Socket && !(stream instanceof TLSSocket)) intake.readDirectly(stream);
   }
 
   #authenticate(

@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { connect, createServer, Socket, type AddressInfo } from 'node:net';
 import { Duplex } from 'node:stream';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
@@ -46,16 +48,21 @@ class Connection {
   };
   subscribers = false;
   readonly turns: TurnBudget;
+  /** What the turns have put off; run by `nextTurn` where the test has its own turns. */
+  readonly putOff: (() => void)[] = [];
 
-  constructor(clock: Clock = systemClock) {
-    this.turns = new TurnBudget(clock);
-    this.stream = new Duplex({
-      read: () => undefined,
-      write: (chunk: Buffer, _, done) => {
-        this.written.push(chunk);
-        done();
-      },
-    });
+  /** @param socket whose reads go by the shared buffer; absent: a stream that `send` fills */
+  constructor(clock: Clock = systemClock, socket?: Socket, hasOwnTurns = false) {
+    this.turns = hasOwnTurns ? new TurnBudget(clock, (callback) => void this.putOff.push(callback)) : new TurnBudget(clock);
+    this.stream =
+      socket ??
+      new Duplex({
+        read: () => undefined,
+        write: (chunk: Buffer, _, done) => {
+          this.written.push(chunk);
+          done();
+        },
+      });
     this.stream.on('error', () => undefined);
     const gate = {
       publish: (sender: Sender, message: PublishedMessage, callback: Settle, direct: boolean) => {
@@ -72,6 +79,7 @@ class Connection {
       hasSubscribers: () => this.subscribers,
     });
     this.intake.attach(this.client);
+    if (socket !== undefined) this.intake.readDirectly(socket);
     const writer: AckWriter = this.intake;
     this.intake.open({ clientId: 'c', onlyDevice: null, order: new AckOrder(writer, () => undefined) });
     this.stream.on('readable', () => {
@@ -108,7 +116,8 @@ function packetOf(kind: (typeof DIRECT)[number] | (typeof OTHER)[number], number
   if (kind === 'wildcard') return publish(0x32, 'devices/+/telemetry', number + 1, payload);
   if (kind === 'system') return publish(0x32, '$SYS/x', number + 1, payload);
   if (kind === 'no id') return publish(0x32, 'devices/d/telemetry', 0, payload);
-  if (kind === 'long') return publish(0x34, 'devices/d/telemetry', number + 1, payload.padEnd(20_000, '.'));
+  // Longer than what is kept of a packet; its pieces look like telemetry.
+  if (kind === 'long') return publish(0x34, 'devices/d/telemetry', number + 1, String(publish(0x30, 'd/d', 0, '#9')).repeat(2_000));
   return Buffer.of(0xc0, 0);
 }
 
@@ -135,6 +144,63 @@ describe('the stream', () => {
       }),
       { numRuns: 150 },
     );
+  });
+
+  test('however it is cut, the same holds for a socket that is read directly', async () => {
+    const server = createServer({ noDelay: true }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const kinds = fc.array(fc.constantFrom(...DIRECT, ...DIRECT, ...DIRECT, ...OTHER), { minLength: 1, maxLength: 30 });
+    const cuts = fc.array(fc.integer({ min: 1, max: 500 }), { minLength: 1, maxLength: 10 });
+    try {
+      await fc.assert(
+        fc.asyncProperty(kinds, cuts, fc.boolean(), async (sent, sizes, isHasty) => {
+          let connection: Connection | null = null;
+          server.once('connection', (socket) => (connection = new Connection(isHasty ? hastyClock() : systemClock, socket)));
+          const device = connect({ port: (server.address() as AddressInfo).port, host: '127.0.0.1', noDelay: true });
+          await once(server, 'connection');
+          const { log, stream } = connection as unknown as Connection;
+          const packets = sent.map(packetOf);
+          const bytes = Buffer.concat(packets);
+          for (let at = 0, cut = 0; at < bytes.length; cut++) {
+            const size = sizes[cut % sizes.length] * (cut % 4 === 3 ? 100 : 1);
+            device.write(bytes.subarray(at, at + size));
+            await new Promise((resolve) => setImmediate(resolve));
+            at += size;
+          }
+          const rebuilt = (): Buffer =>
+            Buffer.concat(log.map((entry) => (typeof entry === 'string' ? packets[Number(entry.slice(1))] : entry)));
+          for (let turn = 0; turn < 5_000 && rebuilt().length < bytes.length; turn++) await new Promise((resolve) => setImmediate(resolve));
+          device.destroy();
+          stream.destroy();
+          expect(rebuilt().equals(bytes)).toBe(true);
+        }),
+        { numRuns: 60 },
+      );
+    } finally {
+      server.close();
+    }
+  });
+
+  test('what was put off to another turn is not overtaken by what is read meanwhile', async () => {
+    const server = createServer({ noDelay: true }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    let connection: Connection | null = null;
+    server.once('connection', (socket) => (connection = new Connection(hastyClock(), socket, true)));
+    const device = connect({ port: (server.address() as AddressInfo).port, host: '127.0.0.1', noDelay: true });
+    await once(server, 'connection');
+    const { log, stream, turns, putOff } = connection as unknown as Connection;
+    while (!turns.isSpent); // by others
+    const packets = Array.from({ length: 41 }, (_, number) => packetOf('d1', number));
+    device.write(Buffer.concat(packets.slice(0, 40)));
+    while (stream.readableLength === 0) await new Promise((resolve) => setImmediate(resolve));
+    const before = stream.readableLength;
+    device.write(packets[40]);
+    while (log.length === 0 && stream.readableLength === before) await new Promise((resolve) => setImmediate(resolve));
+    for (let turn = 0; turn < 10 && putOff.length > 0; turn++) for (const run of putOff.splice(0)) run();
+    device.destroy();
+    stream.destroy();
+    server.close();
+    expect(log).toEqual(packets.map((_, number) => `#${number}`));
   });
 
   test('with whole packets all telemetry is taken', async () => {

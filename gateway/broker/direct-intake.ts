@@ -16,11 +16,13 @@
  *
  * Nothing is kept that a crash could lose: what is not acknowledged comes again. Not here: connecting, sessions, wills.
  */
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { TurnBudget } from '../turn-budget.ts';
 import type { AckWriter, Settle } from './ack-order.ts';
 import { LENGTH_BYTES_MAX, PacketGuard } from './packet-guard.ts';
 import type { PublishGate, Sender } from './publish-gate.ts';
+import { shareReads } from './shared-reads.ts';
 
 /** The part of a client of aedes 1.2 that its types leave out. */
 export interface BrokerClient {
@@ -49,6 +51,8 @@ export interface DirectIntakeOptions {
 const MESSAGES_WAITING_MAX = 512;
 /** An incomplete packet is copied for each further piece of it: short ones only. */
 const TAIL_BYTES_MAX = 16 * 1024;
+/** Of a read: to put it off would cost as much as to take it. */
+const AT_ONCE_BYTES_MAX = 512;
 const PUBLISH_QOS0 = 0x30;
 const PUBLISH_QOS1 = 0x32;
 const PUBACK = 0x40;
@@ -106,6 +110,22 @@ export class DirectIntake implements AckWriter {
 
   attach(client: BrokerClient): void {
     this.#client = client;
+  }
+
+  /** Takes telemetry as it is read, before it is the stream's; for a socket of which nothing was read. */
+  readDirectly(socket: Socket): void {
+    shareReads(socket, (bytes, buffer) => this.#onRead(buffer.subarray(0, bytes)));
+  }
+
+  /** @returns false: the stream has enough */
+  #onRead(bytes: Buffer): boolean {
+    let taken = 0;
+    // Only between packets of which aedes has nothing, and in their order.
+    if (this.#stream.readableLength === 0 && this.#tail === null && this.#guard.bodyBytesOpen === 0 && this.#isReady()) {
+      if (bytes.length <= AT_ONCE_BYTES_MAX || !this.#options.turns.isSpent) taken = this.#takePublishes(bytes);
+    }
+    // The buffer is that of all connections.
+    return taken === bytes.length || this.#stream.push(Buffer.from(bytes.subarray(taken)));
   }
 
   /** From now on messages may be taken: the client has said who it is. */

@@ -144,9 +144,11 @@ function takeRows(store: JournalStore, options: SealingOptions, nowUs: number): 
     const bounds = store.boundsOf(row.opening);
     const offsetUs = store.offsetOf(row.opening);
     try {
-      const columns = decodeRow(row.body);
-      taken.rows.push({ ...columns, offsetUs, opening: row.opening, seriesOf: store.seriesLookup(row.opening), bounds });
-      taken.textCharacters += columns.texts.reduce((sum, { length }) => sum + length, 0);
+      const { readings, series, eventTimeUs, value, text, texts, arrivalUs } = decodeRow(row.body);
+      const { opening } = row;
+      const seriesOf = store.seriesLookup(opening);
+      taken.rows.push({ readings, series, eventTimeUs, value, text, texts, arrivalUs, offsetUs, opening, seriesOf, bounds });
+      taken.textCharacters += texts.reduce((sum, { length }) => sum + length, 0);
     } catch {
       taken.exceptions.push(gapOfRow(row, offsetUs, bounds, nowUs, store.bounds));
       taken.made++;
