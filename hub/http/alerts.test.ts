@@ -92,6 +92,10 @@ test('a threshold fires after its time, stays between its bounds, and clears bel
   await closed(3);
   expect(await alerts()).toMatchObject([{ state: 'firing', value: 90, since: at(1), fired_at: at(3), cause: 'window' }]);
   const [{ id }] = await alerts('&state=firing&severity=warning&device=pump*&rule=hot');
+  const labels = { alertname: 'hot', severity: 'warning', device: 'pump-1', metric: 'temperature', gateway };
+  const prometheus = await api.json<{ data: { alerts: { labels: Record<string, string> }[] } }>('/api/v1/alerts');
+  const own = prometheus.data.alerts.filter((alert) => alert.labels['gateway'] === gateway);
+  expect(own).toMatchObject([{ labels, state: 'firing', value: '90', activeAt: at(1) }]);
   await closed(5);
   expect(await alerts('&state=firing')).toMatchObject([{ id, value: 90 }]);
   await closed(6);
@@ -235,7 +239,7 @@ test('what is wrong about a rule is said with what would be right', async () => 
   expect(await detail({ kind: 'threshold', above: 1 })).toBe('window: is missing: a text is needed');
   expect(await detail({})).toBe('kind: is missing, there are threshold, absence, gateway');
   expect(await detail({ kind: 'gateway', condition: 'slow' })).toBe('condition: "slow", there are disconnected, lag, backlog, clock');
-  expect(await detail({ ...HOT, abvoe: 2 })).toMatch(/^abvoe: unknown; there are kind, .*above, below/);
+  expect(await detail({ ...HOT, abvoe: 2 })).toMatch(/^abvoe: unknown, did you mean above\? There are kind, .*above, below/);
   expect(await detail({ ...HOT, window: '7m', function: 'avg' })).toMatch(
     /no function 'avg' \(there are .*mean.*no window "7m", there are 10s, 1m/,
   );

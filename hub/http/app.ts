@@ -21,6 +21,7 @@ import { mountCrossOrigin } from './cross-origin.ts';
 import { mountEnroll } from './enroll.ts';
 import { mountExceptions } from './exceptions.ts';
 import { mountGateways } from './gateways.ts';
+import { nearestName } from './nearest-name.ts';
 import { parameterError } from './parameters.ts';
 import { answerProblem } from './problems.ts';
 import { mountPrometheus } from './prometheus.ts';
@@ -131,7 +132,7 @@ function knownParameters(app: HubApp, path: string): string[] {
 function notFound(app: HubApp, method: string, path: string): Response {
   const methods = new Set(app.routes.filter((route) => route.path === path && route.method !== 'ALL').map((route) => route.method));
   if (methods.size === 0)
-    return answerProblem(new SluiceError('ERR_HTTP_NOT_FOUND', `nothing is served at ${path.slice(0, 200)}; ${servedPaths(app)}`));
+    return answerProblem(new SluiceError('ERR_HTTP_NOT_FOUND', `nothing is served at ${path.slice(0, 200)}; ${servedPaths(app, path)}`));
   const allowed = [...methods, ...(methods.has('GET') ? ['HEAD'] : [])].join(', ');
   const response = answerProblem(new SluiceError('ERR_HTTP_METHOD', `${method.slice(0, 20)} is not served at ${path}, ${allowed} is`));
   response.headers.set('allow', allowed);
@@ -139,7 +140,8 @@ function notFound(app: HubApp, method: string, path: string): Response {
 }
 
 /** Of the API, for whoever has mistyped one. */
-function servedPaths(app: HubApp): string {
+function servedPaths(app: HubApp, asked: string): string {
   const paths = app.openAPIRegistry.definitions.flatMap((definition) => (definition.type === 'route' ? [definition.route.path] : []));
-  return `there are ${[...new Set(paths)].join(', ')}; /docs describes them`;
+  const meant = nearestName(asked, paths);
+  return `${meant === null ? '' : `did you mean ${meant}? `}There are ${[...new Set(paths)].join(', ')}; /docs describes them`;
 }

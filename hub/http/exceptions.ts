@@ -153,7 +153,10 @@ export function mountExceptions(app: HubApp, { query: service, engine, clock }: 
                 next.idx,
               ]),
         version: [answer.exceptionsVersion, epochs.length, fromUs, toUs],
-        warnings: { unreadableFiles: answer.unreadable.length },
+        warnings: {
+          unreadableFiles: answer.unreadable.length,
+          isVersionMoved: cursor !== undefined && cursor[1] !== answer.exceptionsVersion,
+        },
       },
       c.req,
     );

@@ -3,6 +3,7 @@ import { z } from '@hono/zod-openapi';
 import { SluiceError, type ErrorCode } from '../../shared/errors.ts';
 import { EVENT_TIME_AHEAD_MAX_US, NAME_BYTES_MAX } from '../../shared/reading.ts';
 import { ANSWER_FORMATS } from '../query/sql-api.ts';
+import { nearestName } from './nearest-name.ts';
 import { formatTime, parseDuration, parseTime, resolveTime, TIME_HELP, timeFault, type TimeExpression } from './times.ts';
 
 /** A longer list does not fit into a URL anyway (16 KB of headers). */
@@ -37,12 +38,17 @@ export function shown(value: unknown): string {
 export function parameterError(error: z.ZodError, known: readonly string[], whole: 'query' | 'body' = 'query'): ParameterError {
   const problems = error.issues.flatMap((issue): ParameterProblem[] => {
     if (issue.code === 'unrecognized_keys') {
-      const detail = known.length === 0 ? 'unknown; there are no parameters here' : `unknown; there are ${known.join(', ')}`;
-      return issue.keys.slice(0, 10).map((key) => ({ parameter: key.slice(0, SHOWN_CHARACTERS), detail }));
+      return issue.keys.slice(0, 10).map((key) => ({ parameter: key.slice(0, SHOWN_CHARACTERS), detail: unknownName(key, known) }));
     }
     return [{ parameter: issue.path.map(String).join('.') || whole, detail: issue.message }];
   });
   return new ParameterError(problems);
+}
+
+function unknownName(given: string, known: readonly string[]): string {
+  if (known.length === 0) return 'unknown; there are no parameters here';
+  const meant = nearestName(given, known);
+  return meant === null ? `unknown; there are ${known.join(', ')}` : `unknown, did you mean ${meant}? There are ${known.join(', ')}`;
 }
 
 function repeated(issue: { readonly input?: unknown }): string {

@@ -55,8 +55,8 @@ test('the health check of Grafana and its first questions are answered', async (
     data: ['cpu_usage_idle', 'energy_total', 'temperature'],
   });
   expect(await get('metadata', { limit: '1' })).toMatchObject({ data: { cpu_usage_idle: [{ type: 'unknown' }] } });
-  const unknown = await api.get('/api/v1/rules');
-  expect(unknown.status).toBe(404);
+  expect(await get('query_exemplars', { query: 'temperature' })).toMatchObject({ code: 200, data: [] });
+  expect(await get('targets')).toMatchObject({ code: 404, status: 'error', errorType: 'not_found' });
 });
 
 test("a dashboard's panel: a form with start, end and step in seconds; labels say gateway, device and the metric's own name", async () => {
@@ -163,6 +163,36 @@ test('a timeout is of the whole question, waiting included', async () => {
     [200, undefined],
   ]);
   expect(await get('query', { query: '1', timeout: 'soon' })).toMatchObject({ code: 400, errorType: 'bad_data' });
+});
+
+test("Sluice's own rules and alerts are listed as Grafana lists those of a data source", async () => {
+  expect(await get('rules')).toMatchObject({ data: { groups: [] } });
+  const rule = {
+    kind: 'threshold',
+    window: '1m',
+    metric: ['temperature'],
+    above: 80,
+    for: '5m',
+    summary: 'Too hot',
+    labels: { team: 'a' },
+  };
+  const put = { method: 'PUT', headers: { 'content-type': 'application/json' }, body: JSON.stringify(rule) };
+  expect((await api.app.request('/v1/alerts/rules/hot', put)).status).toBe(201);
+  const labels = { team: 'a', severity: 'warning' };
+  const shown = {
+    type: 'alerting',
+    name: 'hot',
+    state: 'inactive',
+    duration: 300,
+    labels,
+    annotations: { summary: 'Too hot' },
+    alerts: [],
+  };
+  expect(await get('rules', { type: 'alert' })).toMatchObject({ data: { groups: [{ name: 'sluice', rules: [shown] }] } });
+  for (const none of [{ type: 'record' }, { 'rule_name[]': 'cold' }])
+    expect(await get('rules', none)).toMatchObject({ data: { groups: [] } });
+  expect(await get('rules', { type: 'x' })).toMatchObject({ code: 400, errorType: 'bad_data' });
+  expect(await get('alerts')).toMatchObject({ data: { alerts: [] } });
 });
 
 test('a query that is too deep or too long is bad data', async () => {

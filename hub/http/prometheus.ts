@@ -13,6 +13,7 @@ import { VERSION } from '../../shared/version.ts';
 import { LOOKBACK_US, type PromqlQuery, type PromqlRequest } from '../promql/promql-api.ts';
 import { badQuery, parseDurationUs } from '../promql/literals.ts';
 import { parseSelector } from '../promql/parse.ts';
+import { alertsAnswer, rulesAnswer } from './prometheus-rules.ts';
 import type { HubApp, HubEnv, HubServices } from './service.ts';
 import { parseTime } from './times.ts';
 
@@ -144,7 +145,27 @@ const BUILD_INFO = {
   data: { version: PROMETHEUS_VERSION, revision: `sluice-${VERSION}`, branch: '', buildUser: '', buildDate: '', goVersion: '' },
 };
 
-export function mountPrometheus(app: HubApp, { query, clock, logger }: HubServices): void {
+/** Of what there is to look at here, and of what a data source asks a plain Prometheus for and this has none of. */
+function mountStatus(app: HubApp, alerts: HubServices['alerts']): void {
+  const answer = (path: string, render: (parameters: URLSearchParams) => Readonly<Record<string, unknown>>): void => {
+    app.get(path, (c) => {
+      try {
+        return c.json(render(new URL(c.req.url).searchParams));
+      } catch (error) {
+        return errorResponse(error);
+      }
+    });
+  };
+  answer('/api/v1/status/buildinfo', () => BUILD_INFO);
+  answer('/api/v1/alerts', () => alertsAnswer(alerts));
+  answer('/api/v1/rules', (parameters) => rulesAnswer(alerts, parameters));
+  app.on(['GET', 'POST'], '/api/v1/query_exemplars', (c) => c.json({ status: 'success', data: [] }));
+  app.all('/api/*', (c) =>
+    errorResponse(new SluiceError('ERR_HTTP_NOT_FOUND', `${c.req.path.slice(0, 100)} is not one of the routes that docs/promql.md lists`)),
+  );
+}
+
+export function mountPrometheus(app: HubApp, { query, clock, logger, alerts }: HubServices): void {
   const serve = (
     path: string,
     methods: readonly ('GET' | 'POST')[],
@@ -171,5 +192,5 @@ export function mountPrometheus(app: HubApp, { query, clock, logger }: HubServic
   serve('/api/v1/labels', both, (parameters) => listRequest(parameters, 'labels'));
   serve('/api/v1/label/:name/values', ['GET'], (parameters, c) => listRequest(parameters, 'values', c.req.param('name') ?? ''));
   serve('/api/v1/metadata', ['GET'], (parameters) => listRequest(parameters, 'metadata', parameters.get('metric') ?? ''));
-  app.get('/api/v1/status/buildinfo', (c) => c.json(BUILD_INFO));
+  mountStatus(app, alerts);
 }

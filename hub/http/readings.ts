@@ -199,7 +199,10 @@ export function mountReadings(app: HubApp, { query: service, engine, clock }: Hu
         nextCursor: answer.next === null || !isWhole ? null : cursorOf(answer.readingsVersion, fromUs, toUs, answer.next),
         ...(isWhole ? {} : { more: pagesBehind(answer, asked, limit, service) }),
         version: [answer.readingsVersion, fromUs, toUs],
-        warnings: { unreadableFiles: answer.unreadable.length },
+        warnings: {
+          unreadableFiles: answer.unreadable.length,
+          isVersionMoved: cursor !== undefined && cursor[1] !== answer.readingsVersion,
+        },
       },
       c.req,
     );

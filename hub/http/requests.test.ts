@@ -16,7 +16,8 @@ describe('a wrong request', () => {
     const problem = await problemOf(response);
     expect(problem).toMatchObject({ status: 400, code: 'ERR_HTTP_PARAMETER' });
     expect(problem.errors?.map(({ parameter }) => parameter).sort()).toEqual(['form', 'from', 'functions', 'limit', 'window']);
-    for (const hint of ['1m_by_metric', 'from 1 to 10000', 'RFC 3339', 'stddev', 'cursor']) expect(problem.detail).toContain(hint);
+    for (const hint of ['1m_by_metric', 'from 1 to 10000', 'RFC 3339', 'stddev', 'cursor', 'did you mean from?'])
+      expect(problem.detail).toContain(hint);
   });
 
   test.each([
@@ -52,6 +53,7 @@ describe('a wrong request', () => {
   });
 
   test('to nowhere, or with a method that changes things, is refused as such', async () => {
+    expect((await problemOf(await api.get('/v1/agregates'))).detail).toContain('did you mean /v1/aggregates?');
     expect((await problemOf(await api.get('/v1/nothing'))).code).toBe('ERR_HTTP_NOT_FOUND');
     expect((await problemOf(await api.get('/v1/aggregates/'))).code).toBe('ERR_HTTP_NOT_FOUND');
     const post = await api.app.request('/v1/aggregates', { method: 'POST' });

@@ -27,6 +27,15 @@ test('an answer from a lake with a damaged file says so in every form', async ()
   expect(promql).toMatchObject({ warnings: ['PromQL warning: 1 files of the lake cannot be read, their samples are missing'] });
 });
 
+test('a page behind a restart goes on behind the last row, and says when its version is not that of the first', async () => {
+  const first = await api.json<{ next_cursor: string }>('/v1/readings?from=2026-11-22&limit=1');
+  await api.commit('gw-2', START_US, 10, 0);
+  const next = `/v1/readings?limit=1&cursor=${first.next_cursor}`;
+  expect((await api.get(next)).headers.get('sluice-warning')).toBe('unreadable_files=1');
+  await api.restart();
+  expect((await api.get(next)).headers.get('sluice-warning')).toMatch(/^(unreadable_files=1, )?version_moved$/);
+});
+
 test('an answer that lacks nothing has no such header', async () => {
   const { headers } = await api.get('/v1/exceptions?format=csv');
   expect(headers.has('sluice-warning')).toBe(false);

@@ -10,6 +10,8 @@ export interface Warnings {
   readonly unreadableFiles?: number;
   /** Memory was short: some received readings show only once they are committed. */
   readonly isOverlayIncomplete?: boolean;
+  /** A later page: the version that the first one was of is no longer known, this one is of the newest. */
+  readonly isVersionMoved?: boolean;
   /** There are more series than the hub lists. */
   readonly isTruncated?: boolean;
 }
@@ -17,10 +19,16 @@ export interface Warnings {
 export const WARNING_HEADER = 'sluice-warning';
 
 /** null: nothing is missing. */
-export function warningText({ unreadableFiles = 0, isOverlayIncomplete = false, isTruncated = false }: Warnings): string | null {
+export function warningText({
+  unreadableFiles = 0,
+  isOverlayIncomplete = false,
+  isVersionMoved = false,
+  isTruncated = false,
+}: Warnings): string | null {
   const members = [
     ...(unreadableFiles > 0 ? [`unreadable_files=${unreadableFiles}`] : []),
     ...(isOverlayIncomplete ? ['overlay_incomplete'] : []),
+    ...(isVersionMoved ? ['version_moved'] : []),
     ...(isTruncated ? ['truncated'] : []),
   ];
   return members.length === 0 ? null : members.join(', ');
@@ -32,7 +40,7 @@ const schema = { type: 'string' } as const;
 export const WARNING_HEADERS = {
   'Sluice-Warning': {
     description:
-      'Absent: nothing is missing. A dictionary (RFC 9651) of unreadable_files=N (files of the range that are damaged or gone: their rows are missing), overlay_incomplete (some received readings show only once they are committed), truncated (there are more series than the hub lists)',
+      'Absent: nothing is missing. A dictionary (RFC 9651) of unreadable_files=N (files of the range that are damaged or gone: their rows are missing), overlay_incomplete (some received readings show only once they are committed), version_moved (the version of the first page is no longer known here, this page is of the newest one), truncated (there are more series than the hub lists)',
     schema,
     example: 'unreadable_files=1',
   },
