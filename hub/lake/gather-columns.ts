@@ -73,7 +73,9 @@ function gatherTexts(name: string, parts: readonly ColumnPart[], rowCount: numbe
     if (part.column?.type === 'string') copyTexts(part.column, part.rowCount, indices.subarray(at), dictionary, places);
     at += part.rowCount;
   }
-  const sorted = order === null ? indices : Uint32Array.from(order, (row) => indices[row]);
+  const sorted = order === null ? indices : new Uint32Array(rowCount);
+  // A loop: `from` with a function goes through an iterator, at ten times the cost.
+  if (order !== null) for (let row = 0; row < rowCount; row++) sorted[row] = indices[order[row]];
   return { name, type: 'string', dictionary: dictionary.length === 1 ? [] : dictionary, indices: sorted, nullIndex: 0 };
 }
 

@@ -75,9 +75,14 @@ export function aggregateColumns(
   const order = fileOrder(partials);
   const rowCount = order.length;
   const group = order.map((row) => partials.group[row]);
-  const pick = (column: Float64Array): Float64Array => Float64Array.from(order, (row) => column[row]);
+  const pick = (column: Float64Array): Float64Array => {
+    const picked = new Float64Array(rowCount);
+    for (let row = 0; row < rowCount; row++) picked[row] = column[order[row]];
+    return picked;
+  };
   const start = pick(partials.windowStartUs);
-  const valid = Uint8Array.from(order, (row) => (partials.n[row] === 0 ? 0 : 1));
+  const valid = new Uint8Array(rowCount);
+  for (let row = 0; row < rowCount; row++) valid[row] = partials.n[order[row]] === 0 ? 0 : 1;
   const nullable = (name: string, type: 'double' | 'timestamp', column: Float64Array): ParquetColumn => {
     const values = pick(column);
     // A null still has a place in `values`; NaN is no integer, so 0 stands there.

@@ -8,7 +8,7 @@
  * The input may be damaged: every page is checked against its checksum, and every length and index before it is used.
  */
 import { crc32 } from 'node:zlib';
-import type { ColumnMetaData } from 'hyparquet';
+import type { ColumnMetaData, FileMetaData, SchemaElement } from 'hyparquet';
 import { SluiceError } from '../../../shared/errors.ts';
 import type { ParquetColumn } from './encode.ts';
 import { ENCODING, PAGE } from './format.ts';
@@ -22,6 +22,48 @@ const RLE_DICTIONARY = 8;
 
 /** What a chunk is decoded as. */
 export type FlatType = 'timestamp' | 'long' | 'double' | 'string';
+
+/** By name, for the columns that decodeChunk may read. */
+export function flatTypes({ schema }: FileMetaData): ReadonlyMap<string, FlatType> {
+  const types = new Map<string, FlatType>();
+  // The root, then its children, each with what is below it.
+  for (let at = 1; at < schema.length; at++) {
+    const element = schema[at];
+    if ((element.num_children ?? 0) > 0) {
+      at = endOfNode(schema, at) - 1;
+      continue;
+    }
+    const type = element.repetition_type === 'OPTIONAL' ? flatTypeOf(element) : null;
+    if (type !== null) types.set(element.name, type);
+  }
+  return types;
+}
+
+function endOfNode(schema: readonly SchemaElement[], at: number): number {
+  let end = at + 1;
+  for (let child = 0; child < (schema[at].num_children ?? 0) && end < schema.length; child++) end = endOfNode(schema, end);
+  return end;
+}
+
+function flatTypeOf({ type, converted_type: converted, logical_type: logical }: SchemaElement): FlatType | null {
+  if (type === 'DOUBLE') return 'double';
+  if (type === 'BYTE_ARRAY') return converted === 'UTF8' || logical?.type === 'STRING' ? 'string' : null;
+  if (type !== 'INT64') return null;
+  if (logical === undefined && converted === undefined) return 'long';
+  return converted === 'TIMESTAMP_MICROS' || (logical?.type === 'TIMESTAMP' && logical.unit === 'MICROS') ? 'timestamp' : null;
+}
+
+export interface ByteRange {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** Of its pages in the file. */
+export function chunkRange(chunk: ColumnMetaData): ByteRange {
+  const { dictionary_page_offset: dictionary, data_page_offset: data } = chunk;
+  const start = Number(dictionary !== undefined && dictionary > 0n && dictionary < data ? dictionary : data);
+  return { start, end: start + Number(chunk.total_compressed_size) };
+}
 
 /** Bytes of one page, read front to back. */
 class PageReader {

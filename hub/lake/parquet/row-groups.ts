@@ -6,9 +6,9 @@
  * the asked columns.
  */
 import { parquetMetadata } from 'hyparquet';
-import type { ColumnChunk, ColumnMetaData, FileMetaData, RowGroup, SchemaElement } from 'hyparquet';
+import type { ColumnChunk, ColumnMetaData, FileMetaData, RowGroup } from 'hyparquet';
 import { SluiceError } from '../../../shared/errors.ts';
-import { decodeChunk, type FlatType } from './decode-chunk.ts';
+import { chunkRange, decodeChunk, flatTypes, type ByteRange, type FlatType } from './decode-chunk.ts';
 import type { ParquetColumn } from './encode.ts';
 import { checkPageChecksums } from './page-checksums.ts';
 import { collectColumns, guarded, PARSERS, type ParquetColumns } from './read.ts';
@@ -96,7 +96,7 @@ export class RowGroups {
   read(index: number, read: ReadBytes, columns: readonly string[]): Promise<ParquetColumns> {
     return guarded(async () => {
       const { rowCount, constants } = this.extents[index];
-      const bytes = new ChunkBytes(this.#chunks(index, columns).map(rangeOf), this.#size, read);
+      const bytes = new ChunkBytes(this.#chunks(index, columns).map(chunkRange), this.#size, read);
       const found = new Map<string, ParquetColumn>();
       const others: string[] = [];
       for (const name of columns) {
@@ -118,13 +118,13 @@ export class RowGroups {
     const chunk = this.#groups[index].columns.find(({ meta_data: meta }) => meta?.path_in_schema[0] === name)?.meta_data;
     return type === undefined || chunk === undefined
       ? null
-      : decodeChunk(bytes.of(rangeOf(chunk)), chunk, type, this.extents[index].rowCount);
+      : decodeChunk(bytes.of(chunkRange(chunk)), chunk, type, this.extents[index].rowCount);
   }
 
   async #collect(index: number, names: readonly string[], bytes: ChunkBytes): Promise<ReadonlyMap<string, ParquetColumn>> {
     const { num_rows, columns: all, ...rest } = this.#groups[index];
     for (const chunk of this.#chunks(index, names)) {
-      const range = rangeOf(chunk);
+      const range = chunkRange(chunk);
       checkPageChecksums(
         bytes.of(range),
         { row_groups: [{ ...rest, num_rows, columns: [{ meta_data: chunk }] as ColumnChunk[] }] },
@@ -137,16 +137,11 @@ export class RowGroups {
   }
 }
 
-interface Range {
-  readonly start: number;
-  readonly end: number;
-}
-
 /** The bytes of some chunks, each read once; those that lie close together in one go. */
 class ChunkBytes {
   readonly #parts: readonly { readonly start: number; readonly bytes: Uint8Array }[];
 
-  constructor(ranges: readonly Range[], size: number, read: ReadBytes) {
+  constructor(ranges: readonly ByteRange[], size: number, read: ReadBytes) {
     const spans: { start: number; end: number }[] = [];
     for (const { start, end } of ranges.toSorted((a, b) => a.start - b.start)) {
       const last = spans.at(-1);
@@ -162,41 +157,11 @@ class ChunkBytes {
     });
   }
 
-  of({ start, end }: Range): Uint8Array {
+  of({ start, end }: ByteRange): Uint8Array {
     const part = this.#parts.find(({ start: from, bytes }) => from <= start && end <= from + bytes.length);
     if (part === undefined) throw invalid(`bytes ${start} to ${end} are of no column`);
     return part.bytes.subarray(start - part.start, end - part.start);
   }
-}
-
-/** By name, for the columns that decodeChunk may read. */
-function flatTypes({ schema }: FileMetaData): ReadonlyMap<string, FlatType> {
-  const types = new Map<string, FlatType>();
-  // The root, then its children, each with what is below it.
-  for (let at = 1; at < schema.length; at++) {
-    const element = schema[at];
-    if ((element.num_children ?? 0) > 0) {
-      at = endOfNode(schema, at) - 1;
-      continue;
-    }
-    const type = element.repetition_type === 'OPTIONAL' ? flatTypeOf(element) : null;
-    if (type !== null) types.set(element.name, type);
-  }
-  return types;
-}
-
-function endOfNode(schema: readonly SchemaElement[], at: number): number {
-  let end = at + 1;
-  for (let child = 0; child < (schema[at].num_children ?? 0) && end < schema.length; child++) end = endOfNode(schema, end);
-  return end;
-}
-
-function flatTypeOf({ type, converted_type: converted, logical_type: logical }: SchemaElement): FlatType | null {
-  if (type === 'DOUBLE') return 'double';
-  if (type === 'BYTE_ARRAY') return converted === 'UTF8' || logical?.type === 'STRING' ? 'string' : null;
-  if (type !== 'INT64') return null;
-  if (logical === undefined && converted === undefined) return 'long';
-  return converted === 'TIMESTAMP_MICROS' || (logical?.type === 'TIMESTAMP' && logical.unit === 'MICROS') ? 'timestamp' : null;
 }
 
 function constantColumn(name: string, value: number | bigint | undefined, rowCount: number): ParquetColumn {
@@ -229,12 +194,6 @@ function withoutStatistics(group: RowGroup): RowGroup {
     return { ...column, meta_data: chunk };
   };
   return { ...group, columns: group.columns.map(strip) };
-}
-
-function rangeOf(chunk: ColumnMetaData): Range {
-  const { dictionary_page_offset: dictionary, data_page_offset: data } = chunk;
-  const start = Number(dictionary !== undefined && dictionary > 0n && dictionary < data ? dictionary : data);
-  return { start, end: start + Number(chunk.total_compressed_size) };
 }
 
 function copyOf(bytes: Uint8Array): ArrayBuffer {
