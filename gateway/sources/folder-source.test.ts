@@ -1,5 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { appendFileSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
@@ -67,6 +68,36 @@ const settled = (count: number) => () => {
 function json(...parts: string[]): unknown {
   return JSON.parse(readFileSync(path.join(directory, ...parts), 'utf8'));
 }
+
+describe('the directory', () => {
+  test('a file that cannot be read or moved holds up no other, and is tried again', async () => {
+    const rows = 'time,device,v\n1700000000,d1,1\n';
+    const stuck = createHash('sha256').update(rows).digest('hex').slice(0, 12);
+    // What renaming meets there makes it fail.
+    for (const name of ['a.csv', `a.csv.${stuck}`]) mkdirSync(path.join(directory, 'done', name), { recursive: true });
+    put('a.csv', rows);
+    put('b.csv', 'time,device,v\n1700000001,d1,2\n');
+    const folder = start();
+    await until(settled(1));
+    expect(existsSync(path.join(directory, 'done', 'b.csv'))).toBe(true);
+    expect(folder.status().lastError).toMatch(/^a\.csv: /);
+    rmSync(path.join(directory, 'done', 'a.csv'), { recursive: true });
+    await until(settled(2));
+    expect(journal.readings.map(({ value }) => value)).toEqual([1, 2]);
+  });
+
+  test('names of any length are settled, with their reports', async () => {
+    const long = `${'n'.repeat(251)}.csv`;
+    put(long, 'time,device,v\n1700000000,d1,1\nbad,d1,2\n');
+    start();
+    await until(settled(1));
+    put(long, 'time,device,v\n1700000000,d1,3\nbad,d1,2\n');
+    await until(settled(2));
+    const names = readdirSync(path.join(directory, 'done'));
+    expect(names.filter((name) => name.endsWith('.error.json'))).toHaveLength(2);
+    expect(names).toHaveLength(4);
+  });
+});
 
 describe('CSV', () => {
   test('a wide table: each column is a metric, its file goes to done/', async () => {

@@ -10,6 +10,7 @@
  *   between two pieces: its durable part is not stored again (FileReading), and it is gone on with;
  *   after the last piece and before the rename: the content is known as done, the rename is made up for;
  *   after the rename: nothing is left to do.
+ * A file that cannot be read or moved now is tried again after settleMs, behind the others.
  * A content that was read before goes to done/ without being stored again, whatever its name is (the last 10,000 of them).
  * Not here: files that grow for ever, subdirectories.
  */
@@ -40,6 +41,9 @@ export interface FolderSourceStatus {
 
 /** Of one look; further ones have their turn when these are gone. */
 const FILES_MAX = 1_000;
+
+/** Of a file, in all usual file systems. */
+const NAME_BYTES_MAX = 255;
 
 interface Seen {
   readonly stamp: string;
@@ -136,8 +140,13 @@ export class FolderSource {
     this.#filesWaiting = seen.size;
     for (const name of complete) {
       if (this.#stopping) return;
-      await this.#process(name);
-      this.#filesWaiting--;
+      try {
+        await this.#process(name);
+        this.#filesWaiting--;
+      } catch (error) {
+        // It may be readable later; the others are not to wait for that.
+        this.#trouble(new SluiceError('ERR_SOURCE_FILE', `${name}: ${errorMessage(error)}`, { cause: error }));
+      }
       this.#seen.delete(name);
     }
   }
@@ -176,8 +185,15 @@ export class FolderSource {
     mkdirSync(target, { recursive: true });
     // Another file of this name may lie there.
     const taken = statSync(path.join(target, name), { throwIfNoEntry: false }) !== undefined;
-    const as = taken ? `${name}.${sha256.slice(0, 12) || 'again'}` : name;
-    if (report !== null) writeFileSync(path.join(target, `${as}.error.json`), `${JSON.stringify({ file: name, ...report }, null, 2)}\n`);
+    const again = sha256.slice(0, 12) || 'again';
+    const as = taken ? nameWith(name, `.${again}`, again) : name;
+    const reportName = nameWith(as, '.error.json', `${again}.error.json`);
+    if (report !== null) writeFileSync(path.join(target, reportName), `${JSON.stringify({ file: name, ...report }, null, 2)}\n`);
     renameSync(path.join(directory, name), path.join(target, as));
   }
+}
+
+/** @param otherwise where the file system takes no name of that length */
+function nameWith(name: string, ending: string, otherwise: string): string {
+  return Buffer.byteLength(name) + ending.length <= NAME_BYTES_MAX ? `${name}${ending}` : otherwise;
 }
