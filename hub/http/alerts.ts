@@ -33,6 +33,9 @@ export const alertRowSchema = z
     state: z.enum(ALERT_STATES),
     severity: z.enum(SEVERITIES),
     summary: z.string(),
+    condition: z
+      .string()
+      .openapi({ description: "The rule's, in words; '' of alerts from before there were such", example: 'mean of 1m above 80 for 5m' }),
     labels: z.record(z.string(), z.string()),
     gateway: z.string().nullable().openapi({ description: 'null: the alert is not about one' }),
     device: z.string().nullable(),
@@ -102,6 +105,7 @@ export function renderAlert(alert: Alert): Record<string, unknown> {
     state: alert.state,
     severity: alert.severity,
     summary: alert.summary,
+    condition: alert.condition,
     labels: alert.labels,
     gateway: alert.gateway,
     device: alert.device,

@@ -20,6 +20,7 @@ const COLUMNS: readonly AlertColumn[] = [
   text('state', ({ state }) => state),
   text('severity', ({ severity }) => severity),
   text('summary', ({ summary }) => summary),
+  text('condition', ({ condition }) => condition),
   text('labels', ({ labels }) => JSON.stringify(labels)),
   text('gateway', ({ gateway }) => gateway),
   text('device', ({ device }) => device),

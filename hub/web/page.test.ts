@@ -190,6 +190,24 @@ describe.skipIf(!hasChromium)('the page', () => {
     await page.close();
   });
 
+  test('shows what fires above everything else: rule, series, value against its bound, since when; the series leads to its chart', async () => {
+    const rule = { kind: 'threshold', window: '1m', above: -1, severity: 'critical', summary: 'Call <b>', metric: ['temperature'] };
+    const request = { method: 'PUT', headers: { 'content-type': 'application/json' }, body: JSON.stringify(rule) };
+    expect((await api.app.request('/v1/alerts/rules/warm', request)).status).toBe(201);
+    await api.alerts.evaluate();
+    const { page, complaints } = await openPage('#metric=nothing-has-this-name&window=10s', { width: 360, height: 740 });
+    const row = page.locator('#alerts-rows tr').first();
+    await row.waitFor();
+    const text = await row.textContent();
+    for (const part of ['warm', 'Call <b>', 'firing', 'critical', 'pump-1', 'north', 'mean of 1m above -1']) expect(text).toContain(part);
+    expect(await page.evaluate<number>('document.documentElement.scrollWidth')).toBeLessThanOrEqual(360);
+    await row.getByRole('link', { name: 'temperature' }).click();
+    await page.getByRole('heading', { name: 'temperature' }).waitFor();
+    expect(complaints).toEqual([]);
+    await page.close();
+    await api.app.request('/v1/alerts/rules/warm', { method: 'DELETE' });
+  });
+
   test('has names for controls and regions, and no sideways scrolling on a phone', async () => {
     const { page } = await openPage('#metric=temperature&window=10s', { width: 360, height: 740 });
     await page.locator('#windows-rows tr').first().waitFor();

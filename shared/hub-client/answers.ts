@@ -268,6 +268,8 @@ export interface Alert {
   readonly state: 'pending' | 'firing' | 'resolved';
   readonly severity: 'info' | 'warning' | 'critical';
   readonly summary: string;
+  /** The rule's, in words; '' of alerts from before there were such */
+  readonly condition: string;
   readonly labels: Readonly<Record<string, string>>;
   /** null: the alert is not about one */
   readonly gateway: string | null;
