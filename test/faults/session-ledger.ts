@@ -3,6 +3,7 @@
  *
  * One topic has one publisher and one QoS; its messages are numbered from 0 and carry their number.
  */
+import type { Finding } from './finding.ts';
 
 export interface Topic {
   readonly name: string;
@@ -27,20 +28,6 @@ export class Tally {
   get length(): number {
     return this.#times.length;
   }
-}
-
-export interface Finding {
-  /** Acknowledged, so owed. */
-  readonly due: number;
-  readonly found: number;
-  readonly lost: number;
-  /** Came again where once was promised. */
-  readonly duplicated: number;
-  /** Came again where at least once was promised. */
-  readonly again: number;
-  /** Numbers that nobody has sent. */
-  readonly invented: number;
-  readonly examples: readonly string[];
 }
 
 const EXAMPLES_MAX = 5;

@@ -14,7 +14,7 @@ import { parseReport, type Report } from '../e2e/report.ts';
 import { EarlyAckProxy } from './early-ack.ts';
 import { SeededRandom } from './random.ts';
 import type { Scenario } from './scenario.ts';
-import type { Finding } from './session-ledger.ts';
+import type { Finding } from './finding.ts';
 
 /** A start may take so long on a machine that is busy; then the scenario fails. How long the slowest took is in its figures. */
 const START_MS_MAX = 180_000;
@@ -221,8 +221,8 @@ export class Trial {
       if (!program.isRunning) this.violation(`${program.name} has ended:\n${program.log}`);
     await this.recovered(gateway.httpUrl, hub.url);
     await this.endFleet(fleet);
-    await this.judge('fleet', hub.url);
     this.#system = null;
+    await this.judge('fleet', hub.url);
   }
 
   /** The scenario broke off: what has happened until then is judged all the same, with both programs given one more chance to start. */
@@ -332,7 +332,7 @@ export class Trial {
     figures.lost += finding.lost;
     figures.duplicated += finding.duplicated;
     figures.wrong += finding.invented;
-    this.#measures['came again at QoS 1'] = Number(this.#measures['came again at QoS 1'] ?? 0) + finding.again;
+    if (finding.again > 0) this.#measures['came again at QoS 1'] = Number(this.#measures['came again at QoS 1'] ?? 0) + finding.again;
     if (finding.lost + finding.duplicated + finding.invented > 0) this.violation(finding.examples.join('\n  '));
   }
 

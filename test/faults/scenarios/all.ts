@@ -1,4 +1,5 @@
 import type { Scenario } from '../scenario.ts';
+import { alerts } from './alerts.ts';
 import { backlog } from './backlog.ts';
 import { buffer } from './buffer.ts';
 import { clocks } from './clocks.ts';
@@ -16,6 +17,7 @@ import { upgrade } from './upgrade.ts';
 export const SCENARIOS: readonly Scenario[] = [
   kill,
   sessions,
+  alerts,
   powerCut,
   network,
   disk,
