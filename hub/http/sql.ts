@@ -57,10 +57,20 @@ const bodySchema = z
 
 const answerSchema = z
   .object({
-    columns: z.array(z.object({ name: z.string(), type: z.enum(['double', 'long', 'boolean', 'text', 'timestamp']) })),
+    columns: z.array(
+      z.object({
+        name: z.string(),
+        type: z.enum(['double', 'long', 'decimal', 'boolean', 'text', 'timestamp']),
+        precision: z.int().optional().openapi({ description: 'Of a decimal: digits in all' }),
+        scale: z.int().optional().openapi({ description: 'Of a decimal: digits behind the point' }),
+      }),
+    ),
     rows: z
       .array(z.record(z.string(), z.unknown()))
-      .openapi({ description: 'Times are RFC 3339 in UTC; integers above 2^53 are texts; NaN and infinities are null' }),
+      .openapi({
+        description:
+          'Times are RFC 3339 in UTC; integers above 2^53 and decimals of more than 15 digits are texts; NaN and infinities are null',
+      }),
     row_count: z.int(),
     versions: z.record(z.string(), z.int()).openapi({ description: 'Versions of the lake tables that the answer is from' }),
   })

@@ -3,9 +3,11 @@
  *
  * Values are plain: null, boolean, number, text, and JSON values for lists and structures. Arrow and Parquet have a type per
  * column, taken from its declared type; what is neither number, truth nor time is text there (JSON where it is a structure).
+ * Whole numbers and decimals are exact there: Int64 and Decimal128, INT64 and DECIMAL.
  */
 import {
   Bool,
+  Decimal,
   Float64,
   Int64,
   TimestampMicrosecond,
@@ -17,17 +19,26 @@ import {
   type Vector,
 } from 'apache-arrow';
 import { availableCompressions } from '../../shared/batch/compression.ts';
-import { encodeParquet, type ParquetColumn } from '../lake/parquet/encode.ts';
+import { encodeParquet, type FileColumn } from '../lake/parquet/encode.ts';
 import type { AnswerFormat } from './sql-api.ts';
 
 export type ColumnType = 'double' | 'long' | 'boolean' | 'text' | 'timestamp';
 
-export interface ResultColumn {
+export type ResultColumn =
+  /** Of a `timestamp` integer µs since the epoch; of a `long` numbers, or bigints of 64 bits where one is beyond 2^53. */
+  { readonly name: string; readonly type: ColumnType; readonly values: readonly unknown[] } | DecimalColumn;
+
+/** value / 10^scale, of at most DECIMAL_DIGITS_MAX digits. */
+export interface DecimalColumn {
   readonly name: string;
-  readonly type: ColumnType;
-  /** Of a `timestamp` integer µs since the epoch. */
-  readonly values: readonly unknown[];
+  readonly type: 'decimal';
+  readonly precision: number;
+  readonly scale: number;
+  readonly values: readonly (bigint | null)[];
 }
+
+/** Of 128 bits. */
+export const DECIMAL_DIGITS_MAX = 38;
 
 export interface ResultTable {
   readonly rowCount: number;
@@ -60,14 +71,34 @@ function bitmap(valid: Uint8Array): Uint8Array {
   return bits;
 }
 
-function arrowVector({ type, values }: ResultColumn): Vector {
+/** 64 bits of each; null is 0. */
+function integersOf(values: readonly unknown[]): BigInt64Array {
+  return BigInt64Array.from(values, (value) => (typeof value === 'bigint' ? value : BigInt(Math.trunc(Number(value ?? 0)))));
+}
+
+/** Two words of 64 bits a value, the lower one first. */
+function decimalVector({ precision, scale, values }: DecimalColumn): Vector {
+  const words = new BigInt64Array(values.length * 2);
+  values.forEach((value, row) => {
+    words[row * 2] = BigInt.asIntN(64, value ?? 0n);
+    words[row * 2 + 1] = BigInt.asIntN(64, (value ?? 0n) >> 64n);
+  });
+  const valid = Uint8Array.from(values, (value) => (value === null ? 0 : 1));
+  const nullCount = valid.reduce((sum, flag) => sum + 1 - flag, 0);
+  const data = new Uint32Array(words.buffer);
+  return makeVector({ type: new Decimal(scale, precision, 128), data, length: values.length, nullCount, nullBitmap: bitmap(valid) });
+}
+
+function arrowVector(column: ResultColumn): Vector {
+  if (column.type === 'decimal') return decimalVector(column);
+  const { type, values } = column;
   if (type === 'text') return vectorFromArray(values.map(asText), new Utf8());
   if (type === 'boolean') return vectorFromArray(values as (boolean | null)[], new Bool());
   const { values: data, valid } = numbers(values);
   const nullCount = valid.reduce((sum, flag) => sum + 1 - flag, 0);
   const common = { length: values.length, nullCount, nullBitmap: bitmap(valid) };
   if (type === 'double') return makeVector({ type: new Float64(), data, ...common });
-  const integers = BigInt64Array.from(data, (value) => BigInt(Math.trunc(value)));
+  const integers = integersOf(values);
   if (type === 'long') return makeVector({ type: new Int64(), data: integers, ...common });
   return makeVector({ type: new TimestampMicrosecond('UTC'), data: integers, ...common });
 }
@@ -82,7 +113,9 @@ export function* arrowSteps({ columns }: ResultTable): Generator<void, Uint8Arra
   return tableToIPC(new Table(vectors), 'stream');
 }
 
-function parquetColumn({ name, type, values }: ResultColumn): ParquetColumn {
+function parquetColumn(column: ResultColumn): FileColumn {
+  if (column.type === 'decimal') return column;
+  const { name, type, values } = column;
   if (type === 'text') {
     const places = new Map<string, number>();
     const dictionary: string[] = [];
@@ -101,12 +134,14 @@ function parquetColumn({ name, type, values }: ResultColumn): ParquetColumn {
   }
   const { values: data, valid } = numbers(values);
   if (type === 'boolean') return { name, type, values: Uint8Array.from(data), valid };
+  if (type === 'long' && values.some((value) => typeof value === 'bigint'))
+    return { name, type: 'int64', values: integersOf(values), valid };
   return { name, type, values: data, valid };
 }
 
 /** In the encoder's slices. */
 export function* parquetSteps({ rowCount, columns }: ResultTable): Generator<void, Uint8Array> {
-  const encoded: ParquetColumn[] = [];
+  const encoded: FileColumn[] = [];
   for (const column of columns) {
     encoded.push(parquetColumn(column));
     yield;

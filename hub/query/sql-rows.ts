@@ -6,14 +6,16 @@ import {
   DuckDBTimestampSecondsValue,
   DuckDBTimestampTZValue,
   DuckDBTimestampValue,
+  DuckDBDecimalType,
   DuckDBDecimalValue,
   DuckDBTypeId,
   type DuckDBResult,
+  type DuckDBType,
   type DuckDBValue,
 } from '@duckdb/node-api';
 import { SluiceError } from '../../shared/errors.ts';
 import { formatTime } from '../http/times.ts';
-import { arrowSteps, parquetSteps, runSteps, type ColumnType } from './result-formats.ts';
+import { arrowSteps, DECIMAL_DIGITS_MAX, parquetSteps, runSteps, type ColumnType, type ResultColumn } from './result-formats.ts';
 import { csvField } from './csv.ts';
 import type { SqlQuery } from './sql-api.ts';
 
@@ -30,7 +32,7 @@ const TYPES: ReadonlyMap<DuckDBTypeId, ColumnType> = new Map([
     DuckDBTypeId.HUGEINT,
     DuckDBTypeId.UHUGEINT,
   ].map((id) => [id, 'long'] as const),
-  ...[DuckDBTypeId.FLOAT, DuckDBTypeId.DOUBLE, DuckDBTypeId.DECIMAL].map((id) => [id, 'double'] as const),
+  ...[DuckDBTypeId.FLOAT, DuckDBTypeId.DOUBLE].map((id) => [id, 'double'] as const),
   ...[
     DuckDBTypeId.TIMESTAMP,
     DuckDBTypeId.TIMESTAMP_S,
@@ -50,14 +52,22 @@ function microsOf(value: DuckDBValue): number | null {
   return null;
 }
 
-/** As JSON can say it; integers above 2^53 keep their digits as text. */
+/** 10^15: a double holds every decimal of so many digits, and JSON.stringify writes them. */
+const EXACT_DIGITS = 10n ** 15n;
+
+function decimalOf(value: DuckDBDecimalValue): number | string {
+  const isExact = value.value > -EXACT_DIGITS && value.value < EXACT_DIGITS;
+  return isExact ? Number(value.toString()) : value.toString();
+}
+
+/** As JSON can say it; integers above 2^53 and decimals of more than 15 digits keep their digits as text. */
 function plain(value: DuckDBValue): unknown {
   if (value === null || typeof value === 'boolean' || typeof value === 'string') return value;
   if (typeof value === 'number') return Number.isFinite(value) ? value : null;
   if (typeof value === 'bigint') return Number.isSafeInteger(Number(value)) ? Number(value) : value.toString();
   const us = microsOf(value);
   if (us !== null) return formatTime(us);
-  if (value instanceof DuckDBDecimalValue) return value.toDouble();
+  if (value instanceof DuckDBDecimalValue) return decimalOf(value);
   if (value instanceof DuckDBDateValue) return value.toString();
   if ('items' in value) return (value.items as DuckDBValue[]).map(plain);
   if ('bytes' in value) return Buffer.from(value.bytes).toString('base64');
@@ -70,9 +80,44 @@ function plain(value: DuckDBValue): unknown {
   return String(value);
 }
 
+/** Of a column of the answer, as JSON shows it. */
 interface Column {
   readonly name: string;
-  readonly type: ColumnType;
+  readonly type: ColumnType | 'decimal';
+  readonly precision?: number;
+  readonly scale?: number;
+}
+
+function columnOf(name: string, type: DuckDBType): Column {
+  if (type instanceof DuckDBDecimalType) return { name, type: 'decimal', precision: type.width, scale: type.scale };
+  return { name, type: TYPES.get(type.typeId) ?? 'text' };
+}
+
+const LONG_BITS = 64;
+const DECIMAL_MAX = 10n ** BigInt(DECIMAL_DIGITS_MAX);
+
+/** A value of Arrow and Parquet: integers beyond 2^53 and decimals as they are. */
+function columnValue(value: DuckDBValue, { type }: Column): unknown {
+  if (value === null) return null;
+  if (type === 'timestamp') {
+    const us = microsOf(value);
+    // The infinite times are no number of µs.
+    return us !== null && Number.isSafeInteger(us) ? us : null;
+  }
+  if (type === 'decimal') return value instanceof DuckDBDecimalValue ? value.value : null;
+  if (type === 'long' && typeof value === 'bigint') return Number.isSafeInteger(Number(value)) ? Number(value) : value;
+  return typeof value === 'number' ? value : plain(value);
+}
+
+/** Whole numbers by what they are: of 64 bits, of 38 digits, or texts. */
+function integerColumn(name: string, values: readonly unknown[]): ResultColumn {
+  const large = values.filter((value) => typeof value === 'bigint');
+  if (large.every((value) => BigInt.asIntN(LONG_BITS, value) === value)) return { name, type: 'long', values };
+  if (large.every((value) => value > -DECIMAL_MAX && value < DECIMAL_MAX)) {
+    const exact = values.map((value) => (value === null ? null : BigInt(value as number | bigint)));
+    return { name, type: 'decimal', precision: DECIMAL_DIGITS_MAX, scale: 0, values: exact };
+  }
+  return { name, type: 'text', values: values.map((value) => (value === null ? null : String(value))) };
 }
 
 /** Rows of one format, added chunk by chunk. */
@@ -132,10 +177,10 @@ class ColumnsWriter implements RowsWriter {
   add(columns: readonly (readonly DuckDBValue[])[]): number {
     let bytes = 0;
     columns.forEach((values, index) => {
-      const isTime = this.#columns[index].type === 'timestamp';
+      const column = this.#columns[index];
       for (const value of values) {
-        const item = isTime ? microsOf(value) : typeof value === 'number' ? value : plain(value);
-        bytes += typeof item === 'string' ? item.length + 8 : 8;
+        const item = columnValue(value, column);
+        bytes += typeof item === 'string' ? item.length + 8 : typeof item === 'bigint' ? 16 : 8;
         this.#values[index].push(item);
       }
     });
@@ -143,11 +188,10 @@ class ColumnsWriter implements RowsWriter {
   }
 
   finish(rowCount: number): Uint8Array {
-    const columns = this.#columns.map(({ name, type }, index) => {
+    const columns = this.#columns.map(({ name, type, precision = 0, scale = 0 }, index): ResultColumn => {
       const values = this.#values[index];
-      // Digits above 2^53 stand there as text.
-      const isText = type === 'long' && values.some((value) => typeof value === 'string');
-      return { name, type: isText ? ('text' as const) : type, values };
+      if (type === 'decimal') return { name, type, precision, scale, values: values as (bigint | null)[] };
+      return type === 'long' ? integerColumn(name, values) : { name, type, values };
     });
     return runSteps(this.#format === 'arrow' ? arrowSteps({ rowCount, columns }) : parquetSteps({ rowCount, columns }));
   }
@@ -160,8 +204,8 @@ export async function renderResult(
   bytesMax: number,
   versions: Readonly<Record<string, number>>,
 ): Promise<{ readonly body: Uint8Array; readonly rowCount: number }> {
-  const ids = result.columnTypes().map(({ typeId }) => typeId);
-  const columns = result.deduplicatedColumnNames().map((name, index): Column => ({ name, type: TYPES.get(ids[index]) ?? 'text' }));
+  const types = result.columnTypes();
+  const columns = result.deduplicatedColumnNames().map((name, index) => columnOf(name, types[index]));
   const writer: RowsWriter =
     format === 'arrow' || format === 'parquet' ? new ColumnsWriter(columns, format) : new TextWriter(columns, format);
   let rowCount = 0;

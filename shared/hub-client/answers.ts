@@ -428,9 +428,13 @@ export interface Table {
 export interface SqlAnswer {
   readonly columns: readonly {
     readonly name: string;
-    readonly type: 'double' | 'long' | 'boolean' | 'text' | 'timestamp';
+    readonly type: 'double' | 'long' | 'decimal' | 'boolean' | 'text' | 'timestamp';
+    /** Of a decimal: digits in all */
+    readonly precision?: number;
+    /** Of a decimal: digits behind the point */
+    readonly scale?: number;
   }[];
-  /** Times are RFC 3339 in UTC; integers above 2^53 are texts; NaN and infinities are null */
+  /** Times are RFC 3339 in UTC; integers above 2^53 and decimals of more than 15 digits are texts; NaN and infinities are null */
   readonly rows: readonly Readonly<Record<string, unknown>>[];
   readonly row_count: number;
   /** Versions of the lake tables that the answer is from */

@@ -81,8 +81,20 @@ export type RunColumn =
   /** `values` has no number twice; safe integers. */
   | { readonly name: string; readonly type: 'timestamp_runs' | 'long_runs'; readonly values: Float64Array; readonly runs: Runs };
 
+/** Numbers beyond what a double holds; only of answers, readers of files never give these. */
+export type ExactColumn =
+  | { readonly name: string; readonly type: 'int64'; readonly values: BigInt64Array; readonly valid?: Validity }
+  /** value / 10^scale, of at most `precision` digits (38). */
+  | {
+      readonly name: string;
+      readonly type: 'decimal';
+      readonly precision: number;
+      readonly scale: number;
+      readonly values: readonly (bigint | null)[];
+    };
+
 /** What a file is made from. */
-export type FileColumn = ParquetColumn | RunColumn;
+export type FileColumn = ParquetColumn | RunColumn | ExactColumn;
 
 export interface ParquetFile {
   readonly rowCount: number;
@@ -128,6 +140,7 @@ function columnNode(column: FileColumn): SchemaNode {
       return { name, repetition: optional, physical: PHYSICAL.double };
     case 'long':
     case 'long_runs':
+    case 'int64':
       return { name, repetition: optional, physical: PHYSICAL.int64 };
     case 'int':
       return { name, repetition: optional, physical: PHYSICAL.int32 };
@@ -138,6 +151,10 @@ function columnNode(column: FileColumn): SchemaNode {
       return { name, repetition: optional, physical: PHYSICAL.byteArray, annotation: 'string' };
     case 'binary':
       return { name, repetition: optional, physical: PHYSICAL.byteArray };
+    case 'decimal': {
+      const { precision, scale } = column;
+      return { name, repetition: optional, physical: PHYSICAL.byteArray, annotation: 'decimal', precision, scale };
+    }
     case 'map_int_long': {
       const key: SchemaNode = { name: 'key', repetition: REPETITION.required, physical: PHYSICAL.int32 };
       const value: SchemaNode = { name: 'value', repetition: optional, physical: PHYSICAL.int64 };
@@ -308,6 +325,35 @@ function* encodeNumberRuns(
   return yield* encodeNumbers(encoder, leaf, expanded, pages, nullCount);
 }
 
+/** PLAIN, as they are. */
+function* encodeIntegers(
+  encoder: Encoder,
+  leaf: Leaf,
+  { values, valid }: ExactColumn & { readonly type: 'int64' },
+  rowStart: number,
+  rowEnd: number,
+): Generator<void, ColumnResult> {
+  const { pages, nullCount } = planFlatPages(valid, rowStart, rowEnd);
+  const present = values.subarray(rowStart, rowEnd).filter((_, row) => valid == null || valid[rowStart + row] === 1);
+  const chunk = new ColumnChunk(leaf, encoder.codec, encoder.scratch);
+  for (const plan of pages) {
+    chunk.beginPage(plan);
+    const { buffer, byteOffset, byteLength } = present.subarray(plan.valueStart, plan.valueEnd);
+    chunk.page.raw(new Uint8Array(buffer, byteOffset, byteLength));
+    chunk.endPage(plan, ENCODING.plain);
+    yield;
+  }
+  return { chunks: [placeChunk(encoder, chunk, { nullCount, bounds: null })], stats: { min: null, max: null, nullCount, hasNan: false } };
+}
+
+/** Big-endian, as few bytes as hold it. */
+function twosComplement(value: bigint): Uint8Array {
+  let count = 1;
+  while (BigInt.asIntN(count * 8, value) !== value) count++;
+  const hex = BigInt.asUintN(count * 8, value).toString(16);
+  return Buffer.from(hex.padStart(count * 2, '0'), 'hex');
+}
+
 function* encodeColumn(
   encoder: Encoder,
   leaves: readonly Leaf[],
@@ -322,9 +368,11 @@ function* encodeColumn(
     if (column.type === 'string_runs') return yield* encodeTextRuns(encoder, leaf, column, rowStart, rowEnd);
     return yield* encodeNumberRuns(encoder, leaf, column, rowStart, rowEnd);
   }
-  if (column.type === 'binary') {
+  if (column.type === 'int64') return yield* encodeIntegers(encoder, leaf, column, rowStart, rowEnd);
+  if (column.type === 'binary' || column.type === 'decimal') {
     const chunk = new ColumnChunk(leaf, encoder.codec, encoder.scratch);
-    const nullCount = yield* encodeBinaryChunk(chunk, column.values, rowStart, rowEnd, encoder.body);
+    const values = column.type === 'binary' ? column.values : column.values.map((value) => (value === null ? null : twosComplement(value)));
+    const nullCount = yield* encodeBinaryChunk(chunk, values, rowStart, rowEnd, encoder.body);
     return { chunks: [placeChunk(encoder, chunk, { nullCount, bounds: null })], stats: { min: null, max: null, nullCount, hasNan: false } };
   }
   const { pages, nullCount } = planFlatPages(column.valid, rowStart, rowEnd);

@@ -29,6 +29,7 @@ const ANNOTATION = {
   string: { converted: 0, logical: 1 },
   map: { converted: 1, logical: 2 },
   list: { converted: 3, logical: 3 },
+  decimal: { converted: 5, logical: 5 },
   timestampUs: { converted: 10, logical: 8 },
 } as const;
 
@@ -37,6 +38,9 @@ export interface SchemaNode {
   readonly name: string;
   readonly repetition: Repetition;
   readonly annotation?: keyof typeof ANNOTATION;
+  /** Of a `decimal`. */
+  readonly precision?: number;
+  readonly scale?: number;
   readonly physical?: Physical;
   readonly children?: readonly SchemaNode[];
 }
@@ -131,8 +135,12 @@ function writeSchemaNode(thrift: ThriftWriter, node: SchemaNode): void {
   if (node.annotation === undefined) return;
   const { converted, logical } = ANNOTATION[node.annotation];
   thrift.i32(6, converted);
+  if (node.scale !== undefined) thrift.i32(7, node.scale);
+  if (node.precision !== undefined) thrift.i32(8, node.precision);
   thrift.struct(10, () => {
     thrift.struct(logical, () => {
+      if (node.scale !== undefined) thrift.i32(1, node.scale);
+      if (node.precision !== undefined) thrift.i32(2, node.precision);
       if (node.annotation !== 'timestampUs') return;
       thrift.boolean(1, true); // isAdjustedToUTC
       thrift.struct(2, () => thrift.struct(2, () => {})); // unit MICROS

@@ -7,7 +7,19 @@ export type CellValue = number | string | boolean | null | Uint8Array | readonly
 
 /** The type that a column has in the file. */
 export function storedType({ type }: FileColumn): ParquetColumn['type'] {
-  return type === 'string_runs' ? 'string' : type === 'long_runs' ? 'long' : type === 'timestamp_runs' ? 'timestamp' : type;
+  switch (type) {
+    case 'string_runs':
+      return 'string';
+    case 'long_runs':
+    case 'int64':
+      return 'long';
+    case 'timestamp_runs':
+      return 'timestamp';
+    case 'decimal':
+      return 'binary';
+    default:
+      return type;
+  }
 }
 
 /** A column's rows as plain values. */
@@ -29,6 +41,9 @@ export function columnValues(column: FileColumn, rowCount: number): CellValue[] 
       }
       case 'binary':
         return column.values[row] ?? null;
+      case 'int64':
+      case 'decimal':
+        return String(column.values[row]);
       case 'boolean':
         return column.values[row] === 1;
       case 'map_int_long': {
