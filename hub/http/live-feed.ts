@@ -47,6 +47,8 @@ const LOOK_BACK_US_MIN = 30_000_000;
 const SLICE_ROWS = 256;
 /** Who was away for longer starts anew, as a first visitor does. */
 const RESUME_US_MAX = 3_600_000_000;
+/** An alert becomes known a while after the time that it has, and hubs' clocks differ: those of so long before are told again. */
+const ALERTS_AGAIN_US = 10_000_000;
 
 interface LiveRow {
   readonly json: string;
@@ -97,7 +99,7 @@ class LiveClient {
   constructor(channel: Channel, nowUs: number, cut: () => void, sinceUs: number | null) {
     this.channel = channel;
     this.sinceUs = sinceUs;
-    this.alertsSinceUs = sinceUs;
+    this.alertsSinceUs = sinceUs === null ? null : sinceUs - ALERTS_AGAIN_US;
     this.cut = cut;
     this.startedUs = nowUs;
     this.progressUs = nowUs;
@@ -320,6 +322,7 @@ export class LiveFeed {
     const { channel } = client;
     // Until what it missed has been read, nothing newer may move the id past it.
     if (client.sinceUs !== null || (channel.version === 0 && channel.problem === null)) return '';
+    const alerts = this.#unseenAlerts(client);
     let text = client.catchUp ?? '';
     client.catchUp = null;
     if (channel.problem !== null && channel.problem !== client.sentProblem) text += `event: problem\ndata: ${channel.problem}\n\n`;
@@ -333,10 +336,13 @@ export class LiveFeed {
       text += `event: gateways\ndata: {"time":"${this.#gateways.time}",${this.#gateways.json.slice(1)}\n\n`;
       client.sentGateways = this.#gateways.version;
     }
-    return text + this.#unseenAlerts(client);
+    return alerts + text;
   }
 
-  /** Without an id: that of the windows is the time to go on from, and says what of the alerts is still to be told. */
+  /**
+   * Without an id: that of the windows is the time to go on from, and says what of the alerts is still to be told. They go before it:
+   * who is cut off between the two is told them again.
+   */
   #unseenAlerts(client: LiveClient): string {
     const { book } = this.#services.alerts;
     const { sentAlerts, alertsSinceUs } = client;
