@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { SluiceError } from '../../shared/errors.ts';
 import { VERSION } from '../../shared/version.ts';
-import { readIdentity, readPending, writeIdentity, writePending, type HubIdentity } from './hub-identity.ts';
+import { keepAuthority, readIdentity, readPending, writeIdentity, writePending, type HubIdentity } from './hub-identity.ts';
 import { askHub, hubBase, type HubAnswer } from './hub-request.ts';
 
 export interface EnrollOptions {
@@ -56,7 +56,7 @@ export async function enroll(options: EnrollOptions): Promise<HubIdentity> {
     timeoutMs: options.timeoutMs,
   });
   const { gateway, lake_id: lakeId } = accepted(hub, answer);
-  const identity: HubIdentity = { version: 1, hub, caFile, gateway, lakeId, token, enrolment };
+  const identity: HubIdentity = { version: 1, hub, caFile: keepAuthority(dataDir, caFile), gateway, lakeId, token, enrolment };
   writeIdentity(dataDir, identity);
   return identity;
 }

@@ -2,12 +2,14 @@
  * Who this gateway is at its hub: address, name and secret, as `enroll` received them.
  *
  * Layout: `<dataDir>/hub.json`, mode 0600, valid; `<dataDir>/hub.pending.json`, the secret that an enrolment under way has
- * shown or is about to show. Both are replaced as a whole (durable-file.ts).
+ * shown or is about to show. Both are replaced as a whole (durable-file.ts). `<dataDir>/hub-ca.<hash>.pem`: the authority of the
+ * hub's certificate, a copy: who enrols gives a file in a home or in /tmp, which the service does not see.
  *
  * Crash: before hub.pending.json is there, nothing was sent. While it is there, the same enrolment token finds the same
  * secret, which the hub takes again. Once hub.json is there the gateway is enrolled, and what is left of the pending file
  * is only looked at for the same enrolment token.
  */
+import { createHash } from 'node:crypto';
 import { readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { z } from 'zod';
@@ -61,6 +63,24 @@ export function writePending(dataDir: string, pending: PendingIdentity): void {
 export function writeIdentity(dataDir: string, identity: HubIdentity): void {
   writeFile(identityPath(dataDir), identity);
   rmSync(pendingPath(dataDir), { force: true });
+}
+
+/**
+ * Copies the file to where the gateway finds it whenever it starts.
+ *
+ * @returns the copy, durable; null: there is none
+ * @throws SluiceError ERR_ENROLL_FILE
+ */
+export function keepAuthority(dataDir: string, caFile: string | null): string | null {
+  if (caFile === null) return null;
+  try {
+    const content = readFileSync(caFile);
+    const copy = path.join(dataDir, `hub-ca.${createHash('sha256').update(content).digest('hex').slice(0, 8)}.pem`);
+    writeDurably(copy, content);
+    return copy;
+  } catch (cause) {
+    throw new SluiceError('ERR_ENROLL_FILE', `cannot keep a copy of ${caFile} in ${dataDir}: ${errorMessage(cause)}`, { cause });
+  }
 }
 
 /** The configuration with what `enroll` received in the places that it leaves open. @throws SluiceError ERR_ENROLL_FILE */
