@@ -65,7 +65,7 @@ test('every rule judges exactly the windows of the groups that it names', () => 
 
 test('a gateway is heard by any of its devices', () => {
   const windows = [windowOf({ device: 'a' }, 0, 1), windowOf({ device: 'b' }, 3, 1)];
-  const rule = taskOf({ kind: 'absence', by: 'gateway', forUs: 5 * SIZE_US } as Partial<RuleTask['condition']>);
+  const rule = taskOf({ kind: 'absence', by: 'gateway', forUs: 5 * SIZE_US });
   const rowsAt = (place: number) => judgeWindows(windows, { rules: [rule], baseUs: 0 }, SIZE_US, place * SIZE_US)[0].rows;
   expect(rowsAt(8)).toEqual([]);
   expect(rowsAt(9)).toMatchObject([{ key: groupKeyText({ gateway: 'gw', device: null, metric: null, tags: null }), value: 300 }]);
