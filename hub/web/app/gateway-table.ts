@@ -1,12 +1,11 @@
 /** The gateways as the hub sees them: who is there, what is still on its way. */
 import type { GatewayLane, GatewayRow, GatewaysAnswer } from './answers.ts';
+import { CLOCK_OFFSET_SECONDS_MAX } from './attention.ts';
 import { badge, byId, make, setRows, setText, tableRow } from './dom.ts';
 import { formatBytes, formatCount, formatDuration, plural } from './format.ts';
 
 /** A page is read by eyes: the ones that need them first, then the names. */
 const GATEWAYS_SHOWN = 200;
-/** Beyond it windows and quarantine at the gateway differ from what the hub's clock says. */
-const CLOCK_OFFSET_SECONDS_MAX = 2;
 const LANES_SHOWN = 4;
 
 export function showGateways({ time, rows }: GatewaysAnswer): void {

@@ -2,6 +2,7 @@
 import type { HubError } from '../../../shared/hub-client/sluice-hub.ts';
 import { showAlerts } from './alert-table.ts';
 import { Api } from './api.ts';
+import { Attention } from './attention.ts';
 import { catalogueOf, EMPTY_CATALOGUE, firstView } from './catalogue.ts';
 import { Connection } from './connection.ts';
 import { wireCopyButtons } from './copy-buttons.ts';
@@ -26,6 +27,7 @@ class Page {
   readonly #panel = new MetricPanel(this.#clock, (view) => this.#show(view, true));
   readonly #same: SameOverHttp;
   readonly #tiles = new Tiles();
+  readonly #attention = new Attention();
   #definitions: readonly WindowDefinition[] = [];
   #catalogue = EMPTY_CATALOGUE;
   #view: View | null = null;
@@ -48,10 +50,14 @@ class Page {
           this.#panel.setDefinitions(this.#definitions);
         },
         gateways: (answer) => this.#showFleet(answer),
-        alerts: (answer) => showAlerts(answer, this.#clock.nowMs()),
+        alerts: (answer) => {
+          showAlerts(answer, this.#clock.nowMs());
+          this.#attention.show({ alerts: answer }, this.#clock.nowMs());
+        },
         exceptions: (answer) => {
           showExceptions(answer, this.#clock.nowMs());
           this.#tiles.showExceptions(answer, this.#clock.nowMs());
+          this.#attention.show({ exceptions: answer }, this.#clock.nowMs());
         },
         series: (answer) => {
           this.#catalogue = catalogueOf(answer);
@@ -85,6 +91,7 @@ class Page {
     this.#hasGateways = answer.rows.length > 0;
     this.#tiles.showHub(answer);
     showGateways(answer);
+    this.#attention.show({ gateways: answer }, this.#clock.nowMs());
   }
 
   /** The first view, as soon as there is something to look at. */
