@@ -47,6 +47,7 @@ test.each([
   [{ device: '' }, /column device: .* is empty/],
   [{ metric: 'a\u0007' }, /control characters/],
   [{ device: 'x'.repeat(300) }, /300 bytes, at most 256/],
+  [{ device: 'K\ufffdhler' }, /is not UTF-8/], // what is read for a byte of another encoding
 ])('%j is refused, and the message says why', (wrong, why) => {
   const row = { time: '2024-01-01', device: 'd', metric: 'm', value: '1', ...wrong };
   expect(() => map({}, row)).toThrow(why);
@@ -59,3 +60,11 @@ test.each([{ values: 'a', value: 'b' }, { device: 'a', deviceName: 'b' }, { time
     expect(() => mappingOf(flags)).toThrow(expect.toSatisfy((error) => isSluiceError(error, 'ERR_IMPORT_MAPPING')));
   },
 );
+
+test('a row with more tags than a series may have is refused alone', () => {
+  const columns = Array.from({ length: 40 }, (_, index) => `c${index}`);
+  const row = { time: '2024-01-01', device: 'd', metric: 'm', value: '1' };
+  const tagged = { ...row, ...Object.fromEntries(columns.map((column) => [column, 'x'.repeat(250)])) };
+  expect(() => map({ tags: columns.join() }, tagged)).toThrow(RowError);
+  expect(map({ tags: columns.join() }, row)).toHaveLength(1);
+});

@@ -1,4 +1,5 @@
 /** How the columns of a file become readings: flags → mapping, row → readings. */
+import { TAGS_BYTES_MAX } from '../../shared/batch/limits.ts';
 import { SluiceError } from '../../shared/errors.ts';
 import { canonicalTags, EVENT_TIME_AHEAD_MAX_US, NAME_BYTES_MAX, type Series } from '../../shared/reading.ts';
 import { parseTime } from '../http/times.ts';
@@ -107,6 +108,11 @@ function usableName(what: string, name: string): string {
 function nameIn(row: Row, column: string): string {
   const given = row[column];
   const name = typeof given === 'string' ? given.trim() : typeof given === 'number' || typeof given === 'boolean' ? String(given) : '';
+  // Two devices whose names differ in such a byte would become one.
+  if (name.includes('\ufffd'))
+    throw new RowError(
+      `column ${column}: ${JSON.stringify(name.slice(0, 60))} is not UTF-8; recode the file first (iconv -f LATIN1 -t UTF-8)`,
+    );
   const fault = nameFault(name);
   if (fault !== null) throw new RowError(`column ${column}: ${JSON.stringify(name.slice(0, 60))} is no name: ${fault}`);
   return name;
@@ -182,6 +188,8 @@ export class RowMapper {
     const tsUs = timeOf(row[this.#mapping.time], this.#mapping, this.#nowUs);
     const deviceName = 'name' in device ? device.name : nameIn(row, device.column);
     const canonical = tags.length === 0 ? '' : canonicalTags(tagsOf(row, tags));
+    if (canonical.length * 3 > TAGS_BYTES_MAX && Buffer.byteLength(canonical) > TAGS_BYTES_MAX)
+      throw new RowError(`its tags have ${Buffer.byteLength(canonical)} bytes, at most ${TAGS_BYTES_MAX} are allowed`);
     const readings: MappedReading[] = [];
     const add = (metric: () => string, column: string): void => {
       const value = valueOf(row[column], column);
