@@ -308,9 +308,9 @@ export class Engine {
   }
 
   #add(batch: PendingBatch): void {
-    this.#pending.add(batch);
+    const round = this.#pending.add(batch);
     if (batch.lane.lane === 'backfill') this.#backlogMs = this.#nowMs();
-    if (batch.runs !== null) this.#overlay.addOpen({ gateway: batch.lane.gateway, runs: batch.runs });
+    if (batch.runs !== null) this.#overlay.addOpen({ gateway: batch.lane.gateway, runs: batch.runs }, round);
     this.#events.pending(this.#pending.bytes);
   }
 
@@ -336,7 +336,7 @@ export class Engine {
   #rebuildOverlay(): void {
     this.#overlay.rebuild(
       this.#pending.group().flatMap((lane) => lane.batches.flatMap(runsOf)),
-      [...this.#pending.waitingInOrder()].flatMap(runsOf),
+      this.#pending.waitingWithRounds().flatMap(({ batch, round }) => runsOf(batch).map((runs) => ({ batch: runs, round }))),
     );
   }
 
@@ -712,7 +712,7 @@ export class Engine {
       }
     };
     for (const lane of this.#pending.group()) lane.batches.forEach(collect);
-    for (const batch of this.#pending.waitingInOrder()) collect(batch);
+    for (const batch of this.#pending.waiting()) collect(batch);
     return pending;
   }
 

@@ -58,6 +58,8 @@ export class PendingLanes {
   #readings = 0;
   #groupBatches = 0;
   #turn = 0;
+  /** Of all groups: how often lanes were asked in turn. */
+  #rounds = 0;
   #waitingReadings = 0;
   #waitingBatches = 0;
   #oldestWaitingUs: number | null = null;
@@ -102,7 +104,8 @@ export class PendingLanes {
     return this.#lanes.get(appId)?.committed ?? 0;
   }
 
-  add(batch: PendingBatch): void {
+  /** @returns the round in which a group will take it, if limits of days leave its lane in no group out */
+  add(batch: PendingBatch): number {
     const lane = this.#lanes.get(batch.appId);
     assert(lane !== undefined, 'a lane is opened before it is submitted to');
     assert.equal(batch.firstSeq, (this.received(batch.appId) ?? 0) + 1, 'seqs of a lane are submitted without holes');
@@ -111,6 +114,7 @@ export class PendingLanes {
     this.#waitingBatches++;
     this.#waitingReadings += batch.runs?.count ?? 0;
     if (this.#oldestWaitingUs === null || batch.receivedUs < this.#oldestWaitingUs) this.#oldestWaitingUs = batch.receivedUs;
+    return this.#rounds + lane.waiting.length - 1;
   }
 
   /**
@@ -127,6 +131,7 @@ export class PendingLanes {
     const inTurn = first < 0 ? waiting : [...waiting.slice(first), ...waiting.slice(0, first)];
     this.#turn++;
     let leftOut: PendingLane | null = null;
+    let rounds = 0;
     for (let progress = true; progress;) {
       progress = false;
       for (const lane of inTurn) {
@@ -153,8 +158,10 @@ export class PendingLanes {
         bytes += batch.bytes;
         progress = true;
       }
+      if (progress) rounds++;
     }
     if (leftOut !== null) leftOut.turn = this.#turn;
+    this.#rounds += rounds;
     this.#findOldestWaiting();
   }
 
@@ -169,8 +176,13 @@ export class PendingLanes {
     return lanes;
   }
 
-  *waitingInOrder(): Generator<PendingBatch> {
+  *waiting(): Generator<PendingBatch> {
     for (const lane of this.#lanes.values()) yield* lane.waiting;
+  }
+
+  /** What waits, with the round of each; see `add`. */
+  waitingWithRounds(): { readonly batch: PendingBatch; readonly round: number }[] {
+    return [...this.#lanes.values()].flatMap((lane) => lane.waiting.map((batch, depth) => ({ batch, round: this.#rounds + depth })));
   }
 
   /**

@@ -11,6 +11,8 @@
  * Group and open are lists of parts, one state each: mostly of one part, which a commit takes as it is. Where more waits
  * than a commit takes, what comes behind begins parts of its own, so that a commit that leaves batches behind has only
  * the parts made anew that it takes some batches of; in one state all that waits would be summed up again for every commit.
+ * A commit takes a batch of each lane in turn, and lanes come in bursts: parts go by the round in which a commit will take a
+ * batch, not by when it came (four lanes at full speed, by when they came: every reading was summed up 1.2 times more).
  * All share one registry, so that a commit that wins is one merge of group into tail.
  *
  * Crash: all is in memory; tail is rebuilt from the lake, group and open by the gateways.
@@ -37,15 +39,23 @@ interface Part {
   readonly state: WindowState;
   /** Everything of `batches` is in the state. */
   complete: boolean;
-  batches: GatewayRuns[];
+  batches: OpenBatch[];
   /** Of the batches. */
   readings: number;
+  /** Of an open part: it is for batches from this round on, up to the first one of the part behind it. */
+  fromRound: number;
+}
+
+/** A batch that waits, and the round of lanes in turn in which a commit will take it, about. */
+export interface OpenBatch {
+  readonly batch: GatewayRuns;
+  readonly round: number;
 }
 
 /** What is left to do of an overlay that is made anew. */
 interface Rebuild {
   readonly part: Part;
-  readonly batches: readonly GatewayRuns[];
+  readonly batches: readonly OpenBatch[];
   next: number;
   /** Nothing was left out for want of memory. */
   isWhole: boolean;
@@ -103,7 +113,15 @@ export class Overlay {
   }
 
   #emptyPart(): Part {
-    return this.#spares.pop() ?? { state: this.#stateOf(this.definitions, this.#slotsMax), complete: true, batches: [], readings: 0 };
+    return (
+      this.#spares.pop() ?? {
+        state: this.#stateOf(this.definitions, this.#slotsMax),
+        complete: true,
+        batches: [],
+        readings: 0,
+        fromRound: 0,
+      }
+    );
   }
 
   get #parts(): Part[] {
@@ -129,9 +147,10 @@ export class Overlay {
     return this.#parts.every(({ complete }) => complete);
   }
 
-  addOpen(batch: GatewayRuns): void {
-    const part = this.#partFor();
-    part.batches.push(batch);
+  /** @param round as OpenBatch has it: how parts are put together, never what is in them */
+  addOpen(batch: GatewayRuns, round: number): void {
+    const part = this.#partFor(round);
+    part.batches.push({ batch, round });
     part.readings += batch.runs.count;
     const isFullOfParts = this.#open.length > 1 && this.#open.reduce((sum, { state }) => sum + state.slotCount, 0) >= this.#slotsMax;
     if (!isFullOfParts && this.#add(part, batch)) return;
@@ -141,12 +160,16 @@ export class Overlay {
   }
 
   /** The first part may hold what one commit takes: as long as that is all, a commit finds one state. */
-  #partFor(): Part {
-    const last = this.#open[this.#open.length - 1];
+  #partFor(round: number): Part {
+    const index = Math.max(
+      0,
+      this.#open.findLastIndex(({ fromRound }) => fromRound <= round),
+    );
     const readingsMax = this.#open.length === 1 ? this.#readingsPerCommit : this.#readingsPerCommit / PARTS_PER_COMMIT;
-    if (last.readings < readingsMax) return last;
+    if (this.#open[index].readings < readingsMax) return this.#open[index];
     const part = this.#emptyPart();
-    this.#open.push(part);
+    part.fromRound = round;
+    this.#open.splice(index + 1, 0, part);
     return part;
   }
 
@@ -174,27 +197,49 @@ export class Overlay {
     this.#group = [];
     this.#open = [];
     for (const part of open) {
-      const left = takenRuns === null ? [] : part.batches.filter(({ runs }) => !takenRuns.has(runs));
+      const left = takenRuns === null ? [] : part.batches.filter(({ batch }) => !takenRuns.has(batch.runs));
       if (left.length === 0) this.#group.push(part);
       else if (left.length === part.batches.length) this.#open.push(part);
       else {
-        const own = part.batches.filter(({ runs }) => takenRuns?.has(runs) === true);
+        const own = part.batches.filter(({ batch }) => takenRuns?.has(batch.runs) === true);
         this.#group.push(this.#remake(part, own));
-        this.#open.push(this.#remake(this.#emptyPart(), left));
+        this.#open.push(...this.#remakeInParts(left, this.#readingsPerCommit / PARTS_PER_COMMIT));
       }
     }
+    this.#open.sort((a, b) => a.fromRound - b.fromRound);
     if (this.#open.length === 0) this.#open.push(this.#emptyPart());
     if (this.isRebuilding) this.rebuildStep();
   }
 
   /** Has a part hold these batches instead of what it held. */
-  #remake(part: Part, batches: readonly GatewayRuns[]): Part {
+  #remake(part: Part, batches: readonly OpenBatch[]): Part {
     this.#empty(part);
     part.complete = false;
     part.batches = [...batches];
-    part.readings = batches.reduce((sum, { runs }) => sum + runs.count, 0);
+    part.readings = batches.reduce((sum, { batch }) => sum + batch.runs.count, 0);
     this.#rebuilds.push({ part, batches, next: 0, isWhole: true });
     return part;
+  }
+
+  /** @param firstReadings after how many the second part begins; the others are parts of a commit */
+  #remakeInParts(batches: OpenBatch[], firstReadings: number): Part[] {
+    const parts: Part[] = [];
+    let own: OpenBatch[] = [];
+    let readings = 0;
+    const endPart = (): void => {
+      const part = this.#remake(this.#emptyPart(), own);
+      part.fromRound = own[0].round;
+      parts.push(part);
+      own = [];
+      readings = 0;
+    };
+    for (const one of batches.sort((a, b) => a.round - b.round)) {
+      if (readings >= (parts.length === 0 ? firstReadings : this.#readingsPerCommit / PARTS_PER_COMMIT)) endPart();
+      own.push(one);
+      readings += one.batch.runs.count;
+    }
+    if (own.length > 0) endPart();
+    return parts;
   }
 
   #empty(part: Part): void {
@@ -204,6 +249,7 @@ export class Overlay {
     part.complete = true;
     part.batches = [];
     part.readings = 0;
+    part.fromRound = 0;
   }
 
   #release(part: Part): void {
@@ -216,25 +262,14 @@ export class Overlay {
    * Some batches left the overlay without this hub's doing: makes it anew from what is left. What does not fit into one
    * step is done by `rebuildStep`; until then provisional answers are not complete.
    */
-  rebuild(group: Iterable<GatewayRuns>, open: Iterable<GatewayRuns>): void {
+  rebuild(group: Iterable<GatewayRuns>, open: Iterable<OpenBatch>): void {
     const spent = this.#parts;
     this.#group = [];
     for (const part of spent) this.#release(part);
-    const taken = [...group];
+    const taken = Array.from(group, (batch) => ({ batch, round: 0 }));
     if (taken.length > 0) this.#group.push(this.#remake(this.#emptyPart(), taken));
-    this.#open = [];
-    let waiting: GatewayRuns[] = [];
-    let readings = 0;
-    for (const batch of open) {
-      if (readings >= (this.#open.length === 0 ? this.#readingsPerCommit : this.#readingsPerCommit / PARTS_PER_COMMIT)) {
-        this.#open.push(this.#remake(this.#emptyPart(), waiting));
-        waiting = [];
-        readings = 0;
-      }
-      waiting.push(batch);
-      readings += batch.runs.count;
-    }
-    this.#open.push(this.#remake(this.#emptyPart(), waiting));
+    this.#open = this.#remakeInParts([...open], this.#readingsPerCommit);
+    if (this.#open.length === 0) this.#open.push(this.#emptyPart());
     this.rebuildStep();
   }
 
@@ -247,14 +282,14 @@ export class Overlay {
     for (let readings = 0; readings < REBUILD_STEP_READINGS;) {
       const rebuild = this.#rebuilds[0];
       if (rebuild === undefined) return;
-      const batch = rebuild.batches[rebuild.next++];
-      if (batch === undefined) {
+      const one = rebuild.batches[rebuild.next++];
+      if (one === undefined) {
         rebuild.part.complete = rebuild.isWhole;
         this.#rebuilds.shift();
         continue;
       }
-      readings += batch.runs.count;
-      if (!this.#add(rebuild.part, batch)) rebuild.isWhole = false;
+      readings += one.batch.runs.count;
+      if (!this.#add(rebuild.part, one.batch)) rebuild.isWhole = false;
     }
   }
 

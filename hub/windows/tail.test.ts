@@ -114,7 +114,7 @@ describe('a tail that does not fit', () => {
         texts: [],
       },
     });
-    for (const device of ['a', 'b', 'c']) overlay.addOpen(runs(device));
+    ['a', 'b', 'c'].forEach((device, round) => overlay.addOpen(runs(device), round));
     expect(() => overlay.addTail([runs('d')])).toThrow(expect.objectContaining({ code: 'ERR_WINDOW_GROUPS_FULL' }));
     overlay.giveWay();
     overlay.addTail([runs('d')]);
