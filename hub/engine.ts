@@ -278,7 +278,10 @@ export class Engine {
       return;
     }
     this.#watermarks.seen(lane.gateway, this.#clock.nowUs());
-    this.#add(this.#decode(lane, batch));
+    const decoded = this.#decode(lane, batch);
+    // Two steps of a few ms each: who waits for a capture waits for one of them.
+    this.#events.between?.();
+    this.#add(decoded);
   }
 
   #decode(lane: LaneKey, batch: SubmittedBatch): PendingBatch {
@@ -704,15 +707,13 @@ export class Engine {
   #pendingExceptions(range: TableRange): AggregateCapture['pendingExceptions'] {
     const known = this.#lake.exceptions.snapshot;
     const pending: AggregateCapture['pendingExceptions'][number][] = [];
-    const collect = (batch: PendingBatch): void => {
-      if (batch.exceptions.length === 0 || batch.seq <= positionOf(known, batch.appId)) return;
+    for (const batch of this.#pending.withExceptions) {
+      if (batch.seq <= positionOf(known, batch.appId)) continue;
       for (const { kind, device, metric, fromUs, toUs, readingCount, reason } of batch.exceptions) {
         if (fromUs < range.toUs && toUs > range.fromUs)
           pending.push({ gateway: batch.lane.gateway, kind, device, metric, fromUs, toUs, readingCount, reason });
       }
-    };
-    for (const lane of this.#pending.group()) lane.batches.forEach(collect);
-    for (const batch of this.#pending.waiting()) collect(batch);
+    }
     return pending;
   }
 

@@ -63,6 +63,7 @@ export class PendingLanes {
   #waitingReadings = 0;
   #waitingBatches = 0;
   #oldestWaitingUs: number | null = null;
+  readonly #withExceptions = new Set<PendingBatch>();
 
   get bytes(): number {
     return this.#bytes;
@@ -176,6 +177,11 @@ export class PendingLanes {
     return lanes;
   }
 
+  /** Those of group and waiting ones that have exceptions: few, and every capture looks at them. */
+  get withExceptions(): ReadonlySet<PendingBatch> {
+    return this.#withExceptions;
+  }
+
   *waiting(): Generator<PendingBatch> {
     for (const lane of this.#lanes.values()) yield* lane.waiting;
   }
@@ -231,6 +237,10 @@ export class PendingLanes {
   }
 
   #count(batch: PendingBatch, sign: 1 | -1): void {
+    if (batch.exceptions.length > 0) {
+      if (sign === 1) this.#withExceptions.add(batch);
+      else this.#withExceptions.delete(batch);
+    }
     this.#bytes += sign * batch.bytes;
     this.#readings += sign * (batch.runs?.count ?? 0);
   }

@@ -1,7 +1,7 @@
 /**
  * Hot queries on the main thread: which queries are hot, and their way to the thread that answers them (hot-worker.ts).
  *
- * Those of one turn of the event loop go in one message: to wake a thread costs more than a hot answer.
+ * Those of one turn go in one message: to wake a thread costs more than a hot answer.
  */
 import { MessageChannel, Worker } from 'node:worker_threads';
 import { slideUsOf } from '../../shared/window/definition.ts';
@@ -12,6 +12,11 @@ import { isPattern } from '../name-patterns.ts';
 import type { AggregateAnswer, AggregateDocument, AggregateQuery, HotTask } from './query-api.ts';
 import { QueryThread, type OpenedThread } from './query-thread.ts';
 
+/**
+ * Messages leave so far apart, and what comes in between goes with the next one: a hot query is four messages between threads,
+ * and each one that wakes a thread costs as much as an answer. Who asks alone does not wait.
+ */
+const TURN_MS = 3;
 const DEVICES_MAX = 16;
 const WINDOWS_MAX = 360;
 
@@ -24,8 +29,9 @@ interface Asked {
 export class HotQueries {
   readonly #engine: QueryEngine;
   readonly #thread: QueryThread<HotTask>;
-  /** Of this turn of the event loop. */
+  /** Those that wait for the next message. */
   #asked: Asked[] = [];
+  #sentMs = -Infinity;
 
   constructor(engine: QueryEngine) {
     this.#engine = engine;
@@ -52,13 +58,17 @@ export class HotQueries {
   answer(task: HotTask): Promise<AggregateAnswer | AggregateDocument | null> {
     return new Promise((resolve, reject) => {
       this.#asked.push({ task, resolve, reject });
-      if (this.#asked.length === 1) setImmediate(() => this.#send());
+      if (this.#asked.length > 1) return;
+      const waitMs = Math.ceil(this.#sentMs + TURN_MS - performance.now());
+      if (waitMs > 0) setTimeout(() => this.#send(), waitMs);
+      else setImmediate(() => this.#send());
     });
   }
 
   #send(): void {
     const asked = this.#asked;
     this.#asked = [];
+    this.#sentMs = performance.now();
     const answers = this.#thread.ask(asked.map(({ task }) => task));
     answers.forEach((answer, index) => void answer.then(asked[index].resolve, asked[index].reject));
   }

@@ -9,7 +9,6 @@
  *
  * It holds no state but small files of the lake, which never change; a crash loses the queries under way.
  */
-import { setTimeout as pause } from 'node:timers/promises';
 import { parentPort, type MessagePort } from 'node:worker_threads';
 import { errorMessage, isSluiceError } from '../../shared/errors.ts';
 import { CaptureClient } from '../capture-channel.ts';
@@ -28,8 +27,6 @@ const BOUNDS = { readBytesMax: 1_000_000, keptBytesMax: 64_000_000 };
 const CAPTURE_COST_MAX = 2_048;
 /** Answers wait so long for each other: to wake the main thread costs more than a hot answer. */
 const REPLIES_MS_MAX = 3;
-/** Captures begin so far apart: those that come in between share the next one, which is half of what they cost. */
-const TURN_MS = 2;
 
 type HotRequest = ThreadRequest<HotTask>;
 
@@ -57,7 +54,6 @@ const hotWindows = new HotWindows();
 const queue: HotRequest[] = [];
 let captures: CaptureClient | null = null;
 let isTurning = false;
-let turnStartMs = -Infinity;
 
 main.on('message', (message: readonly HotRequest[] | { readonly engine: MessagePort } | 'stop') => {
   if (message === 'stop') {
@@ -75,9 +71,6 @@ main.on('message', (message: readonly HotRequest[] | { readonly engine: MessageP
 async function takeTurns(): Promise<void> {
   isTurning = true;
   while (queue.length > 0) {
-    const waitMs = Math.floor(turnStartMs + TURN_MS - performance.now());
-    if (waitMs > 0) await pause(waitMs);
-    turnStartMs = performance.now();
     // All are asked for at once, and answered one after the other: files are read once.
     const groups = gather(queue.splice(0)).map((group) => ({ group, captured: captureOf(group) }));
     for (const { group, captured } of groups) await answerGroup(group, await captured);
