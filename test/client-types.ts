@@ -1,5 +1,6 @@
 /** The types of the TypeScript client, made from the hub's OpenAPI document, that is from the schemas that validate. */
-import { createHubApp, OPENAPI_INFO } from '../hub/http/app.ts';
+import { createHubApp } from '../hub/http/app.ts';
+import { OPENAPI_INFO } from '../hub/http/reference.ts';
 import type { HubServices } from '../hub/http/service.ts';
 import { DEFAULT_WINDOW_DEFINITIONS } from '../shared/window/definition.ts';
 

@@ -89,7 +89,7 @@ export function aggregatesQuerySchema(definitions: readonly WindowDefinition[]) 
   return z.strictObject({
     window: choiceParameter(names, 'Name of a window (GET /v1/windows)', '; `step=5m` makes rows of any multiple of a window'),
     from: timeParameter('First window start'),
-    to: timeParameter('Window starts before this; default now'),
+    to: timeParameter('Window starts before this; default now', 'now'),
     ...windowFilterParameters,
     group_by: listParameter(`Windows of several series as one: keys that are kept, of ${GROUP_BY.join(', ')}, tag:<key>`, checkGroupKey),
     step: durationParameter('Windows merged into rows of so long, a multiple of the window'),

@@ -66,7 +66,10 @@ const putRoute = createRoute({
   summary: 'Set a rule of alerts',
   description:
     'Durable, and known to all hubs of the lake, when it is answered. A rule that watches something else than before resolves its alerts and begins anew. Needs a token of kind admin where there are tokens.',
-  request: { ...request, body: { required: true, content: { 'application/json': { schema: ruleSchema } } } },
+  request: {
+    ...request,
+    body: { required: true, content: { 'application/json': { schema: ruleSchema, example: JSON.parse(EXAMPLE) as unknown } } },
+  },
   responses: {
     200: { description: 'The rule was changed', ...status },
     201: { description: 'The rule is new', ...status },

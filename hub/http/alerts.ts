@@ -83,7 +83,7 @@ const route = createRoute({
   request: {
     query: z.strictObject({
       from: timeParameter('Start of the range'),
-      to: timeParameter('End of the range; default now, and 5 minutes for devices whose clock is ahead'),
+      to: timeParameter('End of the range; default now, and 5 minutes for devices whose clock is ahead', 'now'),
       state: choiceList(ALERT_STATES, 'Only these'),
       rule: listParameter('Only of these rules'),
       severity: choiceList(SEVERITIES, 'Only these'),

@@ -26,6 +26,7 @@ import { parameterError } from './parameters.ts';
 import { answerProblem } from './problems.ts';
 import { mountPrometheus } from './prometheus.ts';
 import { mountReadings } from './readings.ts';
+import { mountReference } from './reference.ts';
 import { mountRelease } from './release.ts';
 import { mountSeries } from './series.ts';
 import type { HubApp, HubEnv, HubServices } from './service.ts';
@@ -36,20 +37,6 @@ import { mountWebFiles } from './web-files.ts';
 import { mountWindows } from './windows.ts';
 
 export type { HubServices } from './service.ts';
-
-/** A token, or none where the hub has none. */
-const SECURITY: Record<string, string[]>[] = [{ bearer: [] }, {}];
-
-export const OPENAPI_INFO = {
-  openapi: '3.1.0',
-  info: {
-    title: 'Sluice hub',
-    version: VERSION,
-    description: 'Windowed aggregates, readings and exceptions of a lake. Times are RFC 3339 in UTC; errors are problem+json (RFC 9457).',
-    license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
-  },
-  security: SECURITY,
-};
 
 /** Those of Hono, and the forms of ours that it does not know; Parquet is compressed inside. */
 function isCompressible(type: string): boolean {
@@ -93,12 +80,7 @@ export function createHubApp(services: HubServices): HubApp {
   mountStream(app, services);
   mountPrometheus(app, services);
   mountProbes(app, services);
-  app.openAPIRegistry.registerComponent('securitySchemes', 'bearer', {
-    type: 'http',
-    scheme: 'bearer',
-    description: 'sluice-hub token create --read',
-  });
-  app.doc31('/openapi.json', OPENAPI_INFO);
+  mountReference(app);
   mountWebFiles(app, services.webDir);
   app.notFound((c) => notFound(app, c.req.method, c.req.path));
   app.onError((error) => {

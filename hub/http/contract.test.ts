@@ -23,6 +23,7 @@ interface Operation {
   readonly method: string;
   readonly parameters: readonly Parameter[];
   readonly body: Json | null;
+  readonly example: unknown;
   readonly responses: Readonly<Record<string, { readonly content?: Readonly<Record<string, { readonly schema: Json }>> }>>;
 }
 
@@ -81,11 +82,13 @@ function operations(): Operation[] {
   return Object.entries(document.paths).flatMap(([path, methods]) =>
     Object.entries(methods).map(([method, operation]): Operation => {
       const content = (operation['requestBody'] as { content?: Record<string, { schema: Json }> } | undefined)?.content;
+      const json = content?.['application/json'] as { schema: Json; example?: unknown } | undefined;
       return {
         path,
         method: method.toUpperCase(),
         parameters: (operation['parameters'] ?? []) as Parameter[],
-        body: content?.['application/json']?.schema ?? null,
+        body: json?.schema ?? null,
+        example: json?.example,
         responses: operation['responses'] as Operation['responses'],
       };
     }),
@@ -225,6 +228,25 @@ async function send({ operation, name, query, accept, body, contentType }: Asked
     ...(body === null ? {} : { body }),
   });
 }
+
+test('what the reference shows as examples is answered when it is sent as it stands', async () => {
+  const exampleOf = (schema: Json): unknown => schema['example'] ?? resolve(schema)['example'];
+  let asked = 0;
+  for (const { path, method, parameters, example, responses } of operations()) {
+    const isSent = method === 'GET' || example !== undefined;
+    if (!isSent || path === '/v1/stream') continue;
+    const query = parameters.filter((parameter) => parameter.in === 'query' && exampleOf(parameter.schema) !== undefined);
+    const search = new URLSearchParams(query.map(({ name, schema }): [string, string] => [name, String(exampleOf(schema))]));
+    const response = await api.app.request(`${path.replace('{name}', 'kept')}?${String(search)}`, {
+      method,
+      ...(example === undefined ? {} : { body: JSON.stringify(example), headers: { 'content-type': 'application/json' } }),
+    });
+    expect([200, 201], `${method} ${path} ${String(search)}: ${await response.text()}`).toContain(response.status);
+    expect(Object.keys(responses)).toContain(String(response.status));
+    asked++;
+  }
+  expect(asked).toBeGreaterThan(12);
+});
 
 test(
   'every answer is one that the OpenAPI document lists',

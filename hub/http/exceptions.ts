@@ -70,7 +70,7 @@ const route = createRoute({
   request: {
     query: z.strictObject({
       from: timeParameter('Start of the range'),
-      to: timeParameter('End of the range; default now, and 5 minutes for devices whose clock is ahead'),
+      to: timeParameter('End of the range; default now, and 5 minutes for devices whose clock is ahead', 'now'),
       gateway: listParameter('Only these gateways, and what may be of any: damage to a file of the lake'),
       device: listParameter('Only these devices'),
       metric: listParameter('Only these metrics'),

@@ -55,7 +55,8 @@ function repeated(issue: { readonly input?: unknown }): string {
   return Array.isArray(issue.input) ? 'is given more than once' : 'is not a text';
 }
 
-export function timeParameter(description: string) {
+/** @param example of a request that is answered as it stands */
+export function timeParameter(description: string, example: 'now-1h' | 'now' = 'now-1h') {
   return z
     .string({ error: repeated })
     .transform((text, context): TimeExpression => {
@@ -65,7 +66,7 @@ export function timeParameter(description: string) {
       return z.NEVER;
     })
     .optional()
-    .openapi({ type: 'string', description: `${description} (${TIME_HELP})`, example: 'now-1h' });
+    .openapi({ type: 'string', description: `${description} (${TIME_HELP})`, example });
 }
 
 /** `a,b` and `x=a&x=b` are the same list; `\,` is a comma in a name. */

@@ -96,7 +96,7 @@ const route = createRoute({
   request: {
     query: z.strictObject({
       from: timeParameter('First event time'),
-      to: timeParameter('Event times before this; default now, and 5 minutes for devices whose clock is ahead'),
+      to: timeParameter('Event times before this; default now, and 5 minutes for devices whose clock is ahead', 'now'),
       gateway: listParameter('Only these gateways'),
       device: listParameter('Only these devices'),
       metric: listParameter('Only these metrics'),

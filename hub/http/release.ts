@@ -15,7 +15,7 @@ const SHIFT_SECONDS_MAX = 3_155_760_000;
 
 const bodySchema = z
   .strictObject({
-    id: z.string().max(256).openapi({ description: 'Of a quarantined exception (GET /v1/exceptions)' }),
+    id: z.string().max(256).openapi({ description: 'Of a quarantined exception (GET /v1/exceptions)', example: 'site-1/5f0c…/live/1/0' }),
     shift_seconds: z
       .number()
       .min(-SHIFT_SECONDS_MAX)

@@ -17,6 +17,10 @@ const PARAMETERS_MAX = 1_000;
 const LIMIT_DEFAULT = 10_000;
 const LIMIT_MAX = 1_000_000;
 
+const EXAMPLE = {
+  sql: "SELECT date_trunc('hour', ts) AS hour, avg(value) FROM readings WHERE ts >= now() - INTERVAL 1 DAY AND metric = $1 GROUP BY ALL",
+  parameters: ['temperature'],
+};
 const BODY_EXAMPLE = '{"sql": "SELECT …"}';
 const LIMIT_FAULT = `a whole number from 1 to ${LIMIT_MAX} is allowed`;
 
@@ -33,15 +37,14 @@ const bodySchema = z
       .openapi({
         description:
           'One SELECT, or EXPLAIN [ANALYZE] and a SELECT, in the dialect of DuckDB, over readings, aggregates, exceptions, devices, alerts',
-        example:
-          "SELECT date_trunc('hour', ts) AS hour, avg(value) FROM readings WHERE ts >= now() - INTERVAL 1 DAY AND metric = $1 GROUP BY ALL",
+        example: EXAMPLE.sql,
       }),
     parameters: z
       .union([z.array(parameterSchema).max(PARAMETERS_MAX), z.record(z.string().max(64), parameterSchema)], {
         error: `a list of at most ${PARAMETERS_MAX} (for $1, $2 …) or an object (for $name) of texts, numbers, true, false and null is allowed`,
       })
       .optional()
-      .openapi({ description: 'Bound to $1, $2 … (a list) or $name (an object)', example: ['temperature'] }),
+      .openapi({ description: 'Bound to $1, $2 … (a list) or $name (an object)', example: EXAMPLE.parameters }),
     limit: z
       .int(LIMIT_FAULT)
       .min(1, LIMIT_FAULT)
@@ -65,12 +68,10 @@ const answerSchema = z
         scale: z.int().optional().openapi({ description: 'Of a decimal: digits behind the point' }),
       }),
     ),
-    rows: z
-      .array(z.record(z.string(), z.unknown()))
-      .openapi({
-        description:
-          'Times are RFC 3339 in UTC; integers above 2^53 and decimals of more than 15 digits are texts; NaN and infinities are null',
-      }),
+    rows: z.array(z.record(z.string(), z.unknown())).openapi({
+      description:
+        'Times are RFC 3339 in UTC; integers above 2^53 and decimals of more than 15 digits are texts; NaN and infinities are null',
+    }),
     row_count: z.int(),
     versions: z.record(z.string(), z.int()).openapi({ description: 'Versions of the lake tables that the answer is from' }),
   })
@@ -85,7 +86,7 @@ const route = createRoute({
     'Times are TIMESTAMP in UTC. Conditions on `ts`, `window_start`, `device` and `metric` that stand directly in the WHERE of a view choose the files that are read.',
     'DuckDB, read-only and locked: no files, no extensions, bounded memory, threads, time, rows.',
   ].join(' '),
-  request: { query: querySchema, body: { required: true, content: { 'application/json': { schema: bodySchema } } } },
+  request: { query: querySchema, body: { required: true, content: { 'application/json': { schema: bodySchema, example: EXAMPLE } } } },
   responses: {
     200: {
       description: 'The rows',

@@ -5,8 +5,10 @@ SwaggerUIBundle({
   url: 'openapi.json',
   dom_id: '#reference',
   deepLinking: true,
-  // What people ask for first begins with an a; the order of the document is that of the wiring.
+  // Groups stand in the document's order, the routes of each by name.
   operationsSorter: 'alpha',
+  defaultModelsExpandDepth: 0,
+  tryItOutEnabled: true,
   displayRequestDuration: true,
   // A token stays in the page's memory: what is stored in a browser is found there by others.
   persistAuthorization: false,
