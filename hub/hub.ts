@@ -163,7 +163,7 @@ export async function startHub(
 
 function maintenanceSettings(config: HubConfig) {
   const { schedule, compactionRowsMax } = config.maintenance;
-  return { lakeDir: config.lakeDir, schedule, compactionRowsMax, logLevel: config.logLevel };
+  return { lakeDir: config.lakeDir, schedule, compactionRowsMax, definitions: config.windows, logLevel: config.logLevel };
 }
 
 export function engineSettings(config: HubConfig) {

@@ -5,6 +5,7 @@
 import { Worker } from 'node:worker_threads';
 import { SluiceError, type ErrorCode } from '../shared/errors.ts';
 import type { Logger } from '../shared/logging.ts';
+import type { WindowDefinition } from '../shared/window/definition.ts';
 import { workerUrl } from '../shared/worker-url.ts';
 import type { MaintenanceStatus } from './maintenance.ts';
 
@@ -14,6 +15,7 @@ export interface MaintenanceSettings {
   /** Cron expression. */
   readonly schedule: string;
   readonly compactionRowsMax: number;
+  readonly definitions: readonly WindowDefinition[];
   readonly logLevel: string;
 }
 

@@ -36,7 +36,7 @@ async function maintenance(): Promise<Maintenance> {
 async function openMaintenance(): Promise<Maintenance> {
   const store = await LocalStore.open(settings.lakeDir);
   const lake = await Lake.open(store, settings.lakeDir, { clock: systemClock, hubId: settings.hubInstance, logger });
-  return new Maintenance(lake, { rowsMax: settings.compactionRowsMax }, () => nextTurn());
+  return new Maintenance(lake, { rowsMax: settings.compactionRowsMax }, () => nextTurn(), settings.definitions);
 }
 
 async function run(): Promise<void> {

@@ -1,10 +1,10 @@
 /**
- * What keeps the lake fit for years: compaction, folding, log clean-up and vacuum, one run after another; and how the
+ * What keeps the lake fit for years: compaction, folding, repair, log clean-up and vacuum, one run after another; and how the
  * tables are.
  *
  * It has a view of the lake of its own, beside the engine's: to the tables it is one more writer, whose commits race with
  * those of ingest as those of another hub do. So it never holds ingest up, and may run in a thread or process of its own,
- * in any number. Every step is safe to be cut off (see compaction, fold, delta-maintenance); the next run begins again.
+ * in any number. Every step is safe to be cut off (see compaction, fold, repair, delta-maintenance); the next run begins again.
  *
  * Order: rewrites first, then what deletes; a failed step fails the run, and the next run tries all of it again.
  */
@@ -17,7 +17,9 @@ import { cleanLog, vacuum } from './lake/delta-maintenance.ts';
 import type { DeltaTable } from './lake/delta-table.ts';
 import type { Lake } from './lake/lake.ts';
 import { foldProgress } from './lake/progress-fold.ts';
+import type { WindowDefinition } from '../shared/window/definition.ts';
 import { foldAggregates } from './windows/fold.ts';
+import { AggregateRepair } from './windows/repair.ts';
 
 /** Of one table, by its log. */
 export interface TableReport {
@@ -54,6 +56,8 @@ export interface MaintenanceStatus {
   readonly bytesWrittenTotal: number;
   readonly conflictsTotal: number;
   readonly unreadableFiles: number;
+  /** Damaged files of `aggregates` that were made again from `readings`. */
+  readonly repairedFilesTotal: number;
   readonly logEntriesDeletedTotal: number;
   readonly filesVacuumedTotal: number;
   readonly bytesVacuumedTotal: number;
@@ -67,6 +71,7 @@ export class Maintenance {
   readonly #clock: Clock;
   readonly #settings: CompactionSettings;
   readonly #breathe: () => Promise<void>;
+  readonly #repair: AggregateRepair;
   readonly #lastCompactionUs = new Map<string, number>();
   readonly #lastVacuumUs = new Map<string, number>();
   #running: Promise<void> = Promise.resolve();
@@ -81,17 +86,27 @@ export class Maintenance {
     bytesWrittenTotal: 0,
     conflictsTotal: 0,
     unreadableFiles: 0,
+    repairedFilesTotal: 0,
     logEntriesDeletedTotal: 0,
     filesVacuumedTotal: 0,
     bytesVacuumedTotal: 0,
   };
 
-  /** @param lake opened for this alone */
-  constructor(lake: Lake, settings: Partial<CompactionSettings> = {}, breathe: () => Promise<void> = () => Promise.resolve()) {
+  /**
+   * @param lake opened for this alone
+   * @param definitions whose damaged files can be made again
+   */
+  constructor(
+    lake: Lake,
+    settings: Partial<CompactionSettings> = {},
+    breathe: () => Promise<void> = () => Promise.resolve(),
+    definitions: readonly WindowDefinition[] = [],
+  ) {
     this.#lake = lake;
     this.#clock = lake.clock;
     this.#settings = { ...COMPACTION_DEFAULTS, ...settings };
     this.#breathe = breathe;
+    this.#repair = new AggregateRepair(lake, definitions, breathe);
   }
 
   /** One run; a second one waits for the first. @throws SluiceError ERR_STORE_*, ERR_LAKE_*: nothing is lost, run again */
@@ -122,23 +137,28 @@ export class Maintenance {
 
   async #rewrite(): Promise<void> {
     const { readings, exceptions, aggregates, progress } = this.#lake;
-    let unreadable = 0;
+    const unreadable = new Set<string>();
     const note = (table: DeltaTable, result: CompactionResult): void => {
       this.#lastCompactionUs.set(table.spec.name, this.#clock.nowUs());
       this.#totals.filesMergedTotal += result.filesIn;
       this.#totals.filesWrittenTotal += result.filesOut;
       this.#totals.bytesWrittenTotal += result.bytesOut;
       this.#totals.conflictsTotal += result.conflicts;
-      unreadable += result.unreadable.length;
       for (const path of result.unreadable) {
+        unreadable.add(`${table.spec.name}/${path}`);
         this.#lake.logger.error({ table: table.spec.name, path }, 'a file cannot be read: compaction leaves it as it is');
       }
     };
     for (const table of [readings, exceptions]) note(table, await compactTable(this.#lake, table, this.#settings, this.#breathe));
-    note(aggregates, await foldAggregates(this.#lake, this.#settings, this.#breathe));
+    const folding = await foldAggregates(this.#lake, this.#settings, this.#breathe);
+    note(aggregates, folding);
+    const { repaired, left } = await this.#repair.run(folding.unreadable);
+    this.#totals.repairedFilesTotal += repaired;
+    for (const path of left) unreadable.add(`aggregates/${path}`);
+    for (const path of folding.unreadable) if (!aggregates.snapshot.files.has(path)) unreadable.delete(`aggregates/${path}`);
     const folded = await foldProgress(this.#lake, this.#breathe);
     note(progress, { ...noCompaction(), filesIn: folded, filesOut: folded > 0 ? 1 : 0 });
-    this.#totals.unreadableFiles = unreadable;
+    this.#totals.unreadableFiles = unreadable.size;
   }
 
   async #delete(): Promise<void> {

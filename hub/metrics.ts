@@ -112,6 +112,11 @@ export const METRIC_TABLE: readonly MetricRow[] = [
   counter('compaction_conflicts_total', 'Rewrites that gave way to another writer', ({ maintenance }) => maintenance?.conflictsTotal ?? 0),
   counter('vacuum_deleted_files_total', 'Data files that vacuum deleted', ({ maintenance }) => maintenance?.filesVacuumedTotal ?? 0),
   counter('vacuum_deleted_bytes_total', 'Bytes of them', ({ maintenance }) => maintenance?.bytesVacuumedTotal ?? 0),
+  counter(
+    'lake_repaired_files_total',
+    'Damaged files of aggregates that were made again from readings',
+    ({ maintenance }) => maintenance?.repairedFilesTotal ?? 0,
+  ),
   gauge('lake_unreadable_files', 'Data files that a query or the maintenance could not read', ({ engine, maintenance }) =>
     Math.max(engine.unreadableFiles, maintenance?.unreadableFiles ?? 0),
   ),

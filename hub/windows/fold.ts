@@ -242,7 +242,7 @@ function histogramOf(parts: readonly ParquetColumns[], name: string, count: numb
 }
 
 /** Rows of one window and group side by side. */
-function foldOrder({ count, group, windowStartUs }: PartialColumns): Uint32Array {
+export function foldOrder({ count, group, windowStartUs }: PartialColumns): Uint32Array {
   return Uint32Array.from({ length: count }, (_, row) => row).sort(
     (a, b) => group[a] - group[b] || windowStartUs[a] - windowStartUs[b] || a - b,
   );
