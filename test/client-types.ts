@@ -91,7 +91,7 @@ function capital(path: string): string {
 
 function parameterType({ name, schema }: Parameter): string {
   // Times are the ones that know "now"; windows are what the hub is configured with.
-  if (schema.example === 'now-1h') return 'TimeParameter';
+  if (schema.example === 'now-1h' || schema.example === 'now') return 'TimeParameter';
   if (name === 'window') return 'string';
   if (schema.type === 'array') return 'ListParameter';
   return typeOf(schema);

@@ -459,7 +459,7 @@ export interface AggregatesQuery {
   /** First window start (RFC 3339 with a zone (2026-01-02T03:04:05Z), a day (2026-01-02), Unix epoch in s, ms, µs or ns, or now-7d (ms, s, m, h, d, w, y)) */
   readonly from?: TimeParameter;
   /** Window starts before this; default now (RFC 3339 with a zone (2026-01-02T03:04:05Z), a day (2026-01-02), Unix epoch in s, ms, µs or ns, or now-7d (ms, s, m, h, d, w, y)) */
-  readonly to?: string;
+  readonly to?: TimeParameter;
   /** Only these gateways; a comma list, a repeated parameter or both (\, is a comma in a name) */
   readonly gateway?: ListParameter;
   /** Only these devices; a comma list, a repeated parameter or both (\, is a comma in a name) */
@@ -491,7 +491,7 @@ export interface ReadingsQuery {
   /** First event time (RFC 3339 with a zone (2026-01-02T03:04:05Z), a day (2026-01-02), Unix epoch in s, ms, µs or ns, or now-7d (ms, s, m, h, d, w, y)) */
   readonly from?: TimeParameter;
   /** Event times before this; default now, and 5 minutes for devices whose clock is ahead (RFC 3339 with a zone (2026-01-02T03:04:05Z), a day (2026-01-02), Unix epoch in s, ms, µs or ns, or now-7d (ms, s, m, h, d, w, y)) */
-  readonly to?: string;
+  readonly to?: TimeParameter;
   /** Only these gateways; a comma list, a repeated parameter or both (\, is a comma in a name) */
   readonly gateway?: ListParameter;
   /** Only these devices; a comma list, a repeated parameter or both (\, is a comma in a name) */
@@ -513,7 +513,7 @@ export interface ExceptionsQuery {
   /** Start of the range (RFC 3339 with a zone (2026-01-02T03:04:05Z), a day (2026-01-02), Unix epoch in s, ms, µs or ns, or now-7d (ms, s, m, h, d, w, y)) */
   readonly from?: TimeParameter;
   /** End of the range; default now, and 5 minutes for devices whose clock is ahead (RFC 3339 with a zone (2026-01-02T03:04:05Z), a day (2026-01-02), Unix epoch in s, ms, µs or ns, or now-7d (ms, s, m, h, d, w, y)) */
-  readonly to?: string;
+  readonly to?: TimeParameter;
   /** Only these gateways, and what may be of any: damage to a file of the lake; a comma list, a repeated parameter or both (\, is a comma in a name) */
   readonly gateway?: ListParameter;
   /** Only these devices; a comma list, a repeated parameter or both (\, is a comma in a name) */
@@ -587,7 +587,7 @@ export interface AlertsQuery {
   /** Start of the range (RFC 3339 with a zone (2026-01-02T03:04:05Z), a day (2026-01-02), Unix epoch in s, ms, µs or ns, or now-7d (ms, s, m, h, d, w, y)) */
   readonly from?: TimeParameter;
   /** End of the range; default now, and 5 minutes for devices whose clock is ahead (RFC 3339 with a zone (2026-01-02T03:04:05Z), a day (2026-01-02), Unix epoch in s, ms, µs or ns, or now-7d (ms, s, m, h, d, w, y)) */
-  readonly to?: string;
+  readonly to?: TimeParameter;
   /** Only these: pending, firing, resolved; a comma list, a repeated parameter or both (\, is a comma in a name) */
   readonly state?: ListParameter;
   /** Only of these rules; a comma list, a repeated parameter or both (\, is a comma in a name) */
