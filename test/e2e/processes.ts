@@ -72,11 +72,14 @@ export class Program {
   /** A command that runs the program at its next start, as `unshare` does. */
   wrapper: readonly string[] = [];
 
+  /** Starts no more, whoever asks. */
+  isOver = false;
   readyTimeoutMs = READY_TIMEOUT_MS;
   /** Of all starts so far, from the spawn until it was ready. */
   slowestStartMs = 0;
 
   spawn(): void {
+    if (this.isOver) throw new Error(`${this.name} is over`);
     const [command, ...args] = [...this.wrapper, process.execPath, path.join(distDir, this.#entry), ...this.#args];
     const child = spawn(command, args, {
       stdio: ['ignore', 'pipe', 'pipe'],

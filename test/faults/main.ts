@@ -1,10 +1,10 @@
 /**
  * `npm run faults`: real processes, hurt on purpose from a seed, and the ledger's verdict (docs/faults.md).
  *
- * Exit 0: no violation, and every negative control was seen to lose. 1: otherwise. 2: wrong usage.
+ * Exit 0: no violation, and every negative control was seen to lose. 1: otherwise. 2: wrong usage. 130: stopped; nothing is left behind.
  */
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
@@ -12,7 +12,7 @@ import { missing } from './needs.ts';
 import { isInOwnNamespace, NAMESPACE_ENV } from './packet-filter.ts';
 import { SCENARIOS } from './scenarios/all.ts';
 import type { Scenario } from './scenario.ts';
-import { runTrial } from './trial.ts';
+import { runTrial, type TrialResult } from './trial.ts';
 import { formatTable, verdictOf, type ScenarioVerdict } from './verdict.ts';
 
 /** Counted faults end in time as well. */
@@ -66,7 +66,8 @@ if (!Number.isFinite(minutes) || minutes <= 0 || minutes > 1_440) fail(`--minute
 if (faultsMax !== null && (!Number.isInteger(faultsMax) || faultsMax < 1))
   fail(`--faults ${flags.faults}: expected a whole number from 1 on`);
 const unknown = flags.scenario.filter((name) => !SCENARIOS.some((scenario) => scenario.name === name));
-if (unknown.length > 0) fail(`no scenario '${unknown.join("', '")}'`);
+if (unknown.length > 0)
+  fail(`no scenario '${unknown.join("', '")}'; there are ${SCENARIOS.map(({ name }) => name).join(', ')} (--list says what they do)`);
 if (flags.help) {
   process.stdout.write(`${USAGE}\n`);
   process.exit(0);
@@ -78,6 +79,36 @@ if (flags.list) {
 }
 
 const startedMs = performance.now();
+const wanted = SCENARIOS.filter(({ name }) => flags.scenario.length === 0 || flags.scenario.includes(name));
+const stop = new AbortController();
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort(new Error(`stopped by ${signal}`)));
+
+/** What is going to happen, and what cannot. */
+function announce(): void {
+  const say = (line: string): void => void process.stdout.write(`${line}\n`);
+  say(`seed ${seed}: ${wanted.map(({ name }) => name).join(', ')}`);
+  for (const { name, needs, control, wantsNamespace } of wanted) {
+    const skipped = missing(needs);
+    if (skipped !== null) say(`${name} is skipped: it needs ${skipped}`);
+    const controlSkipped = control === null || skipped !== null || flags['no-control'] ? null : missing(control.needs);
+    if (controlSkipped !== null) say(`the control of ${name} is skipped: it needs ${controlSkipped}`);
+    const noPackets = wantsNamespace === true && !isInOwnNamespace() ? missing(['network namespaces with nftables']) : null;
+    if (noPackets !== null) say(`${name} runs without loss of real packets: that needs ${noPackets}`);
+  }
+}
+
+/** One line for people; everything is in the JSON. */
+function summary({ elapsedMs, faults, figures, recoveryMs, measures }: TrialResult): string {
+  const { acknowledged, lost, accountedFor, duplicated, altered, wrong } = figures;
+  const count = Object.values(faults).reduce((sum, each) => sum + each, 0);
+  const parts = [
+    `${count} faults in ${Math.round(elapsedMs / 1000)} s`,
+    `${acknowledged} acknowledged, ${lost} lost, ${accountedFor} announced, ${duplicated} duplicated, ${altered + wrong} wrong`,
+    ...(recoveryMs === null ? [] : [`recovered in ${(recoveryMs / 1000).toFixed(1)} s`]),
+    ...Object.entries(measures).map(([name, value]) => `${name} ${value}`),
+  ];
+  return parts.join('; ');
+}
 
 async function runScenario(scenario: Scenario): Promise<ScenarioVerdict> {
   const attempt = async (isControl: boolean): Promise<Awaited<ReturnType<typeof runTrial>>> => {
@@ -88,11 +119,11 @@ async function runScenario(scenario: Scenario): Promise<ScenarioVerdict> {
     const isCounted = faultsMax !== null && scenario.isCounted === true;
     const minutesMax = isCounted ? Number(flags.minutes ?? COUNTED_MINUTES_MAX) : minutes;
     const result = await runTrial({
-      ...{ scenario, isControl, seed, log },
+      ...{ scenario, isControl, seed, log, signal: stop.signal },
       ...(isCounted ? { faultsMax } : {}),
       minutes: isControl ? Math.min(minutesMax, CONTROL_MINUTES_MAX) : minutesMax,
     });
-    log(JSON.stringify({ faults: result.faults, ...result.figures, recoveryMs: result.recoveryMs, ...result.measures }));
+    log(summary(result));
     return result;
   };
   const skipped = missing(scenario.needs);
@@ -116,7 +147,10 @@ async function runInNamespace(scenario: Scenario): Promise<ScenarioVerdict> {
       stdio: ['ignore', 'inherit', 'inherit'],
       env: { ...process.env, [NAMESPACE_ENV]: '1' },
     });
-    await new Promise((resolve) => child.once('close', resolve));
+    const code = await new Promise((resolve) => child.once('close', resolve));
+    stop.signal.throwIfAborted();
+    if (!existsSync(json))
+      return { ...verdictOf(scenario.name, null, `it ended with ${String(code)} and without a verdict`, null, null), ok: false };
     const { verdicts } = JSON.parse(readFileSync(json, 'utf8')) as { verdicts: readonly [ScenarioVerdict] };
     return verdicts[0];
   } finally {
@@ -125,12 +159,16 @@ async function runInNamespace(scenario: Scenario): Promise<ScenarioVerdict> {
 }
 
 const verdicts: ScenarioVerdict[] = [];
-for (const scenario of SCENARIOS) {
-  if (flags.scenario.length > 0 && !flags.scenario.includes(scenario.name)) continue;
-  const isApart = scenario.wantsNamespace === true && !isInOwnNamespace() && missing(['network namespaces with nftables']) === null;
-  verdicts.push(await (isApart ? runInNamespace(scenario) : runScenario(scenario)));
+if (!isInOwnNamespace() && !flags.quiet) announce();
+try {
+  for (const scenario of wanted) {
+    const isApart = scenario.wantsNamespace === true && !isInOwnNamespace() && missing(['network namespaces with nftables']) === null;
+    verdicts.push(await (isApart ? runInNamespace(scenario) : runScenario(scenario)));
+  }
+} catch (error) {
+  if (!stop.signal.aborted) throw error;
 }
-if (!isInOwnNamespace()) {
+if (!isInOwnNamespace() && verdicts.length > 0) {
   const again = flags.scenario.map((name) => `--scenario ${name} `).join('');
   const isTimed = faultsMax === null || flags.minutes !== undefined;
   const howLong = [...(isTimed ? [`--minutes ${minutes}`] : []), ...(faultsMax === null ? [] : [`--faults ${faultsMax}`])].join(' ');
@@ -139,4 +177,9 @@ if (!isInOwnNamespace()) {
     for (const violation of trial?.violations ?? []) process.stdout.write(`${scenario}: ${violation.split('\n')[0]}\n`);
 }
 if (flags.json !== undefined) writeFileSync(flags.json, `${JSON.stringify({ seed, minutes, faultsMax, verdicts }, null, 2)}\n`);
+if (stop.signal.aborted) {
+  process.stderr.write(`${(stop.signal.reason as Error).message}: ${verdicts.length} of ${wanted.length} scenarios have a verdict\n`);
+  // What the trial that was stopped still waits for is nobody's business any more.
+  process.exit(130);
+}
 process.exitCode = verdicts.every(({ ok }) => ok) ? 0 : 1;

@@ -90,6 +90,8 @@ export interface TrialOptions {
   /** Of a scenario that is counted: the faults end with this one, if their time has not ended before. */
   readonly faultsMax?: number;
   readonly log: (line: string) => void;
+  /** Ends the trial without a verdict, and with nothing left of it. */
+  readonly signal?: AbortSignal;
 }
 
 /** What `sluice-sim run --json` prints, as far as the lab looks at it. */
@@ -144,7 +146,7 @@ export class Trial {
 
   violation(text: string): void {
     this.#violations.push(text);
-    this.log(`VIOLATION: ${text}`);
+    this.log(`${this.isControl ? 'reported, as it has to be' : 'VIOLATION'}: ${text}`);
   }
 
   measure(name: string, value: number | string): void {
@@ -219,9 +221,11 @@ export class Trial {
     const { hub, gateway, fleet } = system;
     for (const program of [hub.program, gateway.program])
       if (!program.isRunning) this.violation(`${program.name} has ended:\n${program.log}`);
+    this.log('no more faults: waiting for a fresh reading in the lake, then for the devices to get their acknowledgements');
     await this.recovered(gateway.httpUrl, hub.url);
     await this.endFleet(fleet);
     this.#system = null;
+    this.log('verifying every acknowledged reading and every aggregate');
     await this.judge('fleet', hub.url);
   }
 
@@ -354,21 +358,34 @@ export class Trial {
 
   /** Ends all processes and removes what they left. */
   async close(): Promise<void> {
+    for (const program of this.lab.programs) program.isOver = true;
     await this.lab.killAll();
     for (const closer of this.#closers.splice(0).reverse()) await closer();
     await this.lab.close();
   }
 }
 
-/** Runs a scenario once. What it throws is a violation like any other: a lab that cannot tell did not see that all is well. */
+/**
+ * Runs a scenario once. What it throws is a violation like any other: a lab that cannot tell did not see that all is well.
+ *
+ * @throws the signal's reason, when it ended the trial
+ */
 export async function runTrial(options: TrialOptions): Promise<TrialResult> {
+  const { signal } = options;
   const trial = new Trial(options);
+  const aborted = new Promise<never>((_resolve, reject) => signal?.addEventListener('abort', () => reject(signal.reason as Error)));
+  const judged = async (): Promise<void> => {
+    try {
+      await options.scenario.run(trial);
+    } catch (error) {
+      if (signal?.aborted === true) return;
+      trial.violation(`the trial broke off: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
+      trial.log(trial.lab.logs());
+      await trial.salvage().catch((why: unknown) => trial.violation(`no verdict: ${why instanceof Error ? why.message : String(why)}`));
+    }
+  };
   try {
-    await options.scenario.run(trial);
-  } catch (error) {
-    trial.violation(`the trial broke off: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
-    trial.log(trial.lab.logs());
-    await trial.salvage().catch((why: unknown) => trial.violation(`no verdict: ${why instanceof Error ? why.message : String(why)}`));
+    await Promise.race([judged(), aborted]);
   } finally {
     await trial.close();
   }

@@ -56,7 +56,8 @@ const HEADINGS = [
 
 function row(verdict: ScenarioVerdict): string[] {
   const { trial, scenario, ok } = verdict;
-  if (trial === null) return [scenario, '-', '-', '-', '-', '-', '-', '-', controlText(verdict), `skipped: ${verdict.skipped}`];
+  if (trial === null)
+    return [scenario, '-', '-', '-', '-', '-', '-', '-', controlText(verdict), `${ok ? 'skipped' : 'FAILED'}: ${verdict.skipped}`];
   const { figures, faults, recoveryMs, violations } = trial;
   return [
     scenario,
