@@ -11,7 +11,7 @@ import type { AlertBook } from './alert-book.ts';
 import type { Receiver } from './receiver.ts';
 
 /** Alerts of one request. */
-export const ALERTS_PER_REQUEST = 100;
+const ALERTS_PER_REQUEST = 100;
 /** An Alertmanager that is not told again for so many repeats takes the alert for resolved; Prometheus says four as well. */
 const REPEATS_UNTIL_FORGOTTEN = 4;
 /** Repeats that are due are looked for so often, or as often as they repeat. */
@@ -137,7 +137,7 @@ function common(records: readonly Readonly<Record<string, string>>[]): Record<st
   return Object.fromEntries(Object.entries(records[0]).filter(([name, value]) => records.every((record) => record[name] === value)));
 }
 
-export function labelsOf(alert: Alert): Labels {
+function labelsOf(alert: Alert): Labels {
   const series = [...seriesLabels(alert.gateway ?? '', alert.device ?? '', alert.metric ?? '', alert.tags)].flatMap(
     ([name, value]): [string, string][] => {
       if (name === '__name__') return [];
@@ -182,7 +182,7 @@ function timeOf(us: number): string {
 }
 
 /** As Prometheus has it: FNV-1a, 64 bits, over names and values, a byte 0xff behind each. */
-export function fingerprintOf(labels: Labels): string {
+function fingerprintOf(labels: Labels): string {
   let hash = 0xcbf29ce484222325n;
   for (const byte of [...labels].flatMap((pair) => pair.flatMap((text) => [...Buffer.from(text), 0xff])))
     hash = ((hash ^ BigInt(byte)) * 0x100000001b3n) & 0xffffffffffffffffn;

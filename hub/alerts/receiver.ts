@@ -5,7 +5,7 @@ import { RULE_NAME_PATTERN, SEVERITIES } from './rule.ts';
 const RECEIVERS_MAX = 16;
 const HEADERS_MAX = 16;
 /** Of an Alertmanager: it forgets what is not repeated. */
-export const ALERTMANAGER_REPEAT_MS = 60_000;
+const ALERTMANAGER_REPEAT_MS = 60_000;
 /** Of a webhook: what Alertmanager has as repeat_interval. */
 const WEBHOOK_REPEAT_MS = 4 * 3_600_000;
 

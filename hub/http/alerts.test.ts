@@ -125,6 +125,23 @@ test('late readings fire an alert by a window that was evaluated, and take one b
   expect(await alerts('&rule=cold')).toMatchObject([{ state: 'resolved', cause: 'late', value: 52.5 }]);
 });
 
+test('an alert that late readings make pending again is over, and another one begins: who was told is told', async () => {
+  await put('hot', { ...HOT, function: 'min', for: '2m' });
+  await minutes(0, [90, 90]);
+  await closed(2);
+  const [{ id }] = await alerts('&state=firing');
+  await minutes(0, [10]);
+  await closed(2);
+  api.clock.advance(11_000_000);
+  await api.alerts.evaluate();
+  const rows = await alerts();
+  expect(rows.find((row) => row.id === id)).toMatchObject({ state: 'resolved', cause: 'late', fired_at: at(2) });
+  expect(rows.filter((row) => row.id !== id)).toMatchObject([{ state: 'pending', since: at(1), fired_at: null }]);
+  await minutes(2, [95]);
+  await closed(3);
+  expect(await alerts('&state=firing')).toMatchObject([{ since: at(1), fired_at: at(3) }]);
+});
+
 test('what fires survives a restart, and is told once', async () => {
   await put('hot', HOT);
   const { version } = api.alerts.book;
