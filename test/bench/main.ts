@@ -7,7 +7,7 @@
  * Each benchmark runs in a process of its own, prints its figures beside references measured in the same run, and ends by
  * itself; one that fails leaves the others alone.
  */
-import { spawn } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -22,6 +22,8 @@ interface Bench {
   readonly name: string;
   readonly title: string;
   readonly rounds: number;
+  /** Of the long form with its own rounds on a slow machine that is not idle: what takes longer hangs, and is ended. */
+  readonly minutesMax: number;
   /** Measures code in its own process; the others start ours. */
   readonly isInProcess?: true;
   /** Loaded only where it runs. */
@@ -33,26 +35,66 @@ const BENCHES: readonly Bench[] = [
     name: 'batch-bytes',
     title: 'Bytes per reading on the wire',
     rounds: 5,
+    minutesMax: 10,
     isInProcess: true,
     load: async () => (await import('./batch-bytes.ts')).benchBatchBytes,
   },
-  { name: 'journal', title: 'Journal', rounds: 5, isInProcess: true, load: async () => (await import('./journal.ts')).benchJournal },
-  { name: 'flash', title: 'Bytes per reading at the flash', rounds: 1, load: async () => (await import('./flash.ts')).benchFlash },
-  { name: 'broker-ingest', title: 'Broker ingest', rounds: 3, load: async () => (await import('./broker-ingest.ts')).benchBrokerIngest },
+  {
+    name: 'journal',
+    title: 'Journal',
+    rounds: 5,
+    minutesMax: 15,
+    isInProcess: true,
+    load: async () => (await import('./journal.ts')).benchJournal,
+  },
+  {
+    name: 'flash',
+    title: 'Bytes per reading at the flash',
+    rounds: 1,
+    minutesMax: 15,
+    load: async () => (await import('./flash.ts')).benchFlash,
+  },
+  {
+    name: 'broker-ingest',
+    title: 'Broker ingest',
+    rounds: 3,
+    minutesMax: 60,
+    load: async () => (await import('./broker-ingest.ts')).benchBrokerIngest,
+  },
   {
     name: 'store-forward',
     title: 'Store and forward',
     rounds: 3,
+    minutesMax: 30,
     load: async () => (await import('./store-forward.ts')).benchStoreForward,
   },
-  { name: 'drain', title: 'Drain', rounds: 3, load: async () => (await import('./drain.ts')).benchDrain },
-  { name: 'freshness', title: 'Freshness and hot queries', rounds: 3, load: async () => (await import('./freshness.ts')).benchFreshness },
-  { name: 'query', title: 'Queries while ingesting', rounds: 1, load: async () => (await import('./query.ts')).benchQuery },
-  { name: 'hub-ingest', title: 'Hub ingest', rounds: 3, load: async () => (await import('./hub-ingest.ts')).benchHubIngest },
+  { name: 'drain', title: 'Drain', rounds: 3, minutesMax: 30, load: async () => (await import('./drain.ts')).benchDrain },
+  {
+    name: 'freshness',
+    title: 'Freshness and hot queries',
+    rounds: 3,
+    minutesMax: 30,
+    load: async () => (await import('./freshness.ts')).benchFreshness,
+  },
+  {
+    name: 'query',
+    title: 'Queries while ingesting',
+    rounds: 1,
+    minutesMax: 120,
+    load: async () => (await import('./query.ts')).benchQuery,
+  },
+  {
+    name: 'hub-ingest',
+    title: 'Hub ingest',
+    rounds: 3,
+    minutesMax: 30,
+    load: async () => (await import('./hub-ingest.ts')).benchHubIngest,
+  },
   {
     name: 'lake-size',
     title: 'Size of the lake',
     rounds: 2,
+    minutesMax: 30,
     isInProcess: true,
     load: async () => (await import('./lake-size.ts')).benchLakeSize,
   },
@@ -60,14 +102,16 @@ const BENCHES: readonly Bench[] = [
     name: 'lake-day',
     title: 'A day of the lake',
     rounds: 1,
+    minutesMax: 60,
     isInProcess: true,
     load: async () => (await import('./lake-day.ts')).benchLakeDay,
   },
-  { name: 'scale', title: 'Many gateways', rounds: 2, load: async () => (await import('./scale.ts')).benchScale },
+  { name: 'scale', title: 'Many gateways', rounds: 2, minutesMax: 30, load: async () => (await import('./scale.ts')).benchScale },
   {
     name: 'window-engine',
     title: 'Window engine',
     rounds: 5,
+    minutesMax: 6,
     isInProcess: true,
     load: async () => (await import('./window-engine.ts')).benchWindowEngine,
   },
@@ -75,6 +119,7 @@ const BENCHES: readonly Bench[] = [
     name: 'parquet-encode',
     title: 'Parquet encoder',
     rounds: 5,
+    minutesMax: 15,
     isInProcess: true,
     load: async () => (await import('./parquet-encode.ts')).benchParquetEncode,
   },
@@ -101,6 +146,13 @@ interface ChildOptions {
   readonly isSilent: boolean;
 }
 
+/** A benchmark that catches the signal ends its programs; one that is in a computation does not get to it. */
+function endHanging(bench: Bench, child: ChildProcess, minutes: number): void {
+  process.stdout.write(`${bench.name} has not ended within its ${minutes} minutes and is ended\n`);
+  child.kill('SIGTERM');
+  setTimeout(() => child.kill('SIGKILL'), 10_000).unref();
+}
+
 /** @returns null when the benchmark failed; it has said why */
 async function runInChild(bench: Bench, resultsDir: string, { args, profileDir, isSilent }: ChildOptions): Promise<ResultOfProcess | null> {
   const resultFile = path.join(resultsDir, `${bench.name}.json`);
@@ -113,7 +165,13 @@ async function runInChild(bench: Bench, resultsDir: string, { args, profileDir, 
       stdio: ['ignore', isSilent ? 'ignore' : 'inherit', 'inherit'],
     },
   );
-  const code = await new Promise<number | null>((resolve) => child.once('exit', resolve));
+  const startMs = performance.now();
+  const ended = new Promise<number | null>((resolve) => child.once('exit', resolve));
+  const limitMinutes = bench.minutesMax * Math.max(1, (roundsAsked ?? bench.rounds) / bench.rounds);
+  const timer = setTimeout(() => endHanging(bench, child, limitMinutes), limitMinutes * 60_000);
+  const code = await ended;
+  clearTimeout(timer);
+  if (!isSilent) process.stdout.write(`  took ${Math.round((performance.now() - startMs) / 1000)} s\n`);
   if (code === 0) return JSON.parse(readFileSync(resultFile, 'utf8')) as ResultOfProcess;
   process.stdout.write(`${bench.name} ended with ${code}\n`);
   process.exitCode = 1;
@@ -122,7 +180,7 @@ async function runInChild(bench: Bench, resultsDir: string, { args, profileDir, 
 
 function usage(problem: string | null): never {
   if (problem !== null) process.stderr.write(`${problem}\n`);
-  const names = BENCHES.map(({ name, title }) => `  ${name.padEnd(18)} ${title}`).join('\n');
+  const names = BENCHES.map(({ name, title, minutesMax }) => `  ${name.padEnd(18)} ${title} (at most ${minutesMax} min)`).join('\n');
   process.stdout.write(`npm run bench [-- [--short] [--rounds N] [--json FILE] [--profile] [--report] NAME …]\n${names}\n`);
   process.exit(problem === null ? 0 : 2);
 }
