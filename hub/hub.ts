@@ -35,6 +35,9 @@ import { SqlService } from './query/sql-service.ts';
 /** A caller that is slower than this holds a socket for nothing; uplinks are upgraded and no requests any more. */
 const HTTP_LIMITS = { headersTimeout: 10_000, requestTimeout: 30_000, keepAliveTimeout: 30_000, maxHeaderSize: 16_384 };
 
+/** Most of what V8 has to see of a hot answer to compile it; the hub serves meanwhile. */
+const HOT_WARM_UP_MS = 100;
+
 /** A gateway that does not close its socket is cut: it resends to whoever comes next. */
 const UPLINK_STOP_DEADLINE_MS = 1_000;
 
@@ -67,7 +70,7 @@ export async function startHub(
     const engine = await EngineClient.start({ ...engineSettings(config), hubInstance }, onFatal);
     running.push(() => engine.stop());
     const { memoryBytesMax, timeoutMs } = config.query;
-    const query = await QueryService.start({ engine, lakeDir: config.lakeDir, memoryBytesMax, timeoutMs });
+    const query = await QueryService.start({ engine, lakeDir: config.lakeDir, memoryBytesMax, timeoutMs, hotWarmUpMs: HOT_WARM_UP_MS });
     running.push(() => query.stop());
     const maintenance = new MaintenanceClient({ ...maintenanceSettings(config), hubInstance }, logger);
     running.push(() => maintenance.stop());

@@ -9,6 +9,7 @@ import { workerUrl } from '../../shared/worker-url.ts';
 import { serveCaptures } from '../capture-channel.ts';
 import type { QueryEngine } from '../engine-api.ts';
 import { isPattern } from '../name-patterns.ts';
+import type { HotHello } from './hot-worker.ts';
 import type { AggregateAnswer, AggregateDocument, AggregateQuery, HotTask } from './query-api.ts';
 import { QueryThread, type OpenedThread } from './query-thread.ts';
 
@@ -33,9 +34,9 @@ export class HotQueries {
   #asked: Asked[] = [];
   #sentMs = -Infinity;
 
-  constructor(engine: QueryEngine) {
+  constructor(engine: QueryEngine, warmUpMs: number) {
     this.#engine = engine;
-    this.#thread = new QueryThread(() => openHotThread(engine));
+    this.#thread = new QueryThread(() => openHotThread(engine, warmUpMs));
   }
 
   async start(): Promise<void> {
@@ -78,7 +79,7 @@ export class HotQueries {
   }
 }
 
-function openHotThread(engine: QueryEngine): OpenedThread {
+function openHotThread(engine: QueryEngine, warmUpMs: number): OpenedThread {
   const worker = new Worker(workerUrl(import.meta.url, './hot-worker'));
   let port = engine.captureChannel?.();
   if (port === undefined) {
@@ -86,5 +87,5 @@ function openHotThread(engine: QueryEngine): OpenedThread {
     serveCaptures(channel.port1, (filter) => engine.captureAggregates(filter));
     port = channel.port2;
   }
-  return { worker, hello: { message: { engine: port }, transfer: [port] } };
+  return { worker, hello: { message: { engine: port, warmUpMs } satisfies HotHello, transfer: [port] } };
 }

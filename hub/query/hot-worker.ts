@@ -17,6 +17,7 @@ import { documentsOf, documentText, type DocumentText } from './aggregate-docume
 import { answerAggregates } from './answer.ts';
 import { ExceptionFiles } from './exception-files.ts';
 import { HotWindows, isPlain, rowsOfTail, tailRows, type TailRows } from './hot-windows.ts';
+import { warmUp } from './hot-warm-up.ts';
 import { PartialFiles, rowsOfRun } from './partial-files.ts';
 import type { AggregateAnswer, HotTask } from './query-api.ts';
 import type { ThreadReply, ThreadRequest } from './query-thread.ts';
@@ -29,6 +30,14 @@ const CAPTURE_COST_MAX = 2_048;
 const REPLIES_MS_MAX = 3;
 
 type HotRequest = ThreadRequest<HotTask>;
+
+/** The first message. */
+export interface HotHello {
+  /** Where captures come from. */
+  readonly engine: MessagePort;
+  /** 0: none. */
+  readonly warmUpMs: number;
+}
 
 /** Queries that one capture is enough for. */
 interface Group {
@@ -55,13 +64,15 @@ const queue: HotRequest[] = [];
 let captures: CaptureClient | null = null;
 let isTurning = false;
 
-main.on('message', (message: readonly HotRequest[] | { readonly engine: MessagePort } | 'stop') => {
+main.on('message', (message: readonly HotRequest[] | HotHello | 'stop') => {
   if (message === 'stop') {
     captures?.close();
+    captures = null;
     main.close();
   } else if ('engine' in message) {
     captures = new CaptureClient(message.engine);
     main.postMessage('open');
+    void warmUp(hotWindows, message.warmUpMs, () => captures !== null && !isTurning);
   } else {
     queue.push(...message);
     if (!isTurning) void takeTurns();

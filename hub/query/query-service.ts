@@ -52,6 +52,8 @@ const ALL_TIME = { fromUs: -62_135_596_800_000_000, toUs: 253_402_300_799_000_00
 
 export interface QueryServiceOptions extends QuerySettings {
   readonly engine: QueryEngine;
+  /** So long at most the thread of hot queries practises before the first one comes; default 0. */
+  readonly hotWarmUpMs?: number;
   /** Default: a thread of query-worker. */
   readonly openThread?: (settings: QuerySettings) => Worker;
 }
@@ -72,15 +74,15 @@ export class QueryService {
   #list: { readonly worker: Promise<Worker>; readonly readUs: number } | null = null;
   readonly #pins = new Map<string, TableCapture>();
 
-  private constructor(engine: QueryEngine, settings: QuerySettings, openThread: (settings: QuerySettings) => Worker) {
+  private constructor(engine: QueryEngine, settings: QuerySettings, openThread: (settings: QuerySettings) => Worker, hotWarmUpMs: number) {
     this.#engine = engine;
     this.#thread = new QueryThread(() => ({ worker: openThread(settings) }));
-    this.#hot = new HotQueries(engine);
+    this.#hot = new HotQueries(engine, hotWarmUpMs);
   }
 
-  static async start({ engine, openThread, ...settings }: QueryServiceOptions): Promise<QueryService> {
+  static async start({ engine, openThread, hotWarmUpMs = 0, ...settings }: QueryServiceOptions): Promise<QueryService> {
     const absolute = { ...settings, lakeDir: path.resolve(settings.lakeDir) };
-    const service = new QueryService(engine, absolute, openThread ?? openQueryThread);
+    const service = new QueryService(engine, absolute, openThread ?? openQueryThread, hotWarmUpMs);
     await Promise.all([service.#thread.ready(), service.#hot.start()]);
     return service;
   }

@@ -21,6 +21,9 @@ export interface QueryResult {
   readonly queries: number;
   readonly p50Ms: number;
   readonly p99Ms: number;
+  /** Of those that were due in the warm-up, if there was one. */
+  readonly warmupP50Ms: number;
+  readonly warmupP99Ms: number;
   /** Answered with anything but 200, or not at all. */
   readonly failed: number;
 }
@@ -36,6 +39,7 @@ export function runQueries(site: Site, spec: QuerySpec): Promise<QueryResult> {
 async function query(spec: QuerySpec): Promise<QueryResult> {
   const agent = new Agent({ keepAlive: true, maxSockets: spec.connections });
   const latenciesMs: number[] = [];
+  const warmupMs: number[] = [];
   let waiting = 0;
   let failed = 0;
   let due = 0;
@@ -45,7 +49,10 @@ async function query(spec: QuerySpec): Promise<QueryResult> {
     waiting++;
     const done = (isGood: boolean): void => {
       waiting--;
-      if (!isMeasured) return;
+      if (!isMeasured) {
+        warmupMs.push(performance.now() - dueMs);
+        return;
+      }
       if (isGood) latenciesMs.push(performance.now() - dueMs);
       else failed++;
     };
@@ -72,6 +79,8 @@ async function query(spec: QuerySpec): Promise<QueryResult> {
     queries: latenciesMs.length,
     p50Ms: percentile(latenciesMs, 0.5),
     p99Ms: percentile(latenciesMs, 0.99),
+    warmupP50Ms: percentile(warmupMs, 0.5),
+    warmupP99Ms: percentile(warmupMs, 0.99),
     failed: failed + waiting,
   };
 }
