@@ -106,7 +106,7 @@ export const hubConfigSchema = z.strictObject({
       compactionRowsMax: z
         .int()
         .min(10_000)
-        .max(50_000_000)
+        .max(20_000_000)
         .default(1_000_000)
         .describe('Compaction makes files of at most so many readings; one costs about 80 bytes of memory meanwhile'),
     })

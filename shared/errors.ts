@@ -230,7 +230,12 @@ export const ERRORS = {
   },
   // parquet
   ERR_PARQUET_VALUE_TOO_LARGE: { retryable: false, httpStatus: 500, summary: 'A value is too large for a Parquet page.' },
-  ERR_PARQUET_INVALID: { retryable: false, httpStatus: 500, summary: 'A Parquet file is damaged or of a kind that is not read.' },
+  ERR_PARQUET_INVALID: { retryable: false, httpStatus: 500, summary: 'A Parquet file is damaged.' },
+  ERR_PARQUET_UNSUPPORTED: {
+    retryable: false,
+    httpStatus: 500,
+    summary: 'A Parquet file is made in a way that is not read here (codec, encoding, type of a column, too many rows).',
+  },
   // simulator
   ERR_SIM_LEDGER_READ: { retryable: false, httpStatus: 500, summary: 'The ledger is missing, damaged or of another version.' },
   ERR_SIM_LEDGER_WRITE: { retryable: true, httpStatus: 500, summary: 'The ledger cannot be written.' },

@@ -12,6 +12,9 @@
  * Between the two, readers see a gap for a file that is still named. The bytes stay until vacuum, at
  * `deletedFileRetentionDuration`: time for an operator to copy them.
  *
+ * A third case is a file that is whole, written by another program, and made in a way that this hub does not read. Windows go
+ * on without it, and a gap with the position `unread/readings/<path>` says so, once; the file stays in its table (`setAside`).
+ *
  * It does not repair Parquet, and knows nothing of windows.
  */
 import { createHash } from 'node:crypto';
@@ -47,10 +50,16 @@ export function damageAppId(path: string): string {
   return `damage/readings/${path}`;
 }
 
-/** Does the error say that this file, and nothing else, is unreadable? */
+function unreadAppId(path: string): string {
+  return `unread/readings/${path}`;
+}
+
+/** Does the error say that this file, and nothing else, is unreadable, here (ERR_PARQUET_UNSUPPORTED) or everywhere? */
 export function isDamage(error: unknown): boolean {
   return (
-    isSluiceError(error, 'ERR_PARQUET_INVALID') || isSluiceError(error, 'ERR_LAKE_FILE_MISSING') || isSluiceError(error, 'ERR_LAKE_SCHEMA')
+    isSluiceError(error, 'ERR_PARQUET_INVALID') ||
+    isSluiceError(error, 'ERR_LAKE_FILE_MISSING') ||
+    isSluiceError(error, 'ERR_PARQUET_UNSUPPORTED')
   );
 }
 
@@ -82,6 +91,33 @@ export function isGivenUp(lake: Lake, path: string): boolean {
   return positionOf(lake.exceptions.snapshot, damageAppId(path)) > 0;
 }
 
+/** Do windows go on without the file, by this hub's word or another's? */
+export function isSetAside(lake: Lake, path: string): boolean {
+  return positionOf(lake.exceptions.snapshot, unreadAppId(path)) > 0;
+}
+
+/**
+ * Windows go on without the rows of a file of `readings` that this hub does not read. Any number of hubs may do so at once.
+ *
+ * @throws as `giveUp`
+ */
+export async function setAside(lake: Lake, path: string, cause: unknown, breathe: () => Promise<void>): Promise<void> {
+  await lake.readings.refresh();
+  await lake.exceptions.refresh();
+  if (isSetAside(lake, path)) return;
+  const file = lake.readings.snapshot.files.get(path);
+  if (file === undefined)
+    throw new SluiceError('ERR_LAKE_LOG_GAP', `${path} is not read here and is no longer part of readings: ${errorMessage(cause)}`, {
+      cause,
+    });
+  const extent = extentOf(file, ['ts', 'ts']);
+  lake.logger.error(
+    { path, ...extent, err: cause },
+    'a file of readings is not read by this hub: windows go on without its rows, a gap says so',
+  );
+  await recordGap(lake, { path, appId: unreadAppId(path), idx: 1, reason: 'lake_file_unsupported' }, extent, cause, breathe);
+}
+
 /**
  * Gives up the rows of a file of `readings` that cannot be read. Any number of hubs may do so at once.
  *
@@ -101,7 +137,7 @@ export async function giveUp(lake: Lake, path: string, cause: unknown, breathe: 
   if (!isGivenUp(lake, path)) {
     const extent = extentOf(file, ['ts', 'ts']);
     lake.logger.error({ path, ...extent, err: cause }, 'a file of readings cannot be read: its rows are recorded as a gap');
-    await recordGap(lake, path, extent, cause, breathe);
+    await recordGap(lake, { path, appId: damageAppId(path), idx: 0, reason: 'lake_file_damaged' }, extent, cause, breathe);
   }
   const outcome = await lake.readings.tryCommit({
     operation: 'DELETE',
@@ -115,7 +151,13 @@ export async function giveUp(lake: Lake, path: string, cause: unknown, breathe: 
   }
 }
 
-async function recordGap(lake: Lake, path: string, extent: FileExtent, cause: unknown, breathe: () => Promise<void>): Promise<void> {
+async function recordGap(
+  lake: Lake,
+  { path, appId, idx, reason }: { readonly path: string; readonly appId: string; readonly idx: number; readonly reason: string },
+  extent: FileExtent,
+  cause: unknown,
+  breathe: () => Promise<void>,
+): Promise<void> {
   const table = lake.exceptions;
   const columns = exceptionColumns([
     {
@@ -125,7 +167,7 @@ async function recordGap(lake: Lake, path: string, extent: FileExtent, cause: un
         seq: 1,
         receivedUs: lake.clock.nowUs(),
       },
-      idx: 0,
+      idx,
       record: {
         kind: 'gap',
         device: extent.device,
@@ -133,7 +175,7 @@ async function recordGap(lake: Lake, path: string, extent: FileExtent, cause: un
         fromUs: extent.fromUs,
         toUs: extent.toUs,
         readingCount: extent.rows,
-        reason: `lake_file_damaged: readings/${path}: ${errorMessage(cause)}`.slice(0, 1_000),
+        reason: `${reason}: readings/${path}: ${errorMessage(cause)}`.slice(0, 1_000),
         payload: null,
       },
     },
@@ -144,7 +186,7 @@ async function recordGap(lake: Lake, path: string, extent: FileExtent, cause: un
     operationParameters: { outputMode: 'Append' },
     adds: [add],
     removes: [],
-    txns: [{ appId: damageAppId(path), from: 0, to: 1 }],
+    txns: [{ appId, from: 0, to: 1 }],
   });
   // 'moved': another hub has recorded it.
   if (outcome.status !== 'committed') await table.discardStaged([add.path]);

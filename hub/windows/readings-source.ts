@@ -5,9 +5,9 @@
  * are sorted already.
  */
 import { sortIntoRuns } from '../../shared/batch/runs.ts';
-import { SluiceError } from '../../shared/errors.ts';
+import { SluiceError, isSluiceError } from '../../shared/errors.ts';
 import { seriesKey, type Series } from '../../shared/reading.ts';
-import { giveUp, isDamage, isGivenUp } from '../lake/damage.ts';
+import { giveUp, isDamage, isGivenUp, isSetAside, setAside } from '../lake/damage.ts';
 import type { ActionSet } from '../lake/delta-actions.ts';
 import type { Lake } from '../lake/lake.ts';
 import type { ParquetColumn } from '../lake/parquet/encode.ts';
@@ -35,7 +35,7 @@ function texts(column: ParquetColumn | undefined, rowCount: number): TextColumn 
 /**
  * All readings of one file of `readings`, by gateway.
  *
- * @throws SluiceError ERR_LAKE_FILE_MISSING, ERR_PARQUET_INVALID
+ * @throws SluiceError ERR_LAKE_FILE_MISSING, ERR_PARQUET_INVALID, ERR_PARQUET_UNSUPPORTED
  */
 export async function readGatewayRuns(store: ObjectStore, key: string): Promise<GatewayRuns[]> {
   const bytes = await store.get(key);
@@ -45,7 +45,7 @@ export async function readGatewayRuns(store: ObjectStore, key: string): Promise<
   });
   const ts = columns.get('ts');
   const value = columns.get('value');
-  if (ts?.type !== 'timestamp') throw new SluiceError('ERR_LAKE_SCHEMA', `${key}: column ts is missing`);
+  if (ts?.type !== 'timestamp') throw new SluiceError('ERR_PARQUET_UNSUPPORTED', `${key}: column ts is missing`);
   const gateway = texts(columns.get('gateway'), rowCount);
   const device = texts(columns.get('device'), rowCount);
   const metric = texts(columns.get('metric'), rowCount);
@@ -107,7 +107,7 @@ export async function readGatewayRuns(store: ObjectStore, key: string): Promise<
 
 /**
  * All readings of a file of `readings` that windows have to take in. One that cannot be read is given up, with a gap in
- * `exceptions`, and brings nothing: to anybody, ever.
+ * `exceptions`, and brings nothing: to anybody, ever. One that others read and this hub does not is set aside: it stays.
  *
  * @throws SluiceError ERR_LAKE_LOG_GAP where its rows are in other files by now; ERR_STORE_*
  */
@@ -117,11 +117,13 @@ export async function readFileRuns(lake: Lake, path: string, breathe: () => Prom
     if (lake.readings.snapshot.files.has(path)) await giveUp(lake, path, 'it was given up before', breathe);
     return [];
   }
+  if (isSetAside(lake, path)) return [];
   try {
     return await readGatewayRuns(lake.store, `${lake.readings.spec.name}/${path}`);
   } catch (error) {
     if (!isDamage(error)) throw error;
-    await giveUp(lake, path, error, breathe);
+    if (isSluiceError(error, 'ERR_PARQUET_UNSUPPORTED')) await setAside(lake, path, error, breathe);
+    else await giveUp(lake, path, error, breathe);
     return [];
   }
 }

@@ -3,8 +3,10 @@
  *
  * For restart and for files that others wrote (Spark: snappy, other column order, missing columns); flat columns as our
  * own encoder makes them are decoded here (decode-chunk.ts). Whole row groups at a time; a chunk is decoded in one step, tens of ms for a million rows, so it belongs on the lake's thread.
- * Whatever hyparquet throws over a damaged file comes out as ERR_PARQUET_INVALID.
+ * Whatever hyparquet throws over a damaged file comes out as ERR_PARQUET_INVALID; over a whole one that is made in a way that
+ * nobody here reads as ERR_PARQUET_UNSUPPORTED: what follows from the two must not be the same (damage.ts).
  */
+import { brotliDecompressSync, gunzipSync } from 'node:zlib';
 import { parquetMetadataAsync, parquetRead, parquetReadObjects, parquetSchema } from 'hyparquet';
 import type { AsyncBuffer, Compressors, DecodedArray, FileMetaData, ParquetParsers, SchemaTree } from 'hyparquet';
 import { SluiceError, errorMessage, isSluiceError } from '../../../shared/errors.ts';
@@ -38,20 +40,27 @@ export const PARSERS: Partial<ParquetParsers> = {
   dateFromDays: (days: number) => days,
 };
 
-const COMPRESSORS: Compressors = { ZSTD: zstdDecompressPage };
+const COMPRESSORS: Compressors = {
+  ZSTD: zstdDecompressPage,
+  GZIP: (page, bytes) => gunzipSync(page, { maxOutputLength: Math.max(1, bytes) }),
+  BROTLI: (page, bytes) => brotliDecompressSync(page, { maxOutputLength: Math.max(1, bytes) }),
+};
+/** Of hyparquet, about what it does not know, and of V8, where there is no room for what is asked. */
+const NOT_READ = /\bunsupported\b|allocation failed/i;
 
 function asBuffer(file: Uint8Array | AsyncBuffer): AsyncBuffer {
   if (!(file instanceof Uint8Array)) return file;
   return { byteLength: file.length, slice: (start, end) => new Uint8Array(file.subarray(start, end)).buffer };
 }
 
-/** @throws SluiceError ERR_PARQUET_INVALID for whatever `work` throws */
+/** @throws SluiceError ERR_PARQUET_INVALID, ERR_PARQUET_UNSUPPORTED for whatever `work` throws */
 export async function guarded<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (cause) {
-    if (isSluiceError(cause, 'ERR_PARQUET_INVALID')) throw cause;
-    throw new SluiceError('ERR_PARQUET_INVALID', `cannot read the Parquet file: ${errorMessage(cause)}`, { cause });
+    if (isSluiceError(cause, 'ERR_PARQUET_INVALID') || isSluiceError(cause, 'ERR_PARQUET_UNSUPPORTED')) throw cause;
+    const code = NOT_READ.test(errorMessage(cause)) ? 'ERR_PARQUET_UNSUPPORTED' : 'ERR_PARQUET_INVALID';
+    throw new SluiceError(code, `cannot read the Parquet file: ${errorMessage(cause)}`, { cause });
   }
 }
 
@@ -60,7 +69,7 @@ async function readMetadata(file: Uint8Array | AsyncBuffer, buffer: AsyncBuffer,
   const bytes = file instanceof Uint8Array ? file : null;
   const metadata = await parquetMetadataAsync(buffer, { parsers: PARSERS });
   const rowCount = metadata.row_groups.reduce((total, group) => total + Number(group.num_rows), 0);
-  if (!(rowCount <= rowsMax)) throw new SluiceError('ERR_PARQUET_INVALID', `a file of ${rowCount} rows, at most ${rowsMax} are read`);
+  if (!(rowCount <= rowsMax)) throw new SluiceError('ERR_PARQUET_UNSUPPORTED', `a file of ${rowCount} rows, at most ${rowsMax} are read`);
   if (bytes !== null) checkPageChecksums(bytes, metadata);
   return { ...metadata, num_rows: BigInt(rowCount) };
 }
@@ -268,7 +277,7 @@ function createCollector({ element, children }: SchemaTree, rowCount: number): C
  *
  * Integers above 2^53 lose digits; dates are days since the epoch in an `int` column.
  *
- * @throws SluiceError ERR_PARQUET_INVALID for a damaged file, too many rows, or a named column of another kind
+ * @throws SluiceError ERR_PARQUET_INVALID for a damaged file; ERR_PARQUET_UNSUPPORTED for too many rows, or a named column of another kind
  */
 export async function readParquetColumns(file: Uint8Array | AsyncBuffer, options: ReadOptions = {}): Promise<ParquetColumns> {
   return await guarded(async () => {
@@ -300,7 +309,7 @@ export async function collectColumns(
     }
     const collector = createCollector(child, rowCount);
     if (collector !== null) collectors.set(name, collector);
-    else if (wanted !== null) throw new SluiceError('ERR_PARQUET_INVALID', `column ${name} is of a kind that is not read`);
+    else if (wanted !== null) throw new SluiceError('ERR_PARQUET_UNSUPPORTED', `column ${name} is of a kind that is not read`);
   }
   if (collectors.size > 0 && rowCount > 0) {
     await parquetRead({
