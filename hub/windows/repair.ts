@@ -23,7 +23,7 @@ import { isSluiceError } from '../../shared/errors.ts';
 import { definitionHash, type WindowDefinition } from '../../shared/window/definition.ts';
 import type { PartialColumns } from '../../shared/window/partial-columns.ts';
 import { commitMerged } from '../lake/compaction.ts';
-import { isDamage, isGivenUp } from '../lake/damage.ts';
+import { isDamage, isGivenUp, isSetAside } from '../lake/damage.ts';
 import { parseFileStats, type AddFile } from '../lake/delta-actions.ts';
 import { positionOf } from '../lake/delta-snapshot.ts';
 import { AGGREGATE_ROW_GROUP_ROWS, encodeInSlices } from '../lake/encode-slices.ts';
@@ -309,7 +309,7 @@ export class AggregateRepair {
     }
     const days = new Map<number, string[]>();
     for (const [path, day] of named) {
-      if (isGivenUp(this.#lake, path)) continue;
+      if (isGivenUp(this.#lake, path) || isSetAside(this.#lake, path)) continue;
       const dayUs = Date.parse(`${day ?? ''}T00:00:00Z`) * 1000;
       if (Number.isNaN(dayUs)) throw new Left(`${path} of readings is of no day`);
       const files = days.get(dayUs);
