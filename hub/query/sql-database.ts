@@ -30,9 +30,8 @@ import {
   type SqlNode,
   type SqlView,
 } from './sql-plan.ts';
-import { aggregateFiles, viewStatements } from './sql-views.ts';
+import { aggregateFiles, ALL_TIME, viewStatements } from './sql-views.ts';
 
-const ALL_TIME: TableRange = { fromUs: -62_135_596_800_000_000, toUs: 253_402_300_799_000_000, devices: null, metrics: null };
 /** `now()` of the plan is earlier than that of the run. */
 const NOW_SLACK_US = 60_000_000;
 

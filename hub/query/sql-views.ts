@@ -17,9 +17,17 @@ const EXCEPTIONS_TYPES =
 const PARTIAL_TYPES =
   'def VARCHAR, window_name VARCHAR, window_start TIMESTAMPTZ, window_end TIMESTAMPTZ, gateway VARCHAR, device VARCHAR, metric VARCHAR, tags VARCHAR, gen BIGINT, n BIGINT, mean DOUBLE, m2 DOUBLE, min_value DOUBLE, max_value DOUBLE, sum_value DOUBLE, first_value DOUBLE, first_ts TIMESTAMPTZ, last_value DOUBLE, last_ts TIMESTAMPTZ, hist_pos MAP(INTEGER, BIGINT), hist_neg MAP(INTEGER, BIGINT), hist_zero BIGINT, nan BIGINT, late BIGINT, revision BIGINT';
 
-/** The range once more as conditions on the file's own column: a view's computed column cannot skip row groups. */
-function within(column: string, range: TableRange): string {
-  return `${column} >= ${timestamp(range.fromUs)} AND ${column} < ${timestamp(range.toUs)}`;
+/** What a range without conditions is: years 1 to 9999. */
+export const ALL_TIME: TableRange = { fromUs: -62_135_596_800_000_000, toUs: 253_402_300_799_000_000, devices: null, metrics: null };
+
+/**
+ * The range once more as conditions on the file's own column: a view's computed column cannot skip row groups. A bound that
+ * bounds nothing is left out: every row would be compared with it (a tenth of a scan, measured).
+ */
+function within(column: string, { fromUs, toUs }: TableRange): string {
+  const from = fromUs <= ALL_TIME.fromUs ? [] : [`${column} >= ${timestamp(fromUs)}`];
+  const to = toUs >= ALL_TIME.toUs ? [] : [`${column} < ${timestamp(toUs)}`];
+  return [...from, ...to].join(' AND ') || 'true';
 }
 
 function readings(files: readonly LakeFile[], range: TableRange): string {
