@@ -24,6 +24,7 @@ const recordSchema = z.object({
   /** '': nobody holds it. */
   hub: z.string(),
   version: z.int().min(0),
+  rule: z.string(),
   id: z.string(),
   createdUs: z.number(),
   repeatedUs: z.number(),
@@ -76,9 +77,9 @@ export class DeliveryLog {
       const bytes = await this.#store.get(this.#key(number));
       const record = bytes === null ? null : parse(bytes);
       if (record === null) continue;
-      const { hub, version, id, createdUs, repeatedUs } = record;
+      const { hub, version, rule, id, createdUs, repeatedUs } = record;
       this.#holder = hub;
-      this.#delivered = { version, id, createdUs, repeatedUs };
+      this.#delivered = { version, rule, id, createdUs, repeatedUs };
       return;
     }
     this.#holder = '';
@@ -90,13 +91,13 @@ export class DeliveryLog {
    * @returns whether it was noted; false: another hub was first
    * @throws SluiceError ERR_STORE_*: it may have been noted; the next refresh tells
    */
-  async note({ version, id, createdUs, repeatedUs }: Delivered, holder = this.#hub): Promise<boolean> {
-    const record = { format: 1, hub: holder, version, id, createdUs, repeatedUs };
+  async note({ version, rule, id, createdUs, repeatedUs }: Delivered, holder = this.#hub): Promise<boolean> {
+    const record = { format: 1, hub: holder, version, rule, id, createdUs, repeatedUs };
     const number = this.#number + 1;
     if ((await this.#store.putIfAbsent(this.#key(number), Buffer.from(JSON.stringify(record)))) === 'exists') return false;
     this.#number = number;
     this.#holder = holder;
-    this.#delivered = { version, id, createdUs, repeatedUs };
+    this.#delivered = { version, rule, id, createdUs, repeatedUs };
     for (const old of (await this.#numbers()).slice(0, -KEPT)) await this.#store.delete(this.#key(old));
     return true;
   }

@@ -10,17 +10,18 @@ import type { Alert } from './alert.ts';
 import type { AlertBook } from './alert-book.ts';
 import type { Receiver } from './receiver.ts';
 
-/** Alerts of one request. */
-const ALERTS_PER_REQUEST = 100;
+/** Alerts of one request: making it takes 1 to 3 ms. */
+const ALERTS_PER_REQUEST = 50;
 /** An Alertmanager that is not told again for so many repeats takes the alert for resolved; Prometheus says four as well. */
 const REPEATS_UNTIL_FORGOTTEN = 4;
 /** Repeats that are due are looked for so often, or as often as they repeat. */
 export const REPEAT_CHECK_MS_MAX = 60_000;
 const RESERVED_LABELS: ReadonlySet<string> = new Set(['alertname', 'severity']);
 
-/** Everything up to here has been delivered: by version, within one by id. */
+/** Everything up to here has been delivered: by version, within one by rule, then by id. */
 export interface Place {
   readonly version: number;
+  readonly rule: string;
   readonly id: string;
 }
 
@@ -32,13 +33,14 @@ export interface Delivered extends Place {
 }
 
 export interface Due {
-  /** In their order. */
+  /** In no order. */
   readonly changes: readonly Alert[];
   readonly repeats: readonly Alert[];
 }
 
 export function isBehind(a: Place, b: Place): boolean {
-  return a.version > b.version || (a.version === b.version && a.id > b.id);
+  if (a.version !== b.version) return a.version > b.version;
+  return a.rule === b.rule ? a.id > b.id : a.rule > b.rule;
 }
 
 /** Pending alerts are nobody's business yet: those that fire, and those that have fired and ended. */
@@ -46,8 +48,7 @@ export function dueOf(book: AlertBook, receiver: Receiver, delivered: Delivered,
   const isWanted = receiverFilter(receiver);
   const changes = book
     .changedSince(delivered.version - 1)
-    .filter((alert) => isBehind(alert, delivered) && isWanted(alert) && isTold(alert, receiver, delivered))
-    .sort((a, b) => (isBehind(a, b) ? 1 : -1));
+    .filter((alert) => isBehind(alert, delivered) && isWanted(alert) && isTold(alert, receiver, delivered));
   return { changes, repeats: repeatsOf(book, receiver, delivered, nowUs).filter(isWanted) };
 }
 
@@ -73,10 +74,10 @@ function receiverFilter({ severities, rules }: Receiver): (alert: Alert) => bool
   return ({ severity, rule }) => (severities?.includes(severity) ?? true) && matches(rule);
 }
 
-/** Runs that one request says: of a webhook those of one rule, in order. */
+/** Runs that one request says, in their order; of a webhook those of one rule. */
 export function requestsOf(alerts: readonly Alert[], { kind }: Receiver): readonly (readonly Alert[])[] {
   const requests: Alert[][] = [];
-  for (const alert of alerts) {
+  for (const alert of [...alerts].sort((a, b) => (isBehind(a, b) ? 1 : -1))) {
     const last = requests.at(-1);
     const fits = last !== undefined && last.length < ALERTS_PER_REQUEST && (kind === 'alertmanager' || last[0].rule === alert.rule);
     if (fits) last.push(alert);
@@ -181,10 +182,19 @@ function timeOf(us: number): string {
   return new Date(Math.floor(us / 1000)).toISOString();
 }
 
-/** As Prometheus has it: FNV-1a, 64 bits, over names and values, a byte 0xff behind each. */
+/** As Prometheus has it: FNV-1a, 64 bits, over names and values, a byte 0xff behind each. In halves: BigInt takes three times as long. */
 function fingerprintOf(labels: Labels): string {
-  let hash = 0xcbf29ce484222325n;
-  for (const byte of [...labels].flatMap((pair) => pair.flatMap((text) => [...Buffer.from(text), 0xff])))
-    hash = ((hash ^ BigInt(byte)) * 0x100000001b3n) & 0xffffffffffffffffn;
-  return hash.toString(16).padStart(16, '0');
+  let [high, low] = [0xcbf29ce4, 0x84222325];
+  for (const pair of labels) {
+    for (const text of pair) {
+      for (const byte of [...Buffer.from(text), 0xff]) {
+        low = (low ^ byte) >>> 0;
+        // Times 2 ** 40 + 0x1b3.
+        const product = low * 0x1b3;
+        high = (high * 0x1b3 + Math.floor(product / 2 ** 32) + ((low << 8) >>> 0)) % 2 ** 32;
+        low = product % 2 ** 32;
+      }
+    }
+  }
+  return [high, low].map((half) => half.toString(16).padStart(8, '0')).join('');
 }

@@ -19,7 +19,7 @@
  * the book has forgotten meanwhile are not told.
  *
  * It takes no part in evaluation, and nothing waits for it. It sends from the thread that has the book, a request at a time:
- * making one of 100 alerts takes less than 2 ms.
+ * making one takes 1 to 3 ms. A burst of 10,000 alerts takes some 10 ms to be put in order.
  */
 import { readFile } from 'node:fs/promises';
 import type { Clock } from '../../shared/clock.ts';
@@ -43,6 +43,8 @@ const RETRY_AFTER_MS_MAX = 300_000;
 const AHEAD_US = 60_000_000;
 /** Of the content; every other status may be otherwise tomorrow. */
 const REFUSALS: ReadonlySet<number> = new Set([400, 413, 422]);
+
+const START: Place = { version: 0, rule: '', id: '' };
 
 export interface NotifierParts {
   readonly alerts: { readonly book: AlertBook };
@@ -109,7 +111,7 @@ class Delivery {
   #turn: Promise<void> = Promise.resolve();
   #cancelTimer: () => void = () => undefined;
   /** Nothing that is due lies at or before it, whatever the log says. */
-  #floor: Place = { version: 0, id: '' };
+  #floor: Place = START;
   /** Of a receiver that the log does not know. */
   #begunUs: number | null = null;
   #lookedAt: { readonly version: number; readonly number: number } | null = null;
@@ -191,8 +193,8 @@ class Delivery {
     const startedUs = clock.nowUs();
     for (const request of requestsOf(due.changes, this.#receiver)) {
       await this.#send(request);
-      const { version, id } = request[request.length - 1];
-      if (!(await this.#note({ version, id }))) return;
+      const { version, rule, id } = request[request.length - 1];
+      if (!(await this.#note({ version, rule, id }))) return;
     }
     for (const request of requestsOf(due.repeats, this.#receiver)) {
       await this.#send(request);
@@ -213,7 +215,7 @@ class Delivery {
   get #delivered(): Delivered {
     const nowUs = this.#parts.clock.nowUs();
     this.#begunUs ??= nowUs;
-    const noted = this.#log.delivered ?? { version: 0, id: '', createdUs: this.#begunUs, repeatedUs: this.#begunUs };
+    const noted = this.#log.delivered ?? { ...START, createdUs: this.#begunUs, repeatedUs: this.#begunUs };
     return isBehind(this.#floor, noted) ? { ...noted, ...this.#floor } : noted;
   }
 
@@ -233,8 +235,9 @@ class Delivery {
     this.#checkAhead(book);
     const due = dueOf(book, this.#receiver, this.#delivered, clock.nowUs());
     this.#figures.waiting = due.changes.length;
-    this.#figures.waitingSinceUs = due.changes[0]?.updatedUs ?? null;
-    if (due.changes.length === 0 && book.version > this.#floor.version) this.#floor = { version: book.version, id: '\uffff' };
+    this.#figures.waitingSinceUs =
+      due.changes.length === 0 ? null : due.changes.reduce((us, { updatedUs }) => Math.min(us, updatedUs), Infinity);
+    if (due.changes.length === 0 && book.version > this.#floor.version) this.#floor = { version: book.version, rule: '\uffff', id: '' };
     if (isEmpty(due)) this.#dueSinceUs = null;
     return due;
   }
@@ -250,7 +253,7 @@ class Delivery {
       { receiver: this.#receiver.name, told: this.#delivered.version, log: book.version },
       'a receiver of alerts was told more than the log of alerts has: the log was begun anew, and what fires is told again',
     );
-    this.#floor = { version: 0, id: '' };
+    this.#floor = START;
     this.#aheadSinceUs = null;
     this.#begunUs = clock.nowUs();
     this.#log.forget();
