@@ -189,6 +189,8 @@ export interface QueryEngine {
   captureChannel?(): MessagePort;
   /** Active files of a table, pruned by statistics to those that may hold rows of the range. */
   captureTable(table: TableName, range: TableRange): Promise<TableCapture>;
+  /** As it was at an earlier version; null: too far back, or not in the log any more. Absent: never. */
+  captureTableAt?(table: 'readings' | 'exceptions', range: TableRange, version: number): Promise<TableCapture | null>;
   /**
    * These files of a capture could not be read: later captures leave them out and say so, until they can be read again.
    *

@@ -44,6 +44,7 @@ export const ENGINE_METHODS = [
   'openLane',
   'captureAggregates',
   'captureTable',
+  'captureTableAt',
   'captureSnapshot',
   'reportUnreadable',
   'status',
@@ -163,6 +164,10 @@ export class EngineClient implements IngestEngine, QueryEngine, SnapshotEngine {
 
   captureTable(table: TableName, range: TableRange): Promise<TableCapture> {
     return this.#call('captureTable', table, range);
+  }
+
+  captureTableAt(table: 'readings' | 'exceptions', range: TableRange, version: number): Promise<TableCapture | null> {
+    return this.#call('captureTableAt', table, range, version);
   }
 
   captureSnapshot(request: SnapshotRequest): Promise<SnapshotCapture> {

@@ -77,6 +77,8 @@ try {
     openLane: ([lane, claim, isRenamed]) => engine.openLane(lane as LaneKey, claim as LaneClaim, isRenamed as boolean),
     captureAggregates: ([filter]) => engine.captureAggregates(filter as AggregateFilter),
     captureTable: ([table, range]) => engine.captureTable(table as TableName, range as TableRange),
+    captureTableAt: ([table, range, version]) =>
+      engine.captureTableAt(table as 'readings' | 'exceptions', range as TableRange, version as number),
     captureSnapshot: ([request]) => engine.captureSnapshot(request as SnapshotRequest),
     reportUnreadable: ([paths]) => engine.reportUnreadable(paths as readonly string[]),
     status: () => engine.status(),

@@ -42,6 +42,7 @@ import { positionOf } from './lake/delta-snapshot.ts';
 import type { AppliedVersion } from './lake/delta-table.ts';
 import type { AcceptedWatermark, Lake } from './lake/lake.ts';
 import { ServedFiles, TIME_COLUMNS } from './lake/served-files.ts';
+import { captureEarlier } from './lake/earlier-version.ts';
 import { UnreadableFiles, type LakeTable } from './lake/unreadable-files.ts';
 import { PendingLanes, type PendingBatch } from './lake/pending.ts';
 import { daysOf } from './lake/readings-rows.ts';
@@ -650,6 +651,15 @@ export class Engine {
       unreadable.push({ path, rows, fromUs, toUs });
     });
     return { version: served.version, files, unreadable };
+  }
+
+  /** As it was at an earlier version; null: too far back, or not in the log any more. */
+  captureTableAt(table: LakeTable, range: TableRange, version: number): Promise<TableCapture | null> {
+    return captureEarlier(this.captureTable(table, range), version, range, {
+      readEntry: (entry) => this.#lake[table].log.readEntry(entry),
+      exists: async (path) => (await this.#lake.store.stat(`${table}/${path}`)) !== null,
+      localPath: (path) => this.#lake.localPath(this.#lake[table], path),
+    });
   }
 
   #extentOf(table: LakeTable, path: string): FileExtent {

@@ -69,6 +69,7 @@ export class ApiFixture {
       definitions: this.#hub.definitions,
       captureAggregates: async (filter) => engine.captureAggregates(filter),
       captureTable: async (table, range) => engine.captureTable(table, range),
+      captureTableAt: (table, range, version) => engine.captureTableAt(table, range, version),
       reportUnreadable: (paths) => engine.reportUnreadable(paths),
       status: async () => engine.status(),
     };

@@ -92,7 +92,7 @@ const route = createRoute({
   path: '/v1/readings',
   summary: 'Raw readings',
   description:
-    'What is committed: a received reading is here one commit interval later (aggregates do not wait for it). Without `from`: the last hour. Pages are of one version of the table, as long as the hub that began them has it. JSON, Arrow and Parquet have at most 10,000 rows; NDJSON and CSV are streamed, up to 1,000,000.',
+    'What is committed: a received reading is here one commit interval later (aggregates do not wait for it). Without `from`: the last hour. Pages are of one version of the table, on every hub of the lake, for a day (docs/http-api.md). JSON, Arrow and Parquet have at most 10,000 rows; NDJSON and CSV are streamed, up to 1,000,000.',
   request: {
     query: z.strictObject({
       from: timeParameter('First event time'),

@@ -27,13 +27,24 @@ test('an answer from a lake with a damaged file says so in every form', async ()
   expect(promql).toMatchObject({ warnings: ['PromQL warning: 1 files of the lake cannot be read, their samples are missing'] });
 });
 
-test('a page behind a restart goes on behind the last row, and says when its version is not that of the first', async () => {
-  const first = await api.json<{ next_cursor: string }>('/v1/readings?from=2026-11-22&limit=1');
-  await api.commit('gw-2', START_US, 10, 0);
-  const next = `/v1/readings?limit=1&cursor=${first.next_cursor}`;
-  expect((await api.get(next)).headers.get('sluice-warning')).toBe('unreadable_files=1');
+test('pages are of the version of the first one behind a restart too; where that is not known, they say so', async () => {
+  interface Page {
+    readonly readings_version: number;
+    readonly rows: readonly { readonly gateway: string }[];
+    readonly next_cursor: string;
+  }
+  const first = await api.json<Page>('/v1/readings?from=2026-11-22&limit=1');
+  await api.commit('gw-2', START_US + 60_000_000, 10, 0);
   await api.restart();
-  expect((await api.get(next)).headers.get('sluice-warning')).toMatch(/^(unreadable_files=1, )?version_moved$/);
+  const next = (cursor: string): Promise<Response> => api.get(`/v1/readings?limit=100&cursor=${cursor}`);
+  const second = await next(first.next_cursor);
+  expect(second.headers.get('sluice-warning')).toBe('unreadable_files=1');
+  const { rows, readings_version } = (await second.json()) as Page;
+  expect(readings_version).toBe(first.readings_version);
+  expect(new Set(rows.map(({ gateway }) => gateway))).toEqual(new Set(['gw-1']));
+  const parts = JSON.parse(Buffer.from(first.next_cursor, 'base64url').toString()) as unknown[];
+  const ahead = await next(Buffer.from(JSON.stringify(parts.with(1, 999))).toString('base64url'));
+  expect(ahead.headers.get('sluice-warning')).toMatch(/version_moved$/);
 });
 
 test('an answer that lacks nothing has no such header', async () => {

@@ -44,7 +44,7 @@ const SERIES_ROWS_MAX = 100_000;
 const LIST_AGE_US_MAX = 2_000_000;
 /** A query is asked again without the files that it could not read; more of them than this come to light by the next ones. */
 const ATTEMPTS_MAX = 4;
-/** Captures that later pages may go on from; the oldest is forgotten, and its next page is of the newest version. */
+/** Captures that later pages may go on from; the oldest is forgotten, and what its next page needs is made from the log again. */
 const PINS_MAX = 64;
 const PIN_FILES_MAX = 10_000;
 /** All of time, as TIMESTAMP has it (years 1 to 9999). */
@@ -128,7 +128,7 @@ export class QueryService {
     return this.#pages('exceptions', query, range, (capture) => ({ kind: 'exceptions', query, capture }));
   }
 
-  /** A page that is not the first is read from the files of the first, if they are still known. */
+  /** A page that is not the first is read from the version of the first, while its files are there. */
   #pages<T>(
     table: 'readings' | 'exceptions',
     { version = null }: { readonly version?: number | null },
@@ -140,7 +140,9 @@ export class QueryService {
     return this.#withCapture<T>(async () => {
       const pinned = version !== null && isFirstTry ? this.#pins.get(keyOf(version)) : undefined;
       isFirstTry = false;
-      const capture = pinned ?? (await this.#engine.captureTable(table, range));
+      // What this hub does not remember the log says, whichever hub the first page came from.
+      const earlier = pinned ?? (version === null ? null : await this.#engine.captureTableAt?.(table, range, version));
+      const capture = earlier ?? (await this.#engine.captureTable(table, range));
       if (capture.files.length <= PIN_FILES_MAX) {
         const key = keyOf(capture.version);
         this.#pins.delete(key);
