@@ -190,6 +190,7 @@ describe('faults of a whole message', () => {
     ],
     ['too many readings', JSON.stringify(Array.from({ length: 70_000 }, () => ({ a: 1 }))), 'ERR_DECODE_TOO_MANY'],
     ['MessagePack that is cut', packr.pack({ temperature: 21.5 }).subarray(0, 8), 'ERR_DECODE_SYNTAX'],
+    ['MessagePack text that is not UTF-8', Buffer.from([0x81, 0xa1, 0x61, 0xa2, 0xc3, 0x28]), 'ERR_DECODE_SYNTAX'],
     ['MessagePack that announces 4 G items', Buffer.from([0xdd, 0xff, 0xff, 0xff, 0xff]), 'ERR_DECODE_SYNTAX'],
     ['deep MessagePack', Buffer.concat([Buffer.alloc(1000, 0x91), Buffer.from([1])]), 'ERR_DECODE_TOO_DEEP'],
     ['no device', '{"a":1}', 'ERR_DECODE_DEVICE', 'any/x'],

@@ -4,6 +4,7 @@
  * Why not the library that our own batches use: a length of 2^25 in five hostile bytes makes it allocate 256 MB before
  * it looks at what follows. Here every length is compared with the bytes that are left, and depth is bounded.
  */
+import { isUtf8 } from 'node:buffer';
 import { SluiceError } from '../../shared/errors.ts';
 import { WireTime } from './event-time.ts';
 
@@ -133,7 +134,10 @@ class MsgpackReader {
 
   #string(length: number): string {
     const from = this.#take(length);
-    return this.#bytes.toString('utf8', from, from + length);
+    const text = this.#bytes.toString('utf8', from, from + length);
+    if (text.includes('\ufffd') && !isUtf8(this.#bytes.subarray(from, from + length)))
+      throw new SluiceError('ERR_DECODE_SYNTAX', `the MessagePack string at byte ${from} is not UTF-8`);
+    return text;
   }
 
   #binary(length: number): Uint8Array {

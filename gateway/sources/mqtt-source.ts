@@ -144,7 +144,7 @@ export class MqttSource {
     this.#connection?.stopReading();
     await this.#gate.drain(deadlineMs);
     if (this.#connection?.established === true) this.#saveSession();
-    await this.#connection?.end();
+    await this.#connection?.end(deadlineMs);
     this.#connection = null;
   }
 
@@ -337,9 +337,19 @@ class Connection {
     this.#end();
   }
 
-  end(): Promise<void> {
+  /** Says good-bye; a broker that does not close its side in time is not waited for. */
+  end(deadlineMs: number): Promise<void> {
     this.#ended = true;
-    return new Promise((resolve) => void this.#client.end(false, {}, () => resolve()));
+    return new Promise((resolve) => {
+      const cancel = this.#options.clock.after(deadlineMs, () => {
+        this.#client.stream.destroy();
+        resolve();
+      });
+      this.#client.end(false, {}, () => {
+        cancel();
+        resolve();
+      });
+    });
   }
 
   #end(): void {
