@@ -51,9 +51,17 @@ export class BenchEngine {
   }
 
   /** Lets `intervalUs` pass and waits until the batch is in the lake. @returns its seq */
-  async commit({ body, readingCount }: SealedBody, intervalUs: number): Promise<number> {
-    const seq = ++this.#seq;
-    this.engine.submit(LANE, { seq, readingCount, exceptionCount: 0, receivedUs: this.#clock.nowUs(), body: new Uint8Array(body) });
+  commit(batch: SealedBody, intervalUs: number): Promise<number> {
+    return this.commitTogether([batch], intervalUs);
+  }
+
+  /** The same of several that are received at once: they are one commit if it may be so large. @returns the last one's seq */
+  async commitTogether(batches: readonly SealedBody[], intervalUs: number): Promise<number> {
+    for (const { body, readingCount } of batches) {
+      const seq = ++this.#seq;
+      this.engine.submit(LANE, { seq, readingCount, exceptionCount: 0, receivedUs: this.#clock.nowUs(), body: new Uint8Array(body) });
+    }
+    const seq = this.#seq;
     this.#clock.advance(intervalUs);
     while (this.#position.committed < seq) {
       await this.engine.idle();

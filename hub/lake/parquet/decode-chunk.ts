@@ -272,10 +272,23 @@ function readDictionary(page: PageReader, head: PageHead, target: Target): Dicti
   return entries;
 }
 
+/** Is it one run of ones, as of most pages? Leaves the page where it is. */
+function isAllPresent(page: PageReader, end: number, rows: number): boolean {
+  const start = page.at;
+  const head = page.varint();
+  const isOne = head % 2 === 0 && head / 2 >= rows && page.bytes[page.take(1)] === 1 && page.at === end;
+  page.at = start;
+  return isOne;
+}
+
 /** Which of the page's rows have a value; null: all. */
 function readValidity(page: PageReader, rows: number): Uint32Array | null {
   const length = page.uint32();
   const end = page.at + length;
+  if (isAllPresent(page, end, rows)) {
+    page.at = end;
+    return null;
+  }
   const levels = new Uint32Array(rows);
   readHybrid(page, 1, levels, 0, rows);
   if (page.at > end || end > page.bytes.length) throw invalid('levels that are longer than they say');
