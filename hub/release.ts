@@ -35,7 +35,17 @@ const payloadSchema = z.object({
   device: z.string(),
   metric: z.string(),
   tags: z.string(),
-  readings: z.array(z.object({ ts: z.number().nullable(), value: z.number().nullable(), text: z.string().nullable() })).min(1),
+  readings: z
+    .array(
+      z.object({
+        ts: z.number().nullable(),
+        value: z.number().nullable(),
+        text: z.string().nullable(),
+        /** The text is only the beginning of what was sent. */
+        cut: z.boolean().optional(),
+      }),
+    )
+    .min(1),
 });
 
 export interface ReleaseParts {
@@ -124,12 +134,16 @@ function contentOf(row: ExceptionRow): { series: { device: string; metric: strin
       'ERR_RELEASE_CONTENT',
       `the exception is a ${row.kind}${row.payload === null ? ' without its readings' : ''}; only quarantined readings can be released`,
     );
+  let content: Content;
   try {
-    const { device, metric, tags, readings } = payloadSchema.parse(JSON.parse(Buffer.from(row.payload).toString('utf8')));
-    return { series: { device, metric, tags }, readings };
+    content = payloadSchema.parse(JSON.parse(Buffer.from(row.payload).toString('utf8')));
   } catch (cause) {
     throw new SluiceError('ERR_RELEASE_CONTENT', 'the readings of the exception cannot be read', { cause });
   }
+  const { device, metric, tags, readings } = content;
+  if (readings.some(({ cut }) => cut === true))
+    throw new SluiceError('ERR_RELEASE_CONTENT', 'a text was too long to be kept: only its beginning is there, which is not what was sent');
+  return { series: { device, metric, tags }, readings };
 }
 
 /** @throws SluiceError ERR_RELEASE_TIME for readings without a time of their own, and times that would be quarantined again */

@@ -3,7 +3,8 @@
  * readings themselves, as many as its payload takes; then the next exception.
  *
  * Payload: JSON `{"device","metric","tags","readings":[{"ts","value","text"}, …]}`; `ts` is what the device sent (µs, null:
- * none), `value` null where the reading has only a text, `tags` the canonical JSON or ''. Its time range is that of the
+ * none), `value` null where the reading has only a text, `tags` the canonical JSON or ''. A text that alone would fill the payload is
+ * cut, and `cut` says so: such a reading can be looked at, not released. Its time range is that of the
  * arrival, because the event time is what is not believed. Bounded: past QUARANTINED_MAX exceptions the rest is only counted.
  */
 import { EXCEPTION_PAYLOAD_BYTES_MAX, type ExceptionRecord } from '../../shared/exception.ts';
@@ -11,6 +12,10 @@ import { seriesKey, type Series } from '../../shared/reading.ts';
 
 /** Exceptions of quarantined readings in one batch: with full payloads 2 MiB before compression. */
 export const QUARANTINED_MAX = 512;
+
+/** With the longest names, and tags of usual length, it still fits beside them. */
+const ITEM_BYTES_MAX = EXCEPTION_PAYLOAD_BYTES_MAX / 2;
+const CUT_CHARACTERS = 256;
 
 interface Note {
   readonly reason: string;
@@ -39,12 +44,11 @@ export class QuarantineNotes {
   #lost: Count | null = null;
 
   add(reason: string, series: Series, sentUs: number, value: number, text: string | null, fromUs: number, toUs: number): void {
-    // JSON knows no NaN: null. A text that alone would fill the payload is cut (the reading says so by its length).
-    const item = JSON.stringify({
-      ts: Number.isFinite(sentUs) ? sentUs : null,
-      value: Number.isFinite(value) ? value : null,
-      text: text === null ? null : text.slice(0, 256),
-    });
+    // JSON knows no NaN: null.
+    const reading = { ts: Number.isFinite(sentUs) ? sentUs : null, value: Number.isFinite(value) ? value : null, text };
+    let item = JSON.stringify(reading);
+    if (text !== null && Buffer.byteLength(item) > ITEM_BYTES_MAX)
+      item = JSON.stringify({ ...reading, text: text.slice(0, CUT_CHARACTERS), cut: true });
     const itemBytes = Buffer.byteLength(item) + 1;
     const key = `${reason}\u0000${seriesKey(series)}`;
     let note = this.#open.get(key);

@@ -3,7 +3,9 @@ import type { ExceptionRecord } from '../../shared/exception.ts';
 import { ApiFixture, problemOf, START_US } from './app.fixture.ts';
 
 /** Three readings of a clock that was an hour behind, and one that never had a time. */
-function quarantined(readings: readonly { ts: number | null; value: number | null; text: string | null }[]): ExceptionRecord {
+function quarantined(
+  readings: readonly { ts: number | null; value: number | null; text: string | null; cut?: boolean }[],
+): ExceptionRecord {
   return {
     kind: 'quarantined',
     device: 'pump-9',
@@ -36,6 +38,7 @@ beforeAll(async () => {
       { ts: null, value: 7, text: null },
       { ts: null, value: 8, text: null },
     ]),
+    quarantined([{ ts: START_US, value: null, text: 'the beginning', cut: true }]),
     { ...quarantined([]), kind: 'gap', device: null, metric: null, readingCount: 1, fromUs: START_US, toUs: START_US + 1, payload: null },
   ]);
 });
@@ -71,17 +74,18 @@ test('quarantined readings come back once with corrected times, however often th
   expect(await (await release({ id, shift_seconds: 60 })).json()).toMatchObject({ status: 'released', again: true });
   expect((await api.json<Rows>(`/v1/readings?${DAY}&device=pump-9`)).rows).toMatchObject(expected);
   const aggregates = await api.json<Rows>(`/v1/aggregates?window=1m&device=pump-9&${DAY}`);
-  expect(aggregates.rows).toMatchObject([{ count: 3, sum: 6, lost: 2 }]);
-  expect((await api.json<Rows>(`/v1/exceptions?${DAY}`)).rows.map((row) => row['released'])).toEqual([true, false, false]);
+  expect(aggregates.rows).toMatchObject([{ count: 3, sum: 6, lost: 3 }]);
+  expect((await api.json<Rows>(`/v1/exceptions?${DAY}`)).rows.map((row) => row['released'])).toEqual([true, false, false, false]);
 });
 
 test('what cannot be released says why', async () => {
-  const [, timeless, gap] = await ids();
+  const [, timeless, cut, gap] = await ids();
   const refused = async (body: unknown): Promise<unknown[]> => {
     const { status, code } = await problemOf(await release(body));
     return [status, code];
   };
   expect(await refused({ id: gap, shift_seconds: 1 })).toEqual([409, 'ERR_RELEASE_CONTENT']);
+  expect(await refused({ id: cut, shift_seconds: 3600 })).toEqual([409, 'ERR_RELEASE_CONTENT']);
   expect(await refused({ id: timeless, shift_seconds: 1 })).toEqual([400, 'ERR_RELEASE_TIME']);
   const [first] = await ids();
   expect(await refused({ id: first, start: '2014-01-01' })).toEqual([400, 'ERR_RELEASE_TIME']);
