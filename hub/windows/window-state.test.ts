@@ -242,6 +242,21 @@ describe('WindowState', () => {
     expect(state.rows(1).count).toBe(0);
   });
 
+  test('counts text without a number nowhere, and a NaN without text as such, amid the numbers of a run', () => {
+    const state = new WindowState(DEFAULT_WINDOW_DEFINITIONS, { registry: new GroupRegistry() });
+    const series = { device: 'a', metric: 'state', tags: '' };
+    const one = (offsetUs: number, value: number, text: boolean): Reading => ({
+      gateway: 'gw',
+      series,
+      eventTimeUs: T0 + offsetUs,
+      value,
+      text,
+    });
+    const run = [one(0, 1, false), one(1, NaN, true), one(2, NaN, false), one(3, Infinity, true), one(4, 2, true), one(5, NaN, true)];
+    state.add('gw', runsOf(run), -Infinity);
+    expect(partialRows(state.rows(1)).map(({ partial: { n, nan, sumValue } }) => [n, nan, sumValue])).toEqual([[2, 2, 3]]);
+  });
+
   test('keeps histograms of many distinct buckets of both signs exact', () => {
     const registry = new GroupRegistry();
     const definition: WindowDefinition = { name: '1h', sizeMs: 3_600_000, by: 'series', persisted: true };
