@@ -20,7 +20,9 @@ const MILLISECONDS_BELOW = 1e14;
 const MICROSECONDS_BELOW = 1e17;
 
 // A '+' that was not escaped reaches us as a space.
-const RFC3339 = /^(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:[.,](\d{1,9}))?(?:([Zz])|([+\- ])(\d\d):?(\d\d))$/;
+// Seconds may be left out, as ISO 8601 has it.
+const RFC3339 = /^(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?(?:([Zz])|([+\- ])(\d\d):?(\d\d))$/;
+const DAY = /^\d{4}-\d\d-\d\d$/;
 const RELATIVE = /^(?:now(?:([+\- ])([0-9][0-9a-z]*))?|([+-])([0-9][0-9a-z]*))$/;
 const WITHOUT_ZONE = /^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?$/;
 
@@ -55,9 +57,9 @@ function fromNumber(text: string): TimeExpression | null {
 }
 
 function fromRfc3339(match: RegExpExecArray): TimeExpression | null {
-  const [, day, clock, digits = '', zulu, sign, hours, minutes] = match;
+  const [, day, clock, seconds = '00', digits = '', zulu, sign, hours, minutes] = match;
   // A leap second is the second before it, as Unix time and the gateway have it.
-  const secondsMs = Date.parse(`${day}T${clock.replace(/:60$/, ':59')}Z`);
+  const secondsMs = Date.parse(`${day}T${clock}:${seconds === '60' ? '59' : seconds}Z`);
   // Date.parse takes 31 February for 3 March.
   if (Number.isNaN(secondsMs) || new Date(secondsMs).toISOString().slice(0, 10) !== day) return null;
   const offsetMinutes = zulu === undefined ? Number(hours) * 60 + Number(minutes) : 0;
@@ -78,16 +80,26 @@ export function parseTime(text: string): TimeExpression | null {
     if (ms === null) return null;
     return { kind: 'relative', offsetUs: ((relative[1] ?? relative[3]) === '-' ? -1 : 1) * ms * 1000 };
   }
-  if (/^\d{4}-\d\d-\d\d$/.test(text)) return parseTime(`${text}T00:00:00Z`);
+  if (DAY.test(text)) return parseTime(`${text}T00:00:00Z`);
   const absolute = RFC3339.exec(text);
   return absolute === null ? null : fromRfc3339(absolute);
+}
+
+/** Of RFC 3339 or a day: 31 February and 25 o'clock are not. */
+function isOfCalendar(text: string): boolean {
+  const [day, clock = '00:00'] = text.split(/[Tt ]/);
+  const ms = Date.parse(`${day}T${clock.slice(0, 5)}Z`);
+  return !Number.isNaN(ms) && new Date(ms).toISOString().startsWith(day);
 }
 
 /** What is wrong with a text that parseTime does not take, and what would be right. */
 export function timeFault(text: string): string {
   const fault = (): string => {
     if (WITHOUT_ZONE.test(text)) return 'has no time zone, append Z for UTC';
-    return /^[0-9]+(?:\.[0-9]+)?$/.test(text) || RFC3339.test(text) ? 'is no time from 1970 to 2200' : 'is not a time';
+    if (parseDuration(text) !== null) return `is how long, not when, did you mean now-${text}?`;
+    if (/^[0-9]+(?:\.[0-9]+)?$/.test(text)) return 'is no time from 1970 to 2200';
+    if (!RFC3339.test(text) && !DAY.test(text)) return 'is not a time';
+    return isOfCalendar(text) ? 'is no time from 1970 to 2200' : 'is not in the calendar';
   };
   return `${fault()}: ${TIME_HELP}`;
 }
