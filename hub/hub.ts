@@ -112,6 +112,7 @@ export async function startHub(
       query,
       sql,
       alerts,
+      notifier,
       releases: new Releases({ engine, query, clock }),
       gateways,
       uplink,

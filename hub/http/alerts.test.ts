@@ -302,6 +302,15 @@ test('a gateway that is not heard fires after its time, and clears when it is ba
   expect(await alerts()).toMatchObject([{ state: 'resolved' }]);
 });
 
+test('whether receivers are told is shown without what is secret about them', async () => {
+  const figures = { receiver: 'people', delivered: 3, refused: 0, failed: 2, waiting: 1, waitingSinceUs: START_US, lastError: 'no answer' };
+  api.notifier.figures = [figures];
+  expect(await api.json('/v1/alerts/receivers')).toEqual({
+    rows: [{ receiver: 'people', delivered: 3, refused: 0, failed: 2, waiting: 1, waiting_since: at(0), last_error: 'no answer' }],
+  });
+  expect(await (await api.get('/metrics')).text()).toContain('sluice_hub_alert_notifications_total{receiver="people",result="failed"} 2');
+});
+
 test('pages of alerts follow each other, and an unchanged page is a 304', async () => {
   await put('hot', HOT);
   const devices = Array.from({ length: 7 }, (_, index) => `pump-${index}`);

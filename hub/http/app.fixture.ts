@@ -9,6 +9,7 @@ import { createLogger } from '../../shared/logging.ts';
 import { laneAppId, type LaneKey } from '../../shared/uplink.ts';
 import { batchOf, EPOCH, laneOf, startHub, temporaryLake, type TestHub } from '../engine.fixture.ts';
 import { Alerts } from '../alerts/alerts.ts';
+import type { DeliveryFigures } from '../alerts/notifier.ts';
 import { Maintenance } from '../maintenance.ts';
 import type { QueryEngine } from '../engine-api.ts';
 import { GatewayRegistry } from '../ingest/gateways.ts';
@@ -41,6 +42,7 @@ export class ApiFixture {
   readonly gateways = new GatewayRegistry();
   readonly clock = new ManualClock(NOW_US);
   readonly tokenStore = new MemoryStore(systemClock);
+  readonly notifier: { figures: readonly DeliveryFigures[] } = { figures: [] };
   ready = true;
   /** Aggregates are answered with a time-out: stands for a query engine that does not keep up. */
   failQueries = false;
@@ -117,14 +119,22 @@ export class ApiFixture {
       logger,
     });
     this.alerts = alerts;
-    const notifier = { figures: [] };
-    const metrics = createHubMetrics({ engine: queryEngine, uplink, gateways: this.gateways, maintenance, alerts, notifier, logger });
+    const metrics = createHubMetrics({
+      engine: queryEngine,
+      uplink,
+      gateways: this.gateways,
+      maintenance,
+      alerts,
+      notifier: this.notifier,
+      logger,
+    });
     this.services = {
       ...this.#settings,
       engine: queryEngine,
       query: queries,
       sql: this.#sql,
       alerts,
+      notifier: this.notifier,
       releases: new Releases({
         engine: {
           openLane: (lane, claim) => engine.openLane(lane, claim),

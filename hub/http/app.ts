@@ -14,6 +14,7 @@ import { SluiceError } from '../../shared/errors.ts';
 import { VERSION } from '../../shared/version.ts';
 import { FORMAT_TYPES } from '../query/result-formats.ts';
 import { requireReader } from './access.ts';
+import { mountAlertReceivers } from './alert-receivers.ts';
 import { mountAlertRules } from './alert-rules.ts';
 import { mountAlerts } from './alerts.ts';
 import { mountAggregates } from './aggregates.ts';
@@ -75,6 +76,7 @@ export function createHubApp(services: HubServices): HubApp {
   mountRelease(app, services);
   mountAlerts(app, services);
   mountAlertRules(app, services);
+  mountAlertReceivers(app, services);
   mountTables(app, services);
   mountSql(app, services);
   mountStream(app, services);

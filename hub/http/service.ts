@@ -4,6 +4,7 @@ import type { HttpBindings } from '@hono/node-server';
 import type { Clock } from '../../shared/clock.ts';
 import type { Logger } from '../../shared/logging.ts';
 import type { Alerts } from '../alerts/alerts.ts';
+import type { Notifier } from '../alerts/notifier.ts';
 import type { QueryEngine } from '../engine-api.ts';
 import type { GatewayRegistry } from '../ingest/gateways.ts';
 import type { Enrolments } from '../ingest/enrolments.ts';
@@ -20,6 +21,7 @@ export interface HubServices {
   readonly query: Pick<QueryService, 'aggregates' | 'aggregatesDocument' | 'readings' | 'exceptions' | 'series' | 'devices' | 'promql'>;
   readonly sql: Pick<SqlService, 'query'>;
   readonly alerts: Pick<Alerts, 'book' | 'rules' | 'rule' | 'putRule' | 'deleteRule' | 'list' | 'figures'>;
+  readonly notifier: Pick<Notifier, 'figures'>;
   readonly releases: Pick<Releases, 'release'>;
   readonly gateways: Pick<GatewayRegistry, 'list'>;
   readonly uplink: { readonly state: UplinkServerState };

@@ -388,6 +388,26 @@ export type AlertRule =
       readonly for?: string;
     };
 
+export interface AlertReceivers {
+  readonly rows: readonly AlertReceiver[];
+}
+
+export interface AlertReceiver {
+  readonly receiver: string;
+  /** Alerts that it was told, each as often, since the start of this hub */
+  readonly delivered: number;
+  /** Alerts that it would not take */
+  readonly refused: number;
+  /** Requests that failed; they are tried again */
+  readonly failed: number;
+  /** Changes of alerts that it has yet to be told */
+  readonly waiting: number;
+  /** When the oldest of them became durable; null: nothing waits */
+  readonly waiting_since: string | null;
+  /** Why the last request failed; null: it did not */
+  readonly last_error: string | null;
+}
+
 export interface Tables {
   readonly time: string;
   readonly maintenance: {

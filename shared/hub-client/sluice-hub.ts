@@ -171,6 +171,11 @@ export class SluiceHub {
     return this.#json('v1/alerts/rules', options);
   }
 
+  /** Who is told of alerts, and how that goes. */
+  alertReceivers(options?: RequestOptions): Promise<api.AlertReceivers> {
+    return this.#json('v1/alerts/receivers', options);
+  }
+
   /** Durable when it resolves. Needs an admin token where there are tokens. */
   putAlertRule(name: string, rule: api.AlertRule, options?: RequestOptions): Promise<api.AlertRuleStatus> {
     return this.#send('PUT', rulePath(name), rule, options);
