@@ -135,6 +135,13 @@ describe('JSON shapes', () => {
     expect(exceptions).toHaveLength(3);
   });
 
+  test("a device's name with a zero character is refused, also where it reads like a known device with its tags", () => {
+    const known = { device: 'd', tags: { site: 'b' }, values: { a: 1 } };
+    const { readings, exceptions } = decode('any/x', JSON.stringify([known, { device: 'd\u0000{"site":"b"}', a: 2 }]));
+    expect(readings.map(({ device, value }) => [device, value])).toEqual([['d', 1]]);
+    expect(exceptions.map(({ reason }) => reason.slice(0, 11))).toEqual(['decode_name']);
+  });
+
   test('a faulty entry of an array harms no other', () => {
     const { readings, exceptions } = decode(TELEMETRY, '[{"a":1},5,{"a":2,"ts":"yesterday"},{"a":3}]');
     expect(readings.map((row) => row.value)).toEqual([1, 3]);

@@ -47,7 +47,8 @@ export class SeriesScopes {
   scope(device: string, tags: string): SeriesScope {
     const key = tags === '' ? device : `${device}\u0000${tags}`;
     const known = this.#scopes.get(key);
-    if (known !== undefined) return known;
+    // A name that is not checked yet may look like the key of another scope.
+    if (known?.device === device) return known;
     checkName('device', device);
     const scope: SeriesScope = { device, tags, root: { name: '', seriesId: -1, children: null }, clock: this.#clocks?.of(device) ?? null };
     this.#scopes.set(key, scope);
