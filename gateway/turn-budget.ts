@@ -21,6 +21,15 @@ export class TurnBudget {
   #waiting: (() => void)[] = [];
   #next = 0;
   #scheduled = false;
+  #soon: (() => void)[] = [];
+  readonly #runSoon = (): void => {
+    const due = this.#soon;
+    this.#soon = [];
+    for (const callback of due) {
+      if (this.isSpent) this.later(callback);
+      else callback();
+    }
+  };
   readonly #run = (): void => {
     this.#scheduled = false;
     this.#startedUs = this.#clock.monotonicUs();
@@ -50,6 +59,11 @@ export class TurnBudget {
   later(callback: () => void): void {
     this.#waiting.push(callback);
     this.#schedule();
+  }
+
+  /** Calls back when the code at hand has returned; what this turn has no time for, in the next. One tick for all of a commit. */
+  soon(callback: () => void): void {
+    if (this.#soon.push(callback) === 1) process.nextTick(this.#runSoon);
   }
 
   #schedule(): void {

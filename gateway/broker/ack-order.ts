@@ -17,12 +17,17 @@ interface Waiting {
   error: Error | null;
 }
 
+/** Of a connection that waits for nothing: 8 bytes each. */
+const PLACES_KEPT_MAX = 64;
+
 /** Bounded by its users: aedes reads on only when all messages of a socket read are settled, DirectIntake has a bound. */
 export class AckOrder {
   readonly #writer: AckWriter;
   readonly #onSettled: (bytes: number) => void;
-  #waiting: Waiting[] = [];
+  /** Places from #head to #end; used again from the start when all are answered, since a new list costs 150 bytes a message. */
+  #waiting: (Waiting | null)[] = [];
   #head = 0;
+  #end = 0;
 
   /** @param onSettled called after each answer was handed on, with what `expect` was told */
   constructor(writer: AckWriter, onSettled: (bytes: number) => void) {
@@ -31,7 +36,7 @@ export class AckOrder {
   }
 
   get size(): number {
-    return this.#waiting.length - this.#head;
+    return this.#end - this.#head;
   }
 
   /**
@@ -42,7 +47,9 @@ export class AckOrder {
    */
   expect(callback: Settle | null, messageId: number, bytes: number): Settle {
     const place: Waiting = { callback, messageId, bytes, settled: false, error: null };
-    this.#waiting.push(place);
+    if (this.#end === this.#waiting.length) this.#waiting.push(place);
+    else this.#waiting[this.#end] = place;
+    this.#end++;
     return (error) => {
       if (place.settled) return;
       place.settled = true;
@@ -52,10 +59,10 @@ export class AckOrder {
   }
 
   #flush(): void {
-    for (;;) {
-      const place = this.#waiting[this.#head];
-      if (place === undefined || !place.settled) break;
-      this.#head++;
+    while (this.#head < this.#end) {
+      const place = this.#waiting[this.#head] as Waiting;
+      if (!place.settled) break;
+      this.#waiting[this.#head++] = null;
       if (place.callback === null) this.#writer.acknowledge(place.messageId, place.error);
       else {
         this.#writer.flush();
@@ -63,11 +70,13 @@ export class AckOrder {
       }
       this.#onSettled(place.bytes);
     }
-    if (this.#head === this.#waiting.length) {
-      this.#waiting = [];
+    if (this.#head === this.#end) {
+      if (this.#end > PLACES_KEPT_MAX) this.#waiting = [];
       this.#head = 0;
+      this.#end = 0;
     } else if (this.#head > 1024) {
-      this.#waiting = this.#waiting.slice(this.#head);
+      this.#waiting = this.#waiting.slice(this.#head, this.#end);
+      this.#end = this.#waiting.length;
       this.#head = 0;
     }
   }

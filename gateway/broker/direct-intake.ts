@@ -10,8 +10,9 @@
  * in one write per connection and group commit; a slow reader of acks is waited for, and in the end cut off, by aedes' own
  * drain time-out; at most MESSAGES_WAITING_MAX messages of a connection wait for their commit, then it is not read.
  *
- * Layout: aedes reads by `read(null)` on 'readable'; that method is replaced on the one stream, so that it gives aedes
- * only its part. An incomplete packet at the end of a read stays here (`#tail`, at most TAIL_BYTES_MAX; longer ones are
+ * Layout: a TCP connection is read into the buffer of all connections (shared-reads.ts), and telemetry is taken there and then;
+ * what is not goes to the stream. aedes reads that by `read(null)` on 'readable'; that method is replaced on the one stream, so that
+ * it gives aedes only its part. An incomplete packet at the end of a read stays here (`#tail`, at most TAIL_BYTES_MAX; longer ones are
  * aedes' to collect, within the PacketGuard's bound).
  *
  * Nothing is kept that a crash could lose: what is not acknowledged comes again. Not here: connecting, sessions, wills.
@@ -53,6 +54,8 @@ const MESSAGES_WAITING_MAX = 512;
 const TAIL_BYTES_MAX = 16 * 1024;
 /** Of a read: to put it off would cost as much as to take it. */
 const AT_ONCE_BYTES_MAX = 512;
+/** Room that a connection keeps for its next acks: 8 bytes each. */
+const ACKS_KEPT_MAX = 64;
 const PUBLISH_QOS0 = 0x30;
 const PUBLISH_QOS1 = 0x32;
 const PUBACK = 0x40;
@@ -68,8 +71,9 @@ export class DirectIntake implements AckWriter {
   #client: BrokerClient | null = null;
   #sender: Sender | null = null;
   #tail: Buffer | null = null;
-  /** Acknowledged in this turn, not written yet. */
+  /** Acknowledged in this turn, not written yet: the first #ackCount; the list is used again. */
   #acks: number[] = [];
+  #ackCount = 0;
   #draining = false;
   /** `read` was refused: aedes must be told when there is room again. */
   #asleep = false;
@@ -93,10 +97,6 @@ export class DirectIntake implements AckWriter {
     this.#isItsTurn = false;
   };
   readonly #flushNow = (): void => this.flush();
-  readonly #flushInTurn = (): void => {
-    if (this.#options.turns.isSpent) this.#options.turns.later(this.#flushNow);
-    else this.flush();
-  };
 
   /** Takes the stream over; `attach` must follow before anything is read. */
   constructor(stream: Duplex, options: DirectIntakeOptions) {
@@ -114,18 +114,18 @@ export class DirectIntake implements AckWriter {
 
   /** Takes telemetry as it is read, before it is the stream's; for a socket of which nothing was read. */
   readDirectly(socket: Socket): void {
-    shareReads(socket, (bytes, buffer) => this.#onRead(buffer.subarray(0, bytes)));
+    shareReads(socket, (length, buffer) => this.#onRead(buffer, length));
   }
 
   /** @returns false: the stream has enough */
-  #onRead(bytes: Buffer): boolean {
+  #onRead(buffer: Buffer, length: number): boolean {
     let taken = 0;
     // Only between packets of which aedes has nothing, and in their order.
     if (this.#stream.readableLength === 0 && this.#tail === null && this.#guard.bodyBytesOpen === 0 && this.#isReady()) {
-      if (bytes.length <= AT_ONCE_BYTES_MAX || !this.#options.turns.isSpent) taken = this.#takePublishes(bytes);
+      if (length <= AT_ONCE_BYTES_MAX || !this.#options.turns.isSpent) taken = this.#takePublishes(buffer, length);
     }
     // The buffer is that of all connections.
-    return taken === bytes.length || this.#stream.push(Buffer.from(bytes.subarray(taken)));
+    return taken === length || this.#stream.push(Buffer.from(buffer.subarray(taken, length)));
   }
 
   /** From now on messages may be taken: the client has said who it is. */
@@ -135,14 +135,17 @@ export class DirectIntake implements AckWriter {
 
   acknowledge(messageId: number, error: Error | null): void {
     if (error !== null) return this.#fail(error);
-    if (this.#acks.push(messageId) === 1) process.nextTick(this.#flushInTurn);
+    if (this.#ackCount === this.#acks.length) this.#acks.push(messageId);
+    else this.#acks[this.#ackCount] = messageId;
+    if (++this.#ackCount === 1) this.#options.turns.soon(this.#flushNow);
   }
 
   flush(): void {
-    const acks = this.#acks;
-    if (acks.length > 0) {
-      this.#acks = [];
-      this.#writeAcks(acks);
+    const count = this.#ackCount;
+    if (count > 0) {
+      this.#ackCount = 0;
+      this.#writeAcks(count);
+      if (count > ACKS_KEPT_MAX) this.#acks = [];
     }
     if (this.#asleep && !this.#full) {
       this.#asleep = false;
@@ -151,13 +154,13 @@ export class DirectIntake implements AckWriter {
     }
   }
 
-  #writeAcks(acks: readonly number[]): void {
+  #writeAcks(count: number): void {
     const client = this.#client as BrokerClient;
     // Nobody is acknowledged on a connection that has failed: the order of its acks would have a hole.
     if (client.closed || !client.connected || this.#stream.destroyed) return;
-    const bytes = Buffer.allocUnsafe(acks.length * PUBACK_BYTES);
-    for (let index = 0, at = 0; index < acks.length; index++, at += PUBACK_BYTES) {
-      const messageId = acks[index];
+    const bytes = Buffer.allocUnsafe(count * PUBACK_BYTES);
+    for (let index = 0, at = 0; index < count; index++, at += PUBACK_BYTES) {
+      const messageId = this.#acks[index];
       bytes[at] = PUBACK;
       bytes[at + 1] = 2;
       bytes[at + 2] = messageId >> 8;
@@ -208,7 +211,7 @@ export class DirectIntake implements AckWriter {
       this.#stream.unshift(bytes.subarray(open));
       return bytes.subarray(0, open);
     }
-    const taken = this.#takePublishes(bytes);
+    const taken = this.#takePublishes(bytes, bytes.length);
     if (taken === bytes.length) return null;
     if (this.#full) {
       this.#asleep = true;
@@ -232,15 +235,15 @@ export class DirectIntake implements AckWriter {
     );
   }
 
-  /** @returns how many bytes were taken: whole packets from the front */
-  #takePublishes(bytes: Buffer): number {
+  /** @returns how many of the `length` bytes were taken: whole packets from the front */
+  #takePublishes(bytes: Buffer, length: number): number {
     let at = 0;
     const client = this.#client as BrokerClient;
-    while (at < bytes.length && !this.#full) {
-      if (client.closed) return bytes.length; // a message was refused: nothing behind it counts
+    while (at < length && !this.#full) {
+      if (client.closed) return length; // a message was refused: nothing behind it counts
       const type = bytes[at];
       if (type !== PUBLISH_QOS1 && type !== PUBLISH_QOS0) break;
-      const end = this.#frameEnd(bytes, at);
+      const end = this.#frameEnd(bytes, at, length);
       if (end < 0 || !this.#publish(bytes, this.#bodyAt, end, type)) break;
       at = end;
     }
@@ -251,10 +254,10 @@ export class DirectIntake implements AckWriter {
   /** @returns aedes' part: whole packets, unless one is too long to be kept */
   #keepTail(bytes: Buffer, from: number): Buffer | null {
     let at = from;
-    let end = this.#frameEnd(bytes, at);
+    let end = this.#frameEnd(bytes, at, bytes.length);
     while (end >= 0 && end < bytes.length) {
       at = end;
-      end = this.#frameEnd(bytes, at);
+      end = this.#frameEnd(bytes, at, bytes.length);
     }
     // A wrong length is the guard's to refuse.
     if (end !== INCOMPLETE || bytes.length - at > TAIL_BYTES_MAX) return bytes.subarray(from);
@@ -263,17 +266,18 @@ export class DirectIntake implements AckWriter {
   }
 
   /** @returns where the frame that starts at `at` ends; INCOMPLETE; NOT_HERE: its length is wrong */
-  #frameEnd(bytes: Buffer, at: number): number {
-    let length = 0;
+  #frameEnd(bytes: Buffer, at: number, length: number): number {
+    let bodyBytes = 0;
     for (let index = 0, scale = 1; index < LENGTH_BYTES_MAX; index++, scale *= 128) {
-      const byte = bytes[at + 1 + index];
-      if (byte === undefined) return INCOMPLETE;
-      length += (byte & 0x7f) * scale;
+      const byteAt = at + 1 + index;
+      if (byteAt >= length) return INCOMPLETE;
+      const byte = bytes[byteAt];
+      bodyBytes += (byte & 0x7f) * scale;
       if (byte >= 0x80) continue;
-      if (length > this.#options.packetBytesMax) return NOT_HERE;
-      this.#bodyAt = at + 2 + index;
-      const end = this.#bodyAt + length;
-      return end > bytes.length ? INCOMPLETE : end;
+      if (bodyBytes > this.#options.packetBytesMax) return NOT_HERE;
+      this.#bodyAt = byteAt + 1;
+      const end = this.#bodyAt + bodyBytes;
+      return end > length ? INCOMPLETE : end;
     }
     return NOT_HERE;
   }

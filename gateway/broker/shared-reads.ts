@@ -2,7 +2,8 @@
  * Reads all TCP connections into one buffer, as the option `onread` of `net.connect` does and nothing of `net.Server` offers.
  *
  * Why: for a read of its own Node takes 64 KiB from malloc and cuts them to what came, makes an ArrayBuffer and a view of it,
- * and hands them through a Readable: half of what a gateway spent on its own thread at 2,000 devices of a message each (measured).
+ * and hands them through a Readable: at 2,000 devices with a message each in flight 7 of 23 µs of CPU in user mode per message on
+ * the sockets' thread, and the collections of that (measured).
  *
  * Constraints: it sets what the option would have set. Those are private fields of net.Socket, found by giving the option to
  * a socket without a connection, and a method of its handle; where a Node has others, nothing is changed and the answer is false.

@@ -90,14 +90,24 @@ type Done = (error: Error | null) => void;
 /** A callback of a group and the message it waits for; ANY_MESSAGE: a failure of any of them is one for the caller. */
 const ANY_MESSAGE = -1;
 
-interface Waiting {
-  readonly message: number;
-  readonly done: Done;
+/** As two lists: an object for each would live as long as its commit, and be copied by the collector meanwhile. */
+class WaitingList {
+  readonly messages: number[] = [];
+  readonly callbacks: Done[] = [];
+
+  get length(): number {
+    return this.callbacks.length;
+  }
+
+  add(message: number, done: Done): void {
+    this.messages.push(message);
+    this.callbacks.push(done);
+  }
 }
 
 interface InFlight {
   readonly group: Group;
-  readonly waiting: Waiting[];
+  readonly waiting: WaitingList;
   readonly sentUs: number;
   readonly arrivalUs: number | null;
   readonly bytes: number;
@@ -125,7 +135,7 @@ export class GroupCommit implements JournalWriter {
   /** Number of the open group; those below `#durable` + 1 are durable. */
   #number = 1;
   #durable = 0;
-  #waiting: Waiting[] = [];
+  #waiting = new WaitingList();
   #inFlight: InFlight | null = null;
   #spare: GroupArrays | null = allocateGroupArrays();
   #seriesSent = 0;
@@ -263,7 +273,7 @@ export class GroupCommit implements JournalWriter {
 
   #endMessage(done: Done | null): void {
     const message = this.#open.endMessage(this.#options.clock.monotonicUs());
-    if (done !== null) this.#waiting.push({ message, done });
+    if (done !== null) this.#waiting.add(message, done);
     if (done !== null || this.#isLarge()) this.#schedule();
     else this.#cancelQuiet ??= this.#options.clock.after(this.#options.quietDelayMsMax, () => this.#schedule());
   }
@@ -272,9 +282,9 @@ export class GroupCommit implements JournalWriter {
     if (group === null) return false;
     if (group <= this.#durable) queueMicrotask(() => whenDurable(null));
     else if (group === this.#number) {
-      this.#waiting.push({ message: ANY_MESSAGE, done: whenDurable });
+      this.#waiting.add(ANY_MESSAGE, whenDurable);
       this.#schedule();
-    } else this.#inFlight?.waiting.push({ message: ANY_MESSAGE, done: whenDurable });
+    } else this.#inFlight?.waiting.add(ANY_MESSAGE, whenDurable);
     return true;
   }
 
@@ -369,7 +379,7 @@ export class GroupCommit implements JournalWriter {
       bytes,
     };
     this.#seriesSent = this.series.size;
-    this.#waiting = [];
+    this.#waiting = new WaitingList();
     this.#open = new OpenGroup(this.#spare ?? allocateGroupArrays());
     this.#spare = null;
     this.#number++;
@@ -393,10 +403,12 @@ export class GroupCommit implements JournalWriter {
       if (message === ANY_MESSAGE) return error?.error ?? failed[0]?.error ?? null;
       return failures.get(message) ?? (error !== null && message >= error.from ? error.error : null);
     };
-    if (failures.size > 0 || error !== null) this.#forgetFailed({ ...sent.group, arrays }, errorOf);
+    const failedAny = failures.size > 0 || error !== null;
+    if (failedAny) this.#forgetFailed({ ...sent.group, arrays }, errorOf);
     // The next group starts before the callbacks run: the journal works while the acks are written.
     if (this.#waiting.length > 0 || this.#isLarge() || this.#closed) this.#schedule();
-    for (const { message, done } of sent.waiting) done(errorOf(message));
+    const { messages, callbacks } = sent.waiting;
+    for (let index = 0; index < callbacks.length; index++) callbacks[index](failedAny ? errorOf(messages[index]) : null);
     this.#settleDrained();
   }
 
