@@ -15,7 +15,7 @@ function attempt(isControl: boolean): Promise<TrialResult> {
 describe(`the fault lab, seed ${SEED}`, () => {
   test(
     'sees that nothing is lost when programs are killed, and that something is where a gateway acknowledges on receipt',
-    { timeout: 180_000 },
+    { timeout: 300_000 },
     async () => {
       const [sound, broken] = await Promise.all([attempt(false), attempt(true)]);
       expect(sound.violations).toEqual([]);

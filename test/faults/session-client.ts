@@ -12,7 +12,9 @@ import { connect, type Socket } from 'node:net';
 import { mqttPacket, mqttString } from '../e2e/raw-clients.ts';
 import { PacketCutter, type Packet } from './early-ack.ts';
 
-const [CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK] = [2, 3, 4, 5, 6, 7, 9];
+const [CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK, UNSUBACK] = [2, 3, 4, 5, 6, 7, 9, 11];
+/** What ends an exchange that this client has begun. */
+const LAST_ANSWERS: readonly number[] = [PUBACK, PUBCOMP, SUBACK, UNSUBACK];
 const RECONNECT_MS = 60;
 /** A gateway that hangs before it dies answers nothing; a client gives up on it as one with a keep-alive would. */
 const CONNECT_TIMEOUT_MS = 3_000;
@@ -33,6 +35,7 @@ export interface SessionClientOptions {
 
 interface Unfinished {
   readonly resolve: () => void;
+  readonly onCompleted: () => void;
   /** How it is sent again. */
   packet: Buffer;
   /** QoS 2: PUBREC has come. */
@@ -94,11 +97,14 @@ export class SessionClient {
     this.#socket?.destroy();
   }
 
-  /** @returns when it is acknowledged: PUBACK at QoS 1, PUBREC at QoS 2 */
-  publish(topic: string, payload: Uint8Array, qos: 1 | 2, isRetained = false): Promise<void> {
+  /**
+   * @param onCompleted the exchange is over: PUBACK at QoS 1, PUBCOMP at QoS 2
+   * @returns when it is acknowledged: PUBACK at QoS 1, PUBREC at QoS 2
+   */
+  publish(topic: string, payload: Uint8Array, qos: 1 | 2, isRetained: boolean, onCompleted: () => void): Promise<void> {
     const id = this.#freeId();
     const body = Buffer.concat([mqttString(topic), idBytes(id), payload]);
-    return this.#request(id, mqttPacket((PUBLISH << 4) | (qos << 1) | (isRetained ? 1 : 0), body));
+    return this.#request(id, mqttPacket((PUBLISH << 4) | (qos << 1) | (isRetained ? 1 : 0), body), onCompleted);
   }
 
   /** @returns when SUBACK has come */
@@ -108,15 +114,21 @@ export class SessionClient {
     return this.#request(id, mqttPacket(0x82, Buffer.concat([idBytes(id), ...parts])));
   }
 
+  /** @returns when UNSUBACK has come */
+  unsubscribe(filter: string): Promise<void> {
+    const id = this.#freeId();
+    return this.#request(id, mqttPacket(0xa2, Buffer.concat([idBytes(id), mqttString(filter)])));
+  }
+
   #freeId(): number {
     do this.#nextId = (this.#nextId % MESSAGE_ID_MAX) + 1;
     while (this.#unfinished.has(this.#nextId));
     return this.#nextId;
   }
 
-  #request(id: number, packet: Buffer): Promise<void> {
+  #request(id: number, packet: Buffer, onCompleted = (): void => undefined): Promise<void> {
     return new Promise((resolve) => {
-      this.#unfinished.set(id, { resolve, packet, released: false });
+      this.#unfinished.set(id, { resolve, onCompleted, packet, released: false });
       if (!this.#isConnected) return;
       this.#socket?.write(packet);
       this.#sent(id);
@@ -170,10 +182,11 @@ export class SessionClient {
       entry.released = true;
       entry.packet = ackPacket(PUBREL, id);
       entry.resolve();
-    } else if (packet.type === PUBACK || packet.type === PUBCOMP || packet.type === SUBACK) {
+    } else if (LAST_ANSWERS.includes(packet.type)) {
       if (packet.type === PUBCOMP && entry?.released === false) this.#wrong(`PUBCOMP for ${id} before its PUBREC`);
       this.#unfinished.delete(id);
       entry?.resolve();
+      entry?.onCompleted();
     }
   }
 

@@ -11,6 +11,16 @@ export interface Topic {
   /** Messages begun, 0 … sent - 1. */
   sent: number;
   readonly acknowledged: Set<number>;
+  /** At QoS 2 the broker passes on what is acknowledged only when it is released. */
+  readonly completed: Set<number>;
+}
+
+/** What a session was owed of a topic that it had subscribed to only now and then. */
+export interface Spans {
+  /** Begun after SUBACK and completed before UNSUBSCRIBE. */
+  readonly owed: Set<number>;
+  /** Begun after UNSUBACK and acknowledged before the next SUBSCRIBE: a message that comes all the same is nobody's wish. */
+  readonly unwanted: Set<number>;
 }
 
 /** How often each number was seen. */
@@ -32,8 +42,11 @@ export class Tally {
 
 const EXAMPLES_MAX = 5;
 
-/** @param isOnce each message exactly once; else at least once */
-export function compareTally(where: string, topic: Topic, tally: Tally, isOnce: boolean): Finding {
+/**
+ * @param isOnce each message exactly once; else at least once
+ * @param spans of a subscription that was not there all the time
+ */
+export function compareTally(where: string, topic: Topic, tally: Tally, isOnce: boolean, spans: Spans | null = null): Finding {
   const result = { due: 0, found: 0, lost: 0, duplicated: 0, again: 0, invented: 0 };
   const examples: string[] = [];
   const example = (what: string, number: number): void => {
@@ -41,7 +54,7 @@ export function compareTally(where: string, topic: Topic, tally: Tally, isOnce: 
   };
   for (let number = 0; number < Math.max(topic.sent, tally.length); number++) {
     const times = tally.times(number);
-    if (topic.acknowledged.has(number)) {
+    if (topic.acknowledged.has(number) && (spans === null || spans.owed.has(number))) {
       result.due++;
       if (times > 0) result.found++;
       else {
@@ -49,9 +62,9 @@ export function compareTally(where: string, topic: Topic, tally: Tally, isOnce: 
         example('lost', number);
       }
     }
-    if (number >= topic.sent && times > 0) {
+    if (times > 0 && (number >= topic.sent || spans?.unwanted.has(number) === true)) {
       result.invented++;
-      example('never sent', number);
+      example(number >= topic.sent ? 'never sent' : 'after UNSUBACK', number);
     }
     if (times <= 1) continue;
     if (isOnce) {
