@@ -7,6 +7,8 @@ import { formatCount, formatDuration, plural } from './format.ts';
 export const CLOCK_OFFSET_SECONDS_MAX = 2;
 /** A gateway that delivers is seconds behind: sealing (10 s on a metered link) and a commit. */
 const LAG_SECONDS_MAX = 60;
+/** A gateway says how it is every second; after 90 s the hub gives its connection up. */
+const SILENCE_MS_MAX = 20_000;
 /** Commits come every 60 s at the latest, where a store is slow. */
 const COMMIT_AGE_MS_MAX = 180_000;
 const DAY_MS = 86_400_000;
@@ -61,7 +63,10 @@ function gatewayFaults({ time, hub, rows }: GatewaysAnswer): Fault[] {
   const heardMs = Math.max(...away.map((row) => (row.last_contact === null ? -Infinity : Date.parse(row.last_contact))));
   const heard = Number.isFinite(heardMs) ? `, heard ${formatDuration(Math.max(0, nowMs - heardMs))} ago` : '';
   say('bad', away, (verb) => `${verb} not connected${heard}`);
-  const late = rows.filter((row) => row.connected && (row.lag_seconds ?? 0) > LAG_SECONDS_MAX);
+  const silenceMs = ({ last_contact }: GatewayRow): number => (last_contact === null ? 0 : nowMs - Date.parse(last_contact));
+  const silent = rows.filter((row) => row.connected && silenceMs(row) > SILENCE_MS_MAX);
+  say('bad', silent, (verb) => `${verb} silent for ${formatDuration(Math.max(...silent.map(silenceMs)))}`);
+  const late = rows.filter((row) => row.connected && !silent.includes(row) && (row.lag_seconds ?? 0) > LAG_SECONDS_MAX);
   const behind = Math.max(...late.map((row) => row.lag_seconds ?? 0));
   const waiting = late.reduce((sum, row) => sum + (row.backlog?.readings ?? 0), 0);
   say('warn', late, (verb) => `${verb} ${formatDuration(behind * 1000)} behind, ${plural(waiting, 'reading', 'readings')} to come`);
