@@ -303,7 +303,7 @@ class Delivery {
       return await this.#parts.post(target, body, headers, AbortSignal.any([deadline.signal, this.#stopping.signal]));
     } catch (cause) {
       const reason: unknown = deadline.signal.aborted ? deadline.signal.reason : cause;
-      throw new DeliveryFailure(errorMessage(reason), 0, cause);
+      throw new DeliveryFailure(networkMessage(reason), 0, cause);
     } finally {
       cancel();
     }
@@ -339,4 +339,9 @@ class DeliveryFailure extends SluiceError {
 
 function isEmpty({ changes, repeats }: Due): boolean {
   return changes.length === 0 && repeats.length === 0;
+}
+
+/** Of a host with several addresses Node gives an error for each, and no words of its own. */
+function networkMessage(error: unknown): string {
+  return error instanceof AggregateError ? error.errors.map(errorMessage).join('; ') : errorMessage(error);
 }
