@@ -81,8 +81,8 @@ afterAll(() => api.stop());
 function operations(): Operation[] {
   return Object.entries(document.paths).flatMap(([path, methods]) =>
     Object.entries(methods).map(([method, operation]): Operation => {
-      const content = (operation['requestBody'] as { content?: Record<string, { schema: Json }> } | undefined)?.content;
-      const json = content?.['application/json'] as { schema: Json; example?: unknown } | undefined;
+      const content = (operation['requestBody'] as { content?: Record<string, { schema: Json; example?: unknown }> } | undefined)?.content;
+      const json = content?.['application/json'];
       return {
         path,
         method: method.toUpperCase(),

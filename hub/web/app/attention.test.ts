@@ -58,7 +58,7 @@ describe('what needs attention', () => {
       ['3 gateways are not connected'],
     ],
     ['lag', known([gateway('a', { lag_seconds: 600, backlog: { readings: 5000 } })]), ['a is 10 min behind, 5,000 readings to come']],
-    ['silence on an open connection', known([gateway('a', { last_contact: AGO(40), lag_seconds: 300 })]), ['a is silent for 40 s']],
+    ['silence on an open connection', known([gateway('a', { last_contact: AGO(80), lag_seconds: 300 })]), ['a is silent for 80 s']],
     [
       'no clock',
       known([gateway('a', { clock: { state: 'unknown', offset_seconds: null } })]),

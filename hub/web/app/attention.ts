@@ -7,8 +7,8 @@ import { formatCount, formatDuration, plural } from './format.ts';
 export const CLOCK_OFFSET_SECONDS_MAX = 2;
 /** A gateway that delivers is seconds behind: sealing (10 s on a metered link) and a commit. */
 const LAG_SECONDS_MAX = 60;
-/** A gateway says how it is every second; after 90 s the hub gives its connection up. */
-const SILENCE_MS_MAX = 20_000;
+/** A gateway says how it is every second, every minute at the slowest; after 90 s the hub gives its connection up. */
+const SILENCE_MS_MAX = 70_000;
 /** Commits come every 60 s at the latest, where a store is slow. */
 const COMMIT_AGE_MS_MAX = 180_000;
 const DAY_MS = 86_400_000;
