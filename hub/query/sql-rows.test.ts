@@ -29,15 +29,20 @@ async function jsonOf(sql: string): Promise<{ columns: unknown; rows: Record<str
 async function arrowOf(sql: string): Promise<{ type: string; digits: (string | null)[] }> {
   const table = tableFromIPC(await render(sql, 'arrow'));
   const vector = table.getChildAt(0);
-  const type = vector?.type as DataType;
+  const type: DataType = vector?.type;
   const digits = Array.from({ length: table.numRows }, (_, row) => {
     const value: unknown = vector?.get(row);
     if (value === null) return null;
-    if (!DataType.isDecimal(type)) return String(value);
+    if (!DataType.isDecimal(type)) return `${value as bigint | string}`;
     const [low, high] = new BigUint64Array((value as Uint32Array).slice().buffer);
     return String(BigInt.asIntN(128, low + (high << 64n)));
   });
-  return { type: String(type), digits };
+  const name = DataType.isDecimal(type)
+    ? `Decimal(${type.precision}, ${type.scale})`
+    : DataType.isInt(type)
+      ? `Int${type.bitWidth}`
+      : 'Utf8';
+  return { type: name, digits };
 }
 
 /** As DuckDB reads the file. */
@@ -59,9 +64,9 @@ const HUGE = '99999999999999999999999999999999999999';
 test.each([
   ['BIGINT', ['-9223372036854775808', BIG, '5'], 'Int64', 'BIGINT', ['-9223372036854775808', BIG, 5]],
   ['BIGINT', ['9007199254740991', '-3'], 'Int64', 'BIGINT', [9007199254740991, -3]],
-  ['UBIGINT', ['18446744073709551615', '1'], 'Decimal[38e0]', 'DECIMAL(38,0)', ['18446744073709551615', 1]],
+  ['UBIGINT', ['18446744073709551615', '1'], 'Decimal(38, 0)', 'DECIMAL(38,0)', ['18446744073709551615', 1]],
   ['HUGEINT', ['7', BIG], 'Int64', 'BIGINT', [7, BIG]],
-  ['HUGEINT', [HUGE, `-${HUGE}`, '-1'], 'Decimal[38e0]', 'DECIMAL(38,0)', [HUGE, `-${HUGE}`, -1]],
+  ['HUGEINT', [HUGE, `-${HUGE}`, '-1'], 'Decimal(38, 0)', 'DECIMAL(38,0)', [HUGE, `-${HUGE}`, -1]],
   ['HUGEINT', ['170141183460469231731687303715884105727'], 'Utf8', 'VARCHAR', ['170141183460469231731687303715884105727']],
 ] as const)('whole numbers of %s %j keep every digit', async (type, values, arrowType, parquetType, json) => {
   const sql = column(type, values);
@@ -78,7 +83,7 @@ test.each([
 
 test('decimals keep every digit: of their width in Arrow and Parquet, as texts in JSON where a number would lose some', async () => {
   const narrow = column('DECIMAL(9,2)', ['-1234567.89', '0.10']);
-  expect(await arrowOf(narrow)).toEqual({ type: 'Decimal[9e+2]', digits: ['-123456789', '10', null] });
+  expect(await arrowOf(narrow)).toEqual({ type: 'Decimal(9, 2)', digits: ['-123456789', '10', null] });
   expect(await parquetOf(narrow)).toEqual({ type: 'DECIMAL(9,2)', values: ['-1234567.89', '0.10', null] });
   expect(await jsonOf(narrow)).toMatchObject({
     columns: [{ name: 'v', type: 'decimal', precision: 9, scale: 2 }],
@@ -87,7 +92,7 @@ test('decimals keep every digit: of their width in Arrow and Parquet, as texts i
   const digits = '1234567890123456789012345678901234.5678';
   const wide = column('DECIMAL(38,4)', [digits, `-${digits}`, '99999999999.9999', '1000000000000.0001']);
   expect(await arrowOf(wide)).toEqual({
-    type: 'Decimal[38e+4]',
+    type: 'Decimal(38, 4)',
     digits: [digits.replace('.', ''), `-${digits.replace('.', '')}`, '999999999999999', '10000000000000001', null],
   });
   expect((await parquetOf(wide)).values).toEqual([digits, `-${digits}`, '99999999999.9999', '1000000000000.0001', null]);

@@ -117,7 +117,7 @@ function integerColumn(name: string, values: readonly unknown[]): ResultColumn {
     const exact = values.map((value) => (value === null ? null : BigInt(value as number | bigint)));
     return { name, type: 'decimal', precision: DECIMAL_DIGITS_MAX, scale: 0, values: exact };
   }
-  return { name, type: 'text', values: values.map((value) => (value === null ? null : String(value))) };
+  return { name, type: 'text', values: values.map((value) => (value === null ? null : `${value as number | bigint}`)) };
 }
 
 /** Rows of one format, added chunk by chunk. */

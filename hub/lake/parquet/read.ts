@@ -1,8 +1,8 @@
 /**
  * Reading Parquet files back as columns or as plain rows: the home of hyparquet.
  *
- * For restart and for files that others wrote (Spark: snappy, other column order, missing columns); flat columns as our
- * own encoder makes them are decoded here (decode-chunk.ts). Whole row groups at a time; a chunk is decoded in one step, tens of ms for a million rows, so it belongs on the lake's thread.
+ * For restart and for files that others wrote (Spark: snappy, other column order, missing columns). Whole row groups at
+ * a time; a chunk is decoded in one step, tens of ms for a million rows, so it belongs on the lake's thread.
  * Whatever hyparquet throws over a damaged file comes out as ERR_PARQUET_INVALID; over a whole one that is made in a way that
  * nobody here reads as ERR_PARQUET_UNSUPPORTED: what follows from the two must not be the same (damage.ts).
  */
@@ -10,7 +10,6 @@ import { brotliDecompressSync, gunzipSync } from 'node:zlib';
 import { parquetMetadataAsync, parquetRead, parquetReadObjects, parquetSchema } from 'hyparquet';
 import type { AsyncBuffer, Compressors, DecodedArray, FileMetaData, ParquetParsers, SchemaTree } from 'hyparquet';
 import { SluiceError, errorMessage, isSluiceError } from '../../../shared/errors.ts';
-import { chunkRange, decodeChunk, flatTypes, type FlatType } from './decode-chunk.ts';
 import type { ParquetColumn } from './encode.ts';
 import { checkPageChecksums } from './page-checksums.ts';
 import { zstdDecompressPage } from './page-codec.ts';
@@ -104,14 +103,6 @@ class NumberCollector implements Collector {
     }
   }
 
-  /** Decoded rows, from `rowStart` on. */
-  place(column: ParquetColumn, rowCount: number, rowStart: number): void {
-    if (!('valid' in column) || !('values' in column)) return;
-    this.#values.set(column.values, rowStart);
-    if (column.valid == null) this.#valid.fill(1, rowStart, rowStart + rowCount);
-    else this.#valid.set(column.valid, rowStart);
-  }
-
   finish(): ParquetColumn {
     const valid = this.#valid.includes(0) ? this.#valid : null;
     return { name: this.#name, type: this.#type, values: this.#values, valid } as ParquetColumn;
@@ -140,16 +131,6 @@ class TextCollector implements Collector {
         lastIndex = typeof text === 'string' ? this.#position(text) : NULL_INDEX;
       }
       this.#indices[rowStart + i] = lastIndex;
-    }
-  }
-
-  /** Decoded rows, from `rowStart` on. */
-  place(column: ParquetColumn, rowCount: number, rowStart: number): void {
-    if (column.type !== 'string') return;
-    const places = column.dictionary.map((text) => this.#position(text));
-    for (let row = 0; row < rowCount; row++) {
-      const index = column.indices[row];
-      this.#indices[rowStart + row] = index === column.nullIndex ? NULL_INDEX : places[index];
     }
   }
 
@@ -295,18 +276,10 @@ export async function collectColumns(
 ): Promise<ParquetColumns> {
   const rowCount = Number(metadata.num_rows);
   const wanted = columns === undefined ? null : new Set(columns);
-  const types = flatTypes(metadata);
-  const decoded = new Map<string, ParquetColumn>();
   const collectors = new Map<string, Collector>();
   for (const child of parquetSchema(metadata).children) {
     const name = child.element.name;
     if (wanted !== null && !wanted.has(name)) continue;
-    const type = types.get(name);
-    const column = type === undefined ? null : await decodeColumn(buffer, metadata, name, type);
-    if (column !== null) {
-      decoded.set(name, column);
-      continue;
-    }
     const collector = createCollector(child, rowCount);
     if (collector !== null) collectors.set(name, collector);
     else if (wanted !== null) throw new SluiceError('ERR_PARQUET_UNSUPPORTED', `column ${name} is of a kind that is not read`);
@@ -325,34 +298,7 @@ export async function collectColumns(
       },
     });
   }
-  const names = parquetSchema(metadata).children.map(({ element }) => element.name);
-  const found = names.map((name) => [name, decoded.get(name) ?? collectors.get(name)?.finish()] as const);
-  return { rowCount, columns: new Map(found.filter((entry): entry is [string, ParquetColumn] => entry[1] !== undefined)) };
-}
-
-/** A column of all row groups as our own encoder writes it; null: hyparquet reads it. */
-async function decodeColumn(buffer: AsyncBuffer, metadata: FileMetaData, name: string, type: FlatType): Promise<ParquetColumn | null> {
-  const parts: { readonly rowCount: number; readonly column: ParquetColumn }[] = [];
-  for (const { columns, num_rows } of metadata.row_groups) {
-    const chunk = columns.find(({ meta_data: meta }) => meta?.path_in_schema[0] === name)?.meta_data;
-    if (chunk === undefined) return null;
-    const { start, end } = chunkRange(chunk);
-    if (!(start >= 0 && start <= end && end <= buffer.byteLength))
-      throw new SluiceError('ERR_PARQUET_INVALID', `column ${name} at bytes ${start} to ${end} of ${buffer.byteLength}`);
-    const rowCount = Number(num_rows);
-    const column = decodeChunk(new Uint8Array(await buffer.slice(start, end)), chunk, type, rowCount);
-    if (column === null) return null;
-    parts.push({ rowCount, column });
-  }
-  if (parts.length === 1) return parts[0].column;
-  const collector =
-    type === 'string' ? new TextCollector(name, Number(metadata.num_rows)) : new NumberCollector(name, type, Number(metadata.num_rows));
-  let row = 0;
-  for (const { rowCount, column } of parts) {
-    collector.place(column, rowCount, row);
-    row += rowCount;
-  }
-  return collector.finish();
+  return { rowCount, columns: new Map([...collectors].map(([name, collector]) => [name, collector.finish()])) };
 }
 
 /** 64-bit integers become numbers, what is absent becomes null. */
