@@ -16,6 +16,9 @@ export interface OutgoingUpdate {
   readonly messageId?: number;
   readonly brokerId?: string;
   readonly brokerCounter?: number;
+  readonly payload?: Buffer | string;
+  /** Goes on where the packet would have been written. */
+  readonly writeCallback?: () => void;
 }
 
 export interface ClientRef {

@@ -10,6 +10,9 @@
  * Everything has a bound: sessions and their filters are refused beyond it, messages for a full queue are not queued, what is too much
  * to retain leaves its topic without a retained message rather than with an old one; all counted.
  *
+ * A client that comes back is sent its queue while new messages already flow to it: aedes takes no care that a message goes by one
+ * of the two ways alone. The second of them is stopped here, or a QoS 2 message would come twice, under two ids.
+ *
  * A crash leaves what was committed: of what was acknowledged, all. A message whose publisher was gone before it could be told is
  * there once for each time it was sent (QoS 1). Wills are not kept over a crash. QoS 2 ids of publishers: qos2-ids.ts.
  */
@@ -100,6 +103,8 @@ interface Entry {
   brokerCounter: number;
   messageId: number | undefined;
   released: boolean;
+  /** The connection that it was last sent on. */
+  sentOn: ClientRef | null;
   committed: boolean;
   /** aedes does not deliver a QoS 1 message whose publisher went before its PUBACK could be written. */
   readonly publisherGone: () => boolean;
@@ -119,6 +124,10 @@ function entryBytes({ topic, payload }: { readonly topic: string; readonly paylo
   return ENTRY_BYTES + topic.length + payload.length;
 }
 
+function nameOf({ brokerId, brokerCounter }: { readonly brokerId?: string; readonly brokerCounter?: number }): string {
+  return `${brokerId}:${brokerCounter}`;
+}
+
 /** With memory of its own: a packet's payload is a part of a whole socket read. */
 function ownCopy(payload: Uint8Array): Buffer {
   return Buffer.from(Uint8Array.from(payload).buffer);
@@ -132,6 +141,8 @@ export class SessionStore {
   readonly #retained = new Map<string, Retained>();
   /** By the payload, which is the one thing of a message that aedes hands on as it is: what the gate has queued for whom. */
   readonly #taken = new WeakMap<Buffer, Map<string, Entry>>();
+  /** Per connection, the messages that were taken from the queue for it, by aedes' names: true once one was sent. */
+  readonly #fromQueue = new WeakMap<ClientRef, Map<string, boolean>>();
   readonly #counters = { sessionsRefused: 0, queueDropped: 0, retainedDropped: 0 };
   #subscribed = 0;
   #queued = 0;
@@ -145,7 +156,7 @@ export class SessionStore {
     for (const { topic, qos, payload } of stored.retained) this.#setRetained({ topic, qos, payload: ownCopy(payload), durable: true });
     for (const { client, filter, qos } of stored.subscriptions) this.#setFilter(client, filter, { qos, written: Promise.resolve() });
     for (const { id, client, topic, qos, payload, messageId, released } of stored.outgoing) {
-      const state = { messageId: messageId ?? undefined, released: released === 1, committed: true };
+      const state = { messageId: messageId ?? undefined, released: released === 1, sentOn: null, committed: true };
       const name = { brokerId: STORED_BROKER_ID, brokerCounter: id };
       const message = { topic, qos, payload: ownCopy(payload) };
       this.#enqueue(client, { id, ...message, ...name, ...state, stored: true, publisherGone: () => false });
@@ -224,9 +235,9 @@ export class SessionStore {
       );
     persistence.outgoingEnqueue = (subscription, packet) => this.#deliver([subscription], packet);
     persistence.outgoingEnqueueCombi = (subscriptions, packet) => this.#deliver(subscriptions, packet);
-    persistence.outgoingUpdate = (client, packet) => this.#update(client.id, packet);
+    persistence.outgoingUpdate = (client, packet) => this.#update(client, packet);
     persistence.outgoingClearMessageId = (client, packet) => Promise.resolve(this.#clear(client, packet));
-    persistence.outgoingStream = (client) => Readable.from(this.#outgoing(client.id));
+    persistence.outgoingStream = (client) => Readable.from(this.#outgoing(client));
   }
 
   #change(changes: readonly SessionChange[]): Promise<void> {
@@ -364,7 +375,7 @@ export class SessionStore {
       this.#counters.queueDropped++;
       return null;
     }
-    const state = { brokerId: null, brokerCounter: 0, messageId: undefined, released: false, committed: false };
+    const state = { brokerId: null, brokerCounter: 0, messageId: undefined, released: false, sentOn: null, committed: false };
     const entry: Entry = { id: this.#nextId++, topic, qos, payload, stored, publisherGone, ...state };
     this.#enqueue(clientId, entry);
     return entry;
@@ -406,31 +417,56 @@ export class SessionStore {
     return Promise.resolve();
   }
 
-  *#outgoing(clientId: string): Generator<object> {
-    for (const entry of this.#sessions.get(clientId)?.queue.slice() ?? []) {
+  *#outgoing(client: ClientRef): Generator<object> {
+    const taken = new Map<string, boolean>();
+    this.#fromQueue.set(client, taken);
+    for (const entry of this.#sessions.get(client.id)?.queue.slice() ?? []) {
       const { id, topic, qos, payload, messageId, released } = entry;
+      if (entry.sentOn === client) continue; // as a new message, while the queue was being sent
       if (entry.brokerId === null) {
         if (qos === 2 || !entry.committed || !entry.publisherGone()) continue;
         entry.brokerId = STORED_BROKER_ID;
         entry.brokerCounter = id;
       }
       const name = { brokerId: entry.brokerId, brokerCounter: entry.brokerCounter, messageId };
+      if (entry.brokerId !== STORED_BROKER_ID) taken.set(nameOf(name), false);
       // Sent before: with DUP [MQTT-3.3.1-1], or only its release.
       if (released) yield { ...name, cmd: 'pubrel' };
       else yield { ...name, cmd: 'publish', topic, qos, payload, retain: false, dup: messageId !== undefined };
     }
   }
 
-  async #update(clientId: string, packet: OutgoingUpdate): Promise<void> {
+  /** The subscription was ended between the gate and aedes, which delivers all the same: what the gate has queued is what is sent. */
+  #unnamed(clientId: string, session: Session, { payload, brokerId, brokerCounter }: OutgoingUpdate): Entry | undefined {
+    const entry = payload instanceof Buffer ? this.#taken.get(payload)?.get(clientId) : undefined;
+    if (entry === undefined || entry.brokerId !== null || brokerId === undefined || !session.queue.includes(entry)) return undefined;
+    entry.brokerId = brokerId;
+    entry.brokerCounter = brokerCounter ?? 0;
+    return entry;
+  }
+
+  async #update(client: ClientRef, packet: OutgoingUpdate): Promise<void> {
     const { brokerId, brokerCounter, messageId, cmd } = packet;
-    const session = this.#sessions.get(clientId);
+    const taken = this.#fromQueue.get(client);
+    const name = nameOf(packet);
+    if (cmd !== 'pubrel' && taken?.has(name) === true) {
+      if (taken.get(name) === true) {
+        packet.writeCallback?.();
+        return new Promise(() => {}); // never: it is not to be written
+      }
+      taken.set(name, true);
+    }
+    const session = this.#sessions.get(client.id);
     // Not queued, for want of room: it is delivered all the same, once.
     if (session === undefined || messageId === undefined) return;
     const entry =
       session.queue.find(
         (candidate) => brokerId !== undefined && candidate.brokerId === brokerId && candidate.brokerCounter === brokerCounter,
-      ) ?? session.underWay.get(messageId);
+      ) ??
+      this.#unnamed(client.id, session, packet) ??
+      session.underWay.get(messageId);
     if (entry === undefined) return;
+    entry.sentOn = client;
     if (cmd === 'pubrel') {
       if (entry.released) return;
       entry.released = true;

@@ -44,7 +44,7 @@ class LevelFeed {
   /** From a reading's time to its acknowledgement, the longest. */
   latestMs = 0;
   readonly #gatewayUrl: string;
-  #isRunning = true;
+  readonly #stop = new AbortController();
   readonly #done: Promise<unknown>;
 
   constructor(gatewayUrl: string) {
@@ -53,7 +53,7 @@ class LevelFeed {
   }
 
   async #run(device: string, index: number): Promise<void> {
-    for (let timeMs = Date.now(); this.#isRunning; timeMs += READING_EVERY_MS) {
+    for (let timeMs = Date.now(); !this.#stop.signal.aborted; timeMs += READING_EVERY_MS) {
       while (Date.now() < timeMs) await sleep(timeMs - Date.now());
       const isHigh = Math.floor((Math.floor(timeMs / WINDOW_MS) + index) / WINDOWS_PER_LEVEL) % 2 === 0;
       const reading = { timeMs, level: isHigh ? 80 + index : 20 + index };
@@ -73,7 +73,7 @@ class LevelFeed {
   }
 
   async stop(): Promise<void> {
-    this.#isRunning = false;
+    this.#stop.abort();
     await this.#done;
   }
 }
@@ -105,7 +105,10 @@ class StreamReader {
   async #follow(): Promise<void> {
     const headers: Record<string, string> = this.#lastEventId === null ? {} : { 'last-event-id': this.#lastEventId };
     const { ok, body } = await fetch(this.#url, { headers, signal: this.#abort.signal });
-    if (!ok || body === null) return void (await body?.cancel());
+    if (!ok || body === null) {
+      await body?.cancel();
+      return;
+    }
     this.connects++;
     const parser = createParser({
       onEvent: ({ id, event, data }) => {
