@@ -48,8 +48,13 @@ export interface TestHub {
   waitCommitted(appId: string, seq: number): Promise<void>;
 }
 
-/** @param clock a ManualClock that nobody moves makes a hub that follows, commits and flushes only when it is told to */
-export async function startHub(lakeDir: string, changes: Partial<EngineSettings> = {}, clock: Clock = systemClock): Promise<TestHub> {
+/** @param clock a ManualClock that nobody moves makes a hub that follows, commits and flushes only when it is told to; `between`: as EngineEvents has it */
+export async function startHub(
+  lakeDir: string,
+  changes: Partial<EngineSettings> = {},
+  clock: Clock = systemClock,
+  between: () => void = () => undefined,
+): Promise<TestHub> {
   const settings = engineSettings(lakeDir, changes);
   const logger = createLogger('test', 'silent');
   const lake = await Lake.open(await LocalStore.open(lakeDir), lakeDir, { clock, hubId: settings.hubInstance, logger });
@@ -62,6 +67,7 @@ export async function startHub(lakeDir: string, changes: Partial<EngineSettings>
       for (const waiter of waiters) waiter();
     },
     pending: () => undefined,
+    between,
     fatal: (error) => fatal.push(error),
   });
   const waitCommitted = (appId: string, seq: number): Promise<void> =>

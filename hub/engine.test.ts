@@ -4,7 +4,7 @@ import { ManualClock } from '../shared/clock.ts';
 import { SluiceError } from '../shared/errors.ts';
 import type { ExceptionRecord } from '../shared/exception.ts';
 import { laneAppId } from '../shared/uplink.ts';
-import type { AggregateFilter } from './engine-api.ts';
+import type { AggregateCapture, AggregateFilter } from './engine-api.ts';
 import { batchOf, laneOf, mergedCapture, startHub, temporaryLake, EPOCH, type TestHub } from './engine.fixture.ts';
 import { readParquetRows } from './lake/parquet/read.ts';
 import { readGatewayRuns } from './windows/readings-source.ts';
@@ -67,6 +67,30 @@ describe('the engine', () => {
       status: 'open',
     });
     await second.engine.stop();
+  });
+
+  test('a large commit is seen whole in every capture between two of its steps', async () => {
+    const count = 90_000;
+    const captures: AggregateCapture[] = [];
+    const filter = { ...MINUTES, toUs: START_US + count * 1_000_000 };
+    let isSubmitted = false;
+    const hub: TestHub = await startHub(lake.directory, {}, undefined, () => {
+      if (isSubmitted && (captures.length === 0 || hub.committed.size > 0)) captures.push(hub.engine.captureAggregates(filter));
+    });
+    const lane = laneOf('gw-1');
+    await hub.engine.openLane(lane, { epoch: EPOCH, lane: 'live', base: 1, assigned: 1 });
+    hub.engine.submit(lane, batchOf(1, START_US, count, 0));
+    isSubmitted = true;
+    await hub.waitCommitted(laneAppId(lane), 1);
+    await hub.engine.idle();
+    // 9,000 panes of 10 s are more than two steps; the first capture is from before the commit.
+    expect(captures.length).toBeGreaterThanOrEqual(3);
+    for (const capture of captures) {
+      const rows = [...(await mergedCapture(capture)).values()];
+      expect(rows.map(({ n }) => n)).toEqual(Array.from({ length: count / 60 }, () => 60));
+      expect(rows.reduce((sum, row) => sum + row.sumValue, 0)).toBe((count * (count - 1)) / 2);
+    }
+    await hub.engine.stop();
   });
 
   test('a hub that dies between commit and flush leaves nothing out and nothing doubled', async () => {

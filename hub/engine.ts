@@ -509,6 +509,10 @@ export class Engine {
       this.#fullTurns = 0;
       this.#incoming.shift();
       this.#publishPositions(version.actions);
+      while (this.#overlay.isMerging) {
+        await this.#breathe();
+        this.#overlay.mergeStep();
+      }
     }
   }
 

@@ -20,6 +20,12 @@ function readings(count: number): GatewayRuns {
   return { gateway: 'g', runs };
 }
 
+/** Over so many minutes, the first of them half full: a row each. */
+function readingsOver(minutes: number): GatewayRuns {
+  const { gateway, runs } = readings(minutes * 2 - 1);
+  return { gateway, runs: { ...runs, eventTimeUs: runs.eventTimeUs.map((us, index) => us + Math.ceil(index / 2) * 60_000_000) } };
+}
+
 function inRounds(batches: readonly GatewayRuns[]): OpenBatch[] {
   return batches.map((batch, round) => ({ batch, round }));
 }
@@ -91,6 +97,8 @@ test('whichever batches commits take or others drop, tail and overlay together h
     { weight: 6, arbitrary: fc.record({ kind: fc.constant('add' as const), size: fc.integer({ min: 1, max: 30 }) }) },
     { weight: 2, arbitrary: fc.record({ kind: fc.constant('rotate' as const), size: fc.nat(5) }) },
     { weight: 2, arbitrary: fc.record({ kind: fc.constant('commit' as const), size: fc.constant(0) }) },
+    { weight: 3, arbitrary: fc.record({ kind: fc.constant('step' as const), size: fc.integer({ min: 1, max: 8 }) }) },
+    { weight: 1, arbitrary: fc.record({ kind: fc.constant('foreign' as const), size: fc.integer({ min: 1, max: 10 }) }) },
     { weight: 1, arbitrary: fc.record({ kind: fc.constant('drop' as const), size: fc.nat(3) }) },
     { weight: 1, arbitrary: fc.record({ kind: fc.constant('giveWay' as const), size: fc.constant(0) }) },
   );
@@ -102,7 +110,7 @@ test('whichever batches commits take or others drop, tail and overlay together h
       const total = (batches: readonly GatewayRuns[]): number => batches.reduce((sum, { runs }) => sum + runs.count, 0);
       for (const { kind, size } of operations) {
         if (kind === 'add') {
-          waiting.push(readings(size));
+          waiting.push(readingsOver(size));
           // Rounds are a guess: whatever they are, only speed depends on it.
           overlay.addOpen(waiting[waiting.length - 1], (size * 7) % 11);
         } else if (kind === 'rotate' && group.length === 0) {
@@ -115,6 +123,11 @@ test('whichever batches commits take or others drop, tail and overlay together h
           overlay.commitGroup(group);
           committed += total(group);
           group = [];
+        } else if (kind === 'step') {
+          overlay.mergeStep(size);
+        } else if (kind === 'foreign') {
+          overlay.addTail([readings(size)]);
+          committed += size;
         } else if (kind === 'drop') {
           waiting = waiting.slice(size);
           overlay.rebuild(group, inRounds(waiting));

@@ -13,7 +13,8 @@
  * the parts made anew that it takes some batches of; in one state all that waits would be summed up again for every commit.
  * A commit takes a batch of each lane in turn, and lanes come in bursts: parts go by the round in which a commit will take a
  * batch, not by when it came (four lanes at full speed, by when they came: every reading was summed up 1.2 times more).
- * All share one registry, so that a commit that wins is one merge of group into tail.
+ * All share one registry, so that a commit that wins is a merge of group into tail. It counts at once and is done in steps
+ * (`mergeStep`): in one, captures would wait for 10 to 30 ms of it after each large commit.
  *
  * Crash: all is in memory; tail is rebuilt from the lake, group and open by the gateways.
  *
@@ -63,6 +64,8 @@ interface Rebuild {
 
 /** About 5 ms of windows. */
 const REBUILD_STEP_READINGS = 50_000;
+/** About 2 ms. */
+const MERGE_STEP_SLOTS = 4_096;
 /** Parts that a commit is to be put together from, where more waits than one takes: on average half of one is made anew on either side. */
 const PARTS_PER_COMMIT = 4;
 
@@ -73,6 +76,8 @@ export class Overlay {
   readonly #persisted: readonly WindowDefinition[];
   #tail: WindowState;
   #group: Part[] = [];
+  /** On their way into the tail, which answers for them. */
+  #merging: Part[] = [];
   /** At least one; batches are added to the last. */
   #open: Part[];
   /** Empty ones, for their buffers: at most as many as there are open ones. */
@@ -129,7 +134,7 @@ export class Overlay {
   }
 
   get bytes(): number {
-    const spareBytes = this.#spares.reduce((sum, { state }) => sum + state.bytes, 0);
+    const spareBytes = [...this.#spares, ...this.#merging].reduce((sum, { state }) => sum + state.bytes, 0);
     return this.#parts.reduce((sum, { state }) => sum + state.bytes, this.#tail.bytes + this.registry.bytes + spareBytes);
   }
 
@@ -137,7 +142,7 @@ export class Overlay {
     return this.#tail.bytes;
   }
 
-  /** Slots of all states. */
+  /** Slots of all states; those on their way into the tail are not counted before they are there. */
   get slotCount(): number {
     return this.#parts.reduce((sum, { state }) => sum + state.slotCount, this.#tail.slotCount);
   }
@@ -294,16 +299,40 @@ export class Overlay {
   }
 
   /**
-   * The group's commit won: its readings are in the tail and no more in the overlay.
+   * The group's commit won: its readings are in the tail and no more in the overlay. `mergeStep` does the work that is left.
    *
    * @param batches the same readings as columns, for a group that did not fit into memory
    * @throws SluiceError ERR_WINDOW_STATE_FULL, ERR_WINDOW_GROUPS_FULL: nothing has changed; flush, then again.
    */
   commitGroup(batches: Iterable<GatewayRuns>): void {
-    if (this.#group.every(({ complete }) => complete)) this.#tail.merge(...this.#group.map(({ state }) => state));
-    else this.addTail(batches);
+    this.#finishMerge();
+    if (this.#group.every(({ complete }) => complete)) {
+      this.#tail.startMerge(...this.#group.map(({ state }) => state));
+      this.#merging = this.#group;
+      this.#group = [];
+      this.mergeStep(0);
+      return;
+    }
+    this.addTail(batches);
     for (const part of this.#group) this.#release(part);
     this.#group = [];
+  }
+
+  get isMerging(): boolean {
+    return this.#merging.length > 0;
+  }
+
+  /** A step of some ms of what `commitGroup` left to do. */
+  mergeStep(slotsMax: number = MERGE_STEP_SLOTS): void {
+    this.#tail.mergeStep(slotsMax);
+    if (this.#tail.isMerging) return;
+    for (const part of this.#merging) this.#release(part);
+    this.#merging = [];
+  }
+
+  /** Before the tail becomes another one, and before ids change that the parts of a merge have. */
+  #finishMerge(): void {
+    this.mergeStep(Infinity);
   }
 
   /**
@@ -312,6 +341,7 @@ export class Overlay {
    * @throws SluiceError ERR_WINDOW_STATE_FULL, ERR_WINDOW_GROUPS_FULL: the tail is as before; flush, then again.
    */
   addTail(batches: Iterable<GatewayRuns>): void {
+    this.#finishMerge();
     this.addWhole(this.#tail, batches);
   }
 
@@ -335,11 +365,13 @@ export class Overlay {
 
   /** Takes a tail that was read from the lake. */
   swapTail(tail: WindowState): void {
+    this.#finishMerge();
     this.#tail = tail;
   }
 
   /** The tail is in the lake: empties it, and forgets series that nothing uses. */
   clearTail(): void {
+    this.#finishMerge();
     this.#tail.clear();
     this.forgetUnused();
   }
@@ -361,6 +393,7 @@ export class Overlay {
   }
 
   #compact(): void {
+    this.#finishMerge();
     const states = [this.#tail, ...this.#parts.map(({ state }) => state)].filter((state) => state.readingCount > 0);
     compactGroups(this.registry, states);
   }

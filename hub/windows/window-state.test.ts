@@ -7,6 +7,7 @@ import { bucketOf } from '../../shared/window/histogram.ts';
 import { EMPTY_PARTIAL, mergePartials, type WindowPartial } from '../../shared/window/partial.ts';
 import { groupKeyText, partialRows, type GroupKey, type PartialColumns } from '../../shared/window/partial-columns.ts';
 import { GroupRegistry } from './group-registry.ts';
+import type { RowFilter } from './slot-rows.ts';
 import { compactGroups, WindowState } from './window-state.ts';
 
 interface Reading {
@@ -205,6 +206,58 @@ describe('WindowState', () => {
         });
       }),
       { numRuns: 80 },
+    );
+  });
+
+  test('a merge in steps says between any two steps what it says when it is done, whatever is asked and whatever interrupts it', () => {
+    const filters: RowFilter[] = [
+      {},
+      { device: 'b' },
+      { device: new Set(['a', 'c']), fromUs: T0 + 1_800_000_000, toUs: T0 + 3_600_000_000 },
+      { gateway: 'gw-2', metric: 't', fromUs: T0 + 600_000_000 },
+    ];
+    const steps = fc.array(fc.integer({ min: 1, max: 25 }), { maxLength: 5 });
+    const run = fc.record({
+      definitions: definitionSets,
+      held: batches,
+      first: batches,
+      second: batches,
+      filter: fc.constantFrom(...filters),
+      sizes: steps,
+      interruption: fc.constantFrom('none', 'add', 'merge', 'compact'),
+    });
+    fc.assert(
+      fc.property(run, ({ definitions, held, first, second, filter, sizes, interruption }) => {
+        const registry = new GroupRegistry();
+        const own = definitions.filter(({ persisted }) => persisted);
+        const [stepped, whole] = [new WindowState(own, { registry }), new WindowState(own, { registry })];
+        const others = [new WindowState(definitions, { registry }), new WindowState(definitions, { registry })];
+        for (const batch of held) for (const state of [stepped, whole]) addAll(state, batch, T0 + 6e8);
+        for (const batch of first) addAll(others[0], batch, T0 + 1e9);
+        for (const batch of second) addAll(others[1], batch, T0 + 3e9);
+        whole.merge(...others);
+        const check = (): void => {
+          expect(stepped.readingCount).toBe(whole.readingCount);
+          own.forEach((_, index) => expectEqual(rowsOf(stepped.rows(index, filter)), rowsOf(whole.rows(index, filter))));
+        };
+        stepped.startMerge(...others);
+        check();
+        for (const size of sizes) {
+          stepped.mergeStep(size);
+          check();
+        }
+        const more = new WindowState(definitions, { registry });
+        addAll(more, second[0] ?? [], -Infinity);
+        if (interruption === 'add') for (const state of [stepped, whole]) addAll(state, first[0] ?? [], T0);
+        if (interruption === 'merge') whole.merge(more);
+        if (interruption === 'merge') stepped.startMerge(more);
+        if (interruption === 'compact') compactGroups(registry, [stepped, whole, ...others, more]);
+        check();
+        stepped.mergeStep(Infinity);
+        check();
+        expect(stepped.isMerging).toBe(false);
+      }),
+      { numRuns: 20 },
     );
   });
 

@@ -11,7 +11,11 @@
  * Layout: a SlotTable of panes per base; a SlotTable of windows per definition with what came late, which a pane could not
  * say for every window that it is part of; a scratch Segment; the pane that the last reading lay in, per base.
  *
- * A throw from `add` or `merge` leaves the state as it was. It knows nothing of versions, positions and flushes: its
+ * A merge may be done in steps. What is merged counts from the start of it: until a slot was merged, `rows` takes it from
+ * where it is, so rows between two steps say what those after the last one say. Whatever changes the state otherwise, or
+ * renumbers its groups, has the rest merged first. The owner leaves the other states as they are until then.
+ *
+ * A throw from `add`, `merge` or `startMerge` leaves the state as it was. It knows nothing of versions, positions and flushes: its
  * owner does. A crash loses it, and restart rebuilds it from the lake.
  */
 import assert from 'node:assert/strict';
@@ -54,6 +58,18 @@ interface Base extends PaneBase {
   readonly panes: SlotTable;
 }
 
+/** A table of another state on its way into one of this state. */
+interface MergeSource {
+  readonly source: SlotTable;
+  readonly by: WindowBy;
+  readonly target: SlotTable;
+  readonly targetBy: WindowBy;
+  /** Of a slot of the target. */
+  readonly sizeUs: number;
+  /** The slots before it are in the target. */
+  next: number;
+}
+
 export class WindowState {
   readonly definitions: readonly WindowDefinition[];
   readonly registry: GroupRegistry;
@@ -70,6 +86,8 @@ export class WindowState {
   #firstEndUs = 0;
   #readingCount = 0;
   #generation = -1;
+  /** Of the merge under way, those that are not done. */
+  #merging: MergeSource[] = [];
   readonly #segment = new Segment(SEGMENT_READINGS_MAX);
 
   constructor(definitions: readonly WindowDefinition[], options: WindowStateOptions) {
@@ -103,6 +121,7 @@ export class WindowState {
 
   /** Forgets everything. */
   clear(): void {
+    this.#merging = [];
     for (const table of this.#tables) table.clear();
     this.#readingCount = 0;
   }
@@ -115,6 +134,7 @@ export class WindowState {
    * @throws SluiceError ERR_WINDOW_GROUPS_FULL or ERR_WINDOW_STATE_FULL: flush, clear, compactGroups, then again.
    */
   add(gateway: string, runs: SeriesRuns, lateBeforeUs: number): void {
+    this.#finishMerge();
     this.#reserve(runs.count, runs.count * this.#slotsPerReading(lateBeforeUs));
     const seriesCount = runs.seriesTable.length;
     const ids = this.registry.idsOf(gateway, runs.seriesTable);
@@ -210,6 +230,17 @@ export class WindowState {
    * @throws SluiceError ERR_WINDOW_STATE_FULL
    */
   merge(...others: readonly WindowState[]): void {
+    this.startMerge(...others);
+    this.#finishMerge();
+  }
+
+  /**
+   * As `merge`, done by `mergeStep`; rows say from now on what they will say when it is done.
+   *
+   * @throws SluiceError ERR_WINDOW_STATE_FULL: nothing has changed
+   */
+  startMerge(...others: readonly WindowState[]): void {
+    this.#finishMerge();
     const held = others.filter((other) => other.#readingCount > 0);
     if (held.length === 0) return;
     for (const other of held) {
@@ -222,20 +253,48 @@ export class WindowState {
       held.reduce((sum, other) => sum + other.slotCount, 0),
     );
     this.#readingCount += readings;
-    for (const other of held) this.#mergeSlots(other);
+    this.#merging = held.flatMap((other) => this.#sourcesOf(other)).filter(({ source }) => source.count > 0);
   }
 
-  #mergeSlots(other: WindowState): void {
-    for (const base of this.#bases) {
+  #sourcesOf(other: WindowState): MergeSource[] {
+    const panes = this.#bases.map((base): MergeSource => {
       const source = other.#bases.findLast((one) => serves(one, base));
       assert(source !== undefined, 'a state with fewer definitions');
-      this.#rollUp(source.panes, base.panes, { groupOf: this.#groupOf(source.by, base.by), sizeUs: base.paneUs });
-    }
-    this.#windows.forEach(({ late, slideUs }, index) => {
+      return { source: source.panes, by: source.by, target: base.panes, targetBy: base.by, sizeUs: base.paneUs, next: 0 };
+    });
+    const late = this.#windows.map((window, index): MergeSource => {
       const source = other.#windows[other.definitions.indexOf(this.definitions[index])];
       assert(source !== undefined, 'a state with other definitions');
-      this.#rollUp(source.late, late, { groupOf: (group) => group, sizeUs: slideUs });
+      return { source: source.late, by: source.by, target: window.late, targetBy: window.by, sizeUs: window.slideUs, next: 0 };
     });
+    return [...panes, ...late];
+  }
+
+  /** A merge was started and is not done. */
+  get isMerging(): boolean {
+    return this.#merging.length > 0;
+  }
+
+  /** @param slotsMax that it takes into their places at most: some tenths of a µs each, more where their values differ much */
+  mergeStep(slotsMax: number): void {
+    let left = slotsMax;
+    while (left > 0 && this.#merging.length > 0) {
+      const one = this.#merging[0];
+      const end = Math.min(one.source.count, one.next + left);
+      this.#rollUp(one.source, one.target, {
+        groupOf: this.#groupOf(one.by, one.targetBy),
+        sizeUs: one.sizeUs,
+        firstSlot: one.next,
+        endSlot: end,
+      });
+      left -= end - one.next;
+      one.next = end;
+      if (end === one.source.count) this.#merging.shift();
+    }
+  }
+
+  #finishMerge(): void {
+    this.mergeStep(Infinity);
   }
 
   #groupOf(from: WindowBy, to: WindowBy): (group: number) => number {
@@ -247,7 +306,8 @@ export class WindowState {
    *
    * @param span.sizeUs of a slot of the target, which begins at a multiple of the target's step
    * @param span.groupOf id in the target, or REJECTED
-   * @param span.slots of the source; default all
+   * @param span.slots of the source, ascending; default all
+   * @param span.firstSlot none before it; span.endSlot none from it on
    */
   #rollUp(
     source: SlotTable,
@@ -258,12 +318,15 @@ export class WindowState {
       readonly fromUs?: number;
       readonly toUs?: number;
       readonly slots?: Int32Array | null;
+      readonly firstSlot?: number;
+      readonly endSlot?: number;
     },
   ): void {
-    const { groupOf, sizeUs, fromUs = -Infinity, toUs = Infinity, slots = null } = span;
-    const count = slots?.length ?? source.count;
-    for (let index = 0; index < count; index++) {
+    const { groupOf, sizeUs, fromUs = -Infinity, toUs = Infinity, slots = null, firstSlot = 0, endSlot = source.count } = span;
+    const end = slots?.length ?? endSlot;
+    for (let index = slots === null ? firstSlot : 0; index < end; index++) {
       const slot = slots === null ? index : slots[index];
+      if (slot < firstSlot || slot >= endSlot) continue;
       const paneUs = source.doubles[slot * SLOT_DOUBLES + START];
       const last = Math.floor(paneUs / target.stepUs);
       if (last * target.stepUs < fromUs || paneUs - sizeUs >= toUs) continue;
@@ -291,7 +354,8 @@ export class WindowState {
   /** At least the windows that pass the filter. */
   #windowsOf({ by, sizeUs, slideUs, base, late }: WindowTable, filter: RowFilter): SlotTable {
     const panes = this.#bases[base];
-    if (late.count === 0 && panes.by === by && panes.paneUs === sizeUs) return panes.panes;
+    const merging = this.#merging.filter(({ target }) => target === panes.panes || target === late);
+    if (late.count === 0 && panes.by === by && panes.paneUs === sizeUs && merging.length === 0) return panes.panes;
     const windows = new SlotTable(slideUs);
     const selection = new GroupSelection(this.registry, by, filter);
     const toGroup = this.#groupOf(panes.by, by);
@@ -307,6 +371,17 @@ export class WindowState {
       ...times,
     });
     this.#rollUp(late, windows, { groupOf: wanted, sizeUs: slideUs, slots: slotsOf(late, by), ...times });
+    for (const one of merging) {
+      const ownGroup = this.#groupOf(one.by, by);
+      this.#rollUp(one.source, windows, {
+        groupOf: (group) => wanted(ownGroup(group)),
+        // A late window is one window; a pane is part of all that it lies in.
+        sizeUs: one.target === late ? slideUs : sizeUs,
+        slots: slotsOf(one.source, one.by),
+        firstSlot: one.next,
+        ...times,
+      });
+    }
     return windows;
   }
 
@@ -339,6 +414,7 @@ export class WindowState {
   markGroups(seriesMarks: Uint8Array, metricMarks: Uint8Array): void {
     if (this.#readingCount === 0) return;
     this.#checkGeneration();
+    this.#finishMerge();
     for (const { by, table } of this.#tablesBy()) {
       const marks = by === 'series' ? seriesMarks : metricMarks;
       for (let slot = 0; slot < table.count; slot++) marks[table.words[slot * SLOT_WORDS + GROUP]] = 1;
