@@ -1,5 +1,5 @@
 import { execFile, spawn } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -160,6 +160,21 @@ test('a Parquet file of another program: timestamps, integers, decimals', async 
     expect(rows).toHaveLength(20_000);
     expect(rows.find(({ metric, value }) => metric === 'x' && value === 0.25)?.['ts']).toEqual(START_MS * 1000 + 1_123_456);
   });
+});
+
+test('a Parquet file that is damaged far behind its first rows is not imported as if it ended there', async () => {
+  const { DuckDBInstance } = await import('@duckdb/node-api');
+  const parquet = path.join(directory, 'a.parquet');
+  const connection = await (await DuckDBInstance.create(':memory:')).connect();
+  await connection.run(
+    `COPY (SELECT TIMESTAMP '2024-01-01 00:00:00' + INTERVAL 1 SECOND * i AS at, 'd' AS device, random() AS n FROM range(100000) t(i)) TO '${parquet}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 2048)`,
+  );
+  connection.closeSync();
+  const bytes = readFileSync(parquet);
+  const damaged = Math.floor(bytes.length * 0.8);
+  bytes.fill(0, damaged, damaged + 4_000);
+  writeFileSync(parquet, bytes);
+  expect(await failure(parquet, { time: 'at', values: 'n' })).toMatch(/ERR_IMPORT_FILE .*broke off before the last row/);
 });
 
 test('wrong flags import nothing, and say what is there', async () => {

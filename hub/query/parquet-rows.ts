@@ -2,6 +2,7 @@
 import { DuckDBInstance } from '@duckdb/node-api';
 import { SluiceError, errorMessage } from '../../shared/errors.ts';
 import { quote } from './duckdb.ts';
+import { streamedChunks } from './streamed-chunks.ts';
 
 const MEMORY = '256MB';
 
@@ -50,9 +51,7 @@ export async function* parquetRows(
     const result = await connection.stream(`SELECT ${selected.join(', ')} FROM read_parquet(${quote(file)})`);
     const names = result.columnNames();
     let line = 0;
-    for (;;) {
-      const chunk = await result.fetchChunk();
-      if (chunk === null || chunk.rowCount === 0) return;
+    for await (const chunk of streamedChunks(result)) {
       for (const values of chunk.getRows()) {
         line++;
         yield { line, row: Object.fromEntries(names.map((name, index) => [name, values[index]])) };

@@ -10,7 +10,14 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { DuckDBInstance, StatementType, type DuckDBConnection, type DuckDBResult, type DuckDBValue } from '@duckdb/node-api';
+import {
+  DuckDBInstance,
+  StatementType,
+  type DuckDBConnection,
+  type DuckDBPreparedStatement,
+  type DuckDBResult,
+  type DuckDBValue,
+} from '@duckdb/node-api';
 import { errorMessage, SluiceError } from '../../shared/errors.ts';
 import { definitionHash } from '../../shared/window/definition.ts';
 import type { LakeFile, SnapshotCapture, SnapshotRequest, TableRange } from '../engine-api.ts';
@@ -114,9 +121,20 @@ export class SqlDatabase {
     const prepared = await statements.prepare(0);
     const isAllowed = prepared.statementType === (explain === '' ? StatementType.SELECT : StatementType.EXPLAIN);
     if (statements.count !== 1 || !isAllowed) throw new SluiceError('ERR_SQL_REFUSED', REFUSAL);
-    if (Array.isArray(query.parameters)) prepared.bind([...(query.parameters as readonly SqlValue[])] as DuckDBValue[]);
-    else prepared.bind({ ...query.parameters } as Record<string, DuckDBValue>);
+    bind(prepared, query);
     return prepared.stream();
+  }
+
+  /** What the rows of a statement broke off for: it runs again, and its rows stay where they are. */
+  async whyBroken(query: SqlQuery): Promise<unknown> {
+    try {
+      const prepared = await this.#connection.prepare(`EXPLAIN ANALYZE ${splitExplain(query.sql).select}`);
+      bind(prepared, query);
+      await prepared.run();
+    } catch (cause) {
+      return cause;
+    }
+    return new SluiceError('ERR_QUERY_FAILED', 'the statement broke off while its rows were read; ask again');
   }
 
   /** The tree of the one SELECT. */
@@ -223,6 +241,11 @@ export class SqlDatabase {
         }),
     );
   }
+}
+
+function bind(prepared: DuckDBPreparedStatement, { parameters }: SqlQuery): void {
+  if (Array.isArray(parameters)) prepared.bind([...(parameters as readonly SqlValue[])] as DuckDBValue[]);
+  else prepared.bind({ ...parameters } as Record<string, DuckDBValue>);
 }
 
 /** All steps in one go: nobody else uses this process. */

@@ -21,6 +21,7 @@ import {
 import { SqlDatabase, translateSqlError } from './sql-database.ts';
 import type { SqlView } from './sql-plan.ts';
 import { renderResult } from './sql-rows.ts';
+import { StreamBrokenError } from './streamed-chunks.ts';
 
 const WATCH_INTERVAL_MS = 25;
 const INTERRUPT_INTERVAL_MS = 20;
@@ -83,7 +84,11 @@ async function run(capture: SnapshotCapture, alerts: AlertsCapture | null): Prom
       ? {}
       : { aggregates: capture.aggregates[0].aggregatesVersion, readings: capture.aggregates[0].readingsVersion }),
   };
-  return { ...(await renderResult(result, query, settings.answerBytesMax, versions)), versions };
+  try {
+    return { ...(await renderResult(result, query, settings.answerBytesMax, versions)), versions };
+  } catch (cause) {
+    throw cause instanceof StreamBrokenError && stopped === null ? await database.whyBroken(query) : cause;
+  }
 }
 
 async function handle(request: SqlRequest): Promise<void> {

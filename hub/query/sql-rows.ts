@@ -18,6 +18,7 @@ import { formatTime } from '../http/times.ts';
 import { arrowSteps, DECIMAL_DIGITS_MAX, parquetSteps, runSteps, type ColumnType, type ResultColumn } from './result-formats.ts';
 import { csvField } from './csv.ts';
 import type { SqlQuery } from './sql-api.ts';
+import { streamedChunks } from './streamed-chunks.ts';
 
 const TYPES: ReadonlyMap<DuckDBTypeId, ColumnType> = new Map([
   ...[
@@ -197,7 +198,7 @@ class ColumnsWriter implements RowsWriter {
   }
 }
 
-/** @throws SluiceError ERR_QUERY_TOO_LARGE */
+/** @throws SluiceError ERR_QUERY_TOO_LARGE, StreamBrokenError */
 export async function renderResult(
   result: DuckDBResult,
   { format, rowsMax }: Pick<SqlQuery, 'format' | 'rowsMax'>,
@@ -210,9 +211,7 @@ export async function renderResult(
     format === 'arrow' || format === 'parquet' ? new ColumnsWriter(columns, format) : new TextWriter(columns, format);
   let rowCount = 0;
   let bytes = 0;
-  for (;;) {
-    const chunk = await result.fetchChunk();
-    if (chunk === null || chunk.rowCount === 0) break;
+  for await (const chunk of streamedChunks(result)) {
     rowCount += chunk.rowCount;
     if (rowCount > rowsMax) {
       throw new SluiceError('ERR_QUERY_TOO_LARGE', `the answer has more than ${rowsMax} rows: aggregate, add a LIMIT, or raise \`limit\``);
