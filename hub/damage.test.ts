@@ -9,6 +9,7 @@ import type { AggregateFilter, TableName } from './engine-api.ts';
 import { batchOf, EPOCH, laneOf, mergedCapture, startHub, temporaryLake, type TestHub } from './engine.fixture.ts';
 import { readParquetRows } from './lake/parquet/read.ts';
 import { QueryService } from './query/query-service.ts';
+import { SqlService } from './query/sql-service.ts';
 
 const START_US = (Math.floor(Date.now() / 3_600_000) - 3) * 3_600_000_000;
 const HOUR = { fromUs: START_US, toUs: START_US + 3_600_000_000, devices: null, metrics: null };
@@ -186,6 +187,46 @@ describe('a damaged file that only queries need', () => {
     expect((await ask()).rows).toHaveLength(180);
     expect((await ask()).unreadable).toEqual([]);
     await query.stop();
+  });
+
+  test('is left out of SQL that is the first to meet it, in every view, and statements that are wrong themselves accuse no file', async () => {
+    const hub = await start();
+    await commit(hub, 1, 3);
+    await hub.engine.flush();
+    const sql = new SqlService({
+      engine: {
+        captureSnapshot: async (request) => hub.engine.captureSnapshot(request),
+        reportUnreadable: (paths) => hub.engine.reportUnreadable(paths),
+      },
+      captureAlerts: () => ({ version: 0, rows: [] }),
+      processesMax: 1,
+      memoryBytesMax: 256_000_000,
+      timeoutMs: 10_000,
+      threads: 1,
+      answerBytesMax: 1_000_000,
+    });
+    const ask = async (text: string): Promise<{ rows: unknown; unreadableFiles: number }> => {
+      const { body, unreadableFiles } = await sql.query({ sql: text, parameters: [], format: 'json', rowsMax: 1_000 });
+      return { rows: (JSON.parse(Buffer.from(body).toString()) as { rows: unknown }).rows, unreadableFiles };
+    };
+    const [first, second, third] = filesOf(hub, 'readings');
+    const [aggregates] = filesOf(hub, 'aggregates');
+    await expect(ask('SELECT device::INT FROM readings')).rejects.toMatchObject({ code: 'ERR_SQL_INVALID' });
+    await expect(ask("SELECT error('a parquet file') FROM readings")).rejects.toMatchObject({ code: 'ERR_SQL_INVALID' });
+    expect(hub.engine.status().unreadableFiles).toBe(0);
+    overwrite(first);
+    writeFileSync(second, readFileSync(second).subarray(0, 200));
+    expect(await ask('SELECT count(value)::INT AS n, count(DISTINCT device)::INT AS devices FROM readings')).toEqual({
+      rows: [{ n: 60, devices: 1 }],
+      unreadableFiles: 2,
+    });
+    expect(hub.engine.status().unreadableFiles).toBe(2);
+    rmSync(third);
+    expect(await ask('SELECT value FROM readings LIMIT 1')).toEqual({ rows: [], unreadableFiles: 3 });
+    writeFileSync(aggregates, 'PAR1');
+    expect((await ask("SELECT count FROM aggregates WHERE window_name = '1m'")).unreadableFiles).toBe(1);
+    expect(hub.engine.status().unreadableFiles).toBe(4);
+    sql.stop();
   });
 });
 

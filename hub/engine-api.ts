@@ -203,6 +203,8 @@ export interface QueryEngine {
 /** What statements of others (SQL) are run over. */
 export interface SnapshotEngine {
   captureSnapshot(request: SnapshotRequest): Promise<SnapshotCapture>;
+  /** As QueryEngine has it. */
+  reportUnreadable(paths: readonly string[]): Promise<boolean>;
 }
 
 /** Settings of the engine, part of the hub's configuration. */

@@ -98,7 +98,10 @@ export class ApiFixture {
       promql: (asked) => query.promql(asked),
     };
     this.#sql = new SqlService({
-      engine: { captureSnapshot: async (request) => engine.captureSnapshot(request) },
+      engine: {
+        captureSnapshot: async (request) => engine.captureSnapshot(request),
+        reportUnreadable: (paths) => engine.reportUnreadable(paths),
+      },
       captureAlerts: () => this.alerts.capture(),
       processesMax: 1,
       memoryBytesMax: 256_000_000,

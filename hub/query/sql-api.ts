@@ -61,4 +61,10 @@ export type SqlReply =
   | { readonly kind: 'ready' }
   | { readonly kind: 'planned'; readonly request: SnapshotRequest; readonly readsAlerts: boolean }
   | { readonly kind: 'done'; readonly answer: SqlAnswer }
-  | { readonly kind: 'failed'; readonly code: ErrorCode | null; readonly message: string };
+  | {
+      readonly kind: 'failed';
+      readonly code: ErrorCode | null;
+      readonly message: string;
+      /** Files of the capture that cannot be read, if that may be why. */
+      readonly unreadable: readonly string[];
+    };

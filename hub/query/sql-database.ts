@@ -1,9 +1,9 @@
 /**
  * DuckDB for one statement of a stranger: made for it, locked for it, thrown away after it.
  *
- * In memory, two steps. `plan` parses (and so refuses what is not one SELECT), and says what the statement reads. `run`
+ * In memory, three steps. `plan` parses (and so refuses what is not one SELECT), and says what the statement reads. `makeViews`
  * opens the files of the snapshot to it, by their exact paths, makes the views, and locks: no other file, no extension, no
- * setting, no spilling to disk. What a statement does to its own database dies with it.
+ * setting, no spilling to disk. `run` runs it. What a statement does to its own database dies with it.
  *
  * Partials in memory become a Parquet file in a directory of this process, so that the views have one kind of source.
  */
@@ -23,7 +23,7 @@ import { definitionHash } from '../../shared/window/definition.ts';
 import type { LakeFile, SnapshotCapture, SnapshotRequest, TableRange } from '../engine-api.ts';
 import { aggregateColumns } from '../windows/aggregate-rows.ts';
 import { encodeParquet } from '../lake/parquet/encode.ts';
-import { quote } from './duckdb.ts';
+import { quote, readParquet } from './duckdb.ts';
 import { alertColumns, alertsView } from './sql-alerts.ts';
 import { parquetSteps } from './result-formats.ts';
 import type { AlertsCapture, SqlQuery, SqlSettings, SqlValue } from './sql-api.ts';
@@ -47,6 +47,7 @@ export class SqlDatabase {
   readonly #connection: DuckDBConnection;
   readonly #settings: SqlSettings;
   #directory: string | null = null;
+  #openPaths: readonly string[] = [];
 
   private constructor(instance: DuckDBInstance, connection: DuckDBConnection, settings: SqlSettings) {
     this.#instance = instance;
@@ -94,41 +95,73 @@ export class SqlDatabase {
     };
   }
 
-  async run(
-    query: SqlQuery,
+  /** @throws SluiceError ERR_QUERY_FILE_GONE, and what DuckDB says */
+  async makeViews(
     views: ReadonlySet<SqlView>,
     request: SnapshotRequest,
     capture: SnapshotCapture,
     alerts: AlertsCapture | null,
-  ): Promise<DuckDBResult> {
+  ): Promise<void> {
     const tailFiles = request.aggregates === null ? [] : this.#writeTail(capture);
     const alertFiles = alerts === null || alerts.rows.length === 0 ? [] : [this.#writeAlerts(alerts)];
-    const files = [
+    await this.openFiles([
       ...(capture.readings?.files ?? []),
       ...(capture.exceptions?.files ?? []),
       ...aggregateFiles(capture),
       ...tailFiles,
       ...alertFiles,
-    ];
+    ]);
     const connection = this.#connection;
-    await connection.run(`SET allowed_paths = [${files.map(({ path: file }) => quote(file)).join(', ')}]`);
-    await connection.run('SET enable_external_access = false');
-    for (const statement of viewStatements(views, request, capture, tailFiles)) await connection.run(statement);
+    for (const statement of viewStatements(views, request, capture, tailFiles)) await this.#naming(connection.run(statement));
     if (views.has('alerts')) await connection.run(alertsView(alertFiles));
     await connection.run('SET lock_configuration = true');
+  }
+
+  /** @throws SluiceError ERR_SQL_REFUSED, ERR_QUERY_FILE_GONE, and what DuckDB says */
+  async run(query: SqlQuery): Promise<DuckDBResult> {
+    const connection = this.#connection;
     const { explain, select } = splitExplain(query.sql);
     const statements = await connection.extractStatements(`${explain} ${select}`);
-    const prepared = await statements.prepare(0);
+    const prepared = await this.#naming(statements.prepare(0));
     const isAllowed = prepared.statementType === (explain === '' ? StatementType.SELECT : StatementType.EXPLAIN);
     if (statements.count !== 1 || !isAllowed) throw new SluiceError('ERR_SQL_REFUSED', REFUSAL);
     bind(prepared, query);
     return prepared.stream();
   }
 
+  /** These and no others, once. */
+  async openFiles(files: readonly LakeFile[]): Promise<void> {
+    this.#openPaths = files.map(({ path: file }) => file);
+    await this.#connection.run(`SET allowed_paths = [${this.#openPaths.map(quote).join(', ')}]`);
+    await this.#connection.run('SET enable_external_access = false');
+  }
+
+  /** An open file that is not there DuckDB takes for a directory, in which it may not look: it is gone, and nobody did what is refused. */
+  async #naming<T>(work: Promise<T>): Promise<T> {
+    try {
+      return await work;
+    } catch (cause) {
+      const message = errorMessage(cause);
+      const gone = message.startsWith('Permission Error') ? this.#openPaths.find((file) => message.includes(`"${file}/`)) : undefined;
+      if (gone === undefined) throw cause;
+      throw new SluiceError('ERR_QUERY_FILE_GONE', `a file of the lake is gone: ${gone}`, { cause });
+    }
+  }
+
+  /** Every value of an open file is looked at. What is interrupted, or may not have so much memory, proves nothing. */
+  async isReadable(file: LakeFile): Promise<boolean> {
+    try {
+      await this.#connection.run(`SELECT max(hash(rows)) FROM ${readParquet([file])} rows`);
+      return true;
+    } catch (cause) {
+      return translateSqlError(cause).code === 'ERR_QUERY_MEMORY' || /INTERRUPT/i.test(errorMessage(cause));
+    }
+  }
+
   /** What the rows of a statement broke off for: it runs again, and its rows stay where they are. */
   async whyBroken(query: SqlQuery): Promise<unknown> {
     try {
-      const prepared = await this.#connection.prepare(`EXPLAIN ANALYZE ${splitExplain(query.sql).select}`);
+      const prepared = await this.#naming(this.#connection.prepare(`EXPLAIN ANALYZE ${splitExplain(query.sql).select}`));
       bind(prepared, query);
       await prepared.run();
     } catch (cause) {
@@ -279,7 +312,7 @@ export function translateSqlError(cause: unknown): SluiceError {
   if (/Out of Memory|could not allocate|bad_alloc|failed to allocate/i.test(message))
     return new SluiceError(
       'ERR_QUERY_MEMORY',
-      'the statement needs more memory than is allowed; read a shorter range, or aggregate before joining and sorting',
+      'the statement needs more memory than is allowed; read a shorter range, add a LIMIT, or aggregate before joining and sorting',
       { cause },
     );
   if (/(No such file|No files found|Cannot open file)/i.test(message)) return new SluiceError('ERR_QUERY_FILE_GONE', message, { cause });

@@ -19,6 +19,7 @@ import {
   type SqlSettings,
 } from './sql-api.ts';
 import { SqlDatabase, translateSqlError } from './sql-database.ts';
+import { findUnreadable, lakeFilesOf, mayBeDamage } from './sql-damage.ts';
 import type { SqlView } from './sql-plan.ts';
 import { renderResult } from './sql-rows.ts';
 import { StreamBrokenError } from './streamed-chunks.ts';
@@ -30,7 +31,7 @@ const EXIT_MEMORY = 77;
 
 const settings = JSON.parse(process.argv[2] ?? '{}') as SqlSettings;
 let database: SqlDatabase | null = null;
-let current: { query: SqlQuery; views: ReadonlySet<SqlView>; request: SnapshotRequest } | null = null;
+let current: { query: SqlQuery; views: ReadonlySet<SqlView>; request: SnapshotRequest; hasViews: boolean } | null = null;
 let stopped: SluiceError | null = null;
 let interrupting: NodeJS.Timeout | null = null;
 
@@ -68,14 +69,16 @@ function end(): void {
 async function plan(query: SqlQuery): Promise<void> {
   database = await SqlDatabase.open(settings);
   const { views, request } = await database.plan(query);
-  current = { query, views, request };
+  current = { query, views, request, hasViews: false };
   reply({ kind: 'planned', request, readsAlerts: views.has('alerts') });
 }
 
 async function run(capture: SnapshotCapture, alerts: AlertsCapture | null): Promise<SqlAnswer> {
   if (database === null || current === null) throw new Error('a statement is planned before it is run');
   const { query, views, request } = current;
-  const result = await database.run(query, views, request, capture, alerts);
+  await database.makeViews(views, request, capture, alerts);
+  current.hasViews = true;
+  const result = await database.run(query);
   const versions = {
     ...(alerts === null ? {} : { alerts: alerts.version }),
     ...(capture.readings === null ? {} : { readings: capture.readings.version }),
@@ -89,6 +92,16 @@ async function run(capture: SnapshotCapture, alerts: AlertsCapture | null): Prom
   } catch (cause) {
     throw cause instanceof StreamBrokenError && stopped === null ? await database.whyBroken(query) : cause;
   }
+}
+
+/** Within the time of the statement; what is found until then is worth to be told. */
+async function unreadableFiles(cause: unknown, capture: SnapshotCapture): Promise<string[]> {
+  const files = lakeFilesOf(capture);
+  if (files.length === 0 || stopped !== null || !mayBeDamage(cause, current?.hasViews === true)) return [];
+  database?.close();
+  database = null;
+  database = await SqlDatabase.open(settings);
+  return findUnreadable(database, files, () => stopped !== null);
 }
 
 async function handle(request: SqlRequest): Promise<void> {
@@ -105,6 +118,11 @@ async function handle(request: SqlRequest): Promise<void> {
       const answer = await run(request.capture, request.alerts);
       end();
       reply({ kind: 'done', answer });
+    } catch (cause) {
+      const { code, message } = stopped ?? translateSqlError(cause);
+      const unreadable = await unreadableFiles(cause, request.capture);
+      end();
+      reply({ kind: 'failed', code, message, unreadable });
     } finally {
       clearTimeout(timer);
     }
@@ -117,7 +135,7 @@ process.on('message', (request: SqlRequest) => {
   handle(request).catch((cause: unknown) => {
     const error = stopped ?? translateSqlError(cause);
     end();
-    reply({ kind: 'failed', code: error.code, message: error.message });
+    reply({ kind: 'failed', code: error.code, message: error.message, unreadable: [] });
   });
 });
 process.on('disconnect', () => process.exit(0));

@@ -111,3 +111,9 @@ test('times that are no number of µs are null where times are numbers', async (
   const sql = "SELECT t AS v FROM (VALUES ('infinity'::TIMESTAMP), ('2026-01-02'::TIMESTAMP)) AS given(t)";
   expect((await parquetOf(sql)).values).toEqual([null, '2026-01-02 00:00:00+00']);
 });
+
+test('times of a ns are cut to the µs before, on either side of the epoch', async () => {
+  const sql =
+    "SELECT t AS v FROM (VALUES ('2026-01-02 00:00:00.000001999'::TIMESTAMP_NS), ('1969-12-31 23:59:59.9999995'::TIMESTAMP_NS)) AS given(t)";
+  expect((await jsonOf(sql)).rows.map(({ v }) => v)).toEqual(['2026-01-02T00:00:00.000001Z', '1969-12-31T23:59:59.999999Z']);
+});

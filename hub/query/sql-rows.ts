@@ -49,7 +49,8 @@ function microsOf(value: DuckDBValue): number | null {
   if (value instanceof DuckDBTimestampValue || value instanceof DuckDBTimestampTZValue) return Number(value.micros);
   if (value instanceof DuckDBTimestampMillisecondsValue) return Number(value.millis) * 1000;
   if (value instanceof DuckDBTimestampSecondsValue) return Number(value.seconds) * 1_000_000;
-  if (value instanceof DuckDBTimestampNanosecondsValue) return Number(value.nanos / 1000n);
+  // Down, on either side of the epoch.
+  if (value instanceof DuckDBTimestampNanosecondsValue) return Number((value.nanos - (((value.nanos % 1000n) + 1000n) % 1000n)) / 1000n);
   return null;
 }
 

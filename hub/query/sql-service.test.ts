@@ -5,7 +5,10 @@ import type { SnapshotEngine } from '../engine-api.ts';
 import type { SqlQuery } from './sql-api.ts';
 import { SqlService } from './sql-service.ts';
 
-const NOTHING: SnapshotEngine = { captureSnapshot: async () => ({ readings: null, exceptions: null, aggregates: [] }) };
+const NOTHING: SnapshotEngine = {
+  captureSnapshot: async () => ({ readings: null, exceptions: null, aggregates: [] }),
+  reportUnreadable: async () => false,
+};
 const TIMEOUT_MS = 150;
 
 const services: SqlService[] = [];

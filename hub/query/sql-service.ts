@@ -4,7 +4,8 @@
  * Bounds: processes, statements waiting, and per statement what SqlSettings say. A process that dies (memory), or does not
  * stop when it is told to, fails the statement that it ran and is replaced; those that wait are run by the next one. A process
  * that nobody needs for a while is ended. A statement waits for the process and then captures, so that those that
- * wait hold nothing; a file that vanished in between (compaction, vacuum) is met by one more capture.
+ * wait hold nothing; a file that vanished in between (compaction, vacuum) is met by one more capture, and one that cannot be
+ * read is reported to the engine, whose next capture leaves it out.
  */
 import { fork, type ChildProcess } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -30,6 +31,8 @@ const IDLE_MS_MAX = 60_000;
 const KILL_GRACE_MS = 1_000;
 /** How often a process's memory is looked at: it grows by about 1 GB a second at most. */
 const WATCH_INTERVAL_MS = 50;
+/** A statement is run again without the files that it could not read; more of them than this come to light by the next ones. */
+const ATTEMPTS_MAX = 4;
 /** V8's heap of a process: rows of an answer while they are rendered. */
 const HEAP_MB = 512;
 
@@ -121,6 +124,8 @@ export class SqlService {
   readonly #idle: { worker: SqlWorker; timer: NodeJS.Timeout }[] = [];
   readonly #workers = new Set<SqlWorker>();
   readonly #waiting: Waiter[] = [];
+  /** Files that an error may be about. */
+  readonly #unreadable = new WeakMap<Error, readonly string[]>();
   #isStopped = false;
 
   constructor({ engine, captureAlerts, processesMax, ...settings }: SqlServiceOptions) {
@@ -143,11 +148,12 @@ export class SqlService {
     const worker = await this.#acquire();
     try {
       await worker.ready;
-      try {
-        return await this.#run(worker, query, signal);
-      } catch (error) {
-        if (!isSluiceError(error, 'ERR_QUERY_FILE_GONE')) throw error;
-        return await this.#run(worker, query, signal);
+      for (let attempt = 1; ; attempt++) {
+        try {
+          return await this.#run(worker, query, signal);
+        } catch (error) {
+          if (attempt >= ATTEMPTS_MAX || !(await this.#isWorthAnother(error, attempt).catch(() => false))) throw error;
+        }
       }
     } catch (error) {
       if (isSluiceError(error)) throw error;
@@ -156,6 +162,13 @@ export class SqlService {
     } finally {
       this.#release(worker);
     }
+  }
+
+  async #isWorthAnother(error: unknown, attempt: number): Promise<boolean> {
+    const unreadable = error instanceof Error ? (this.#unreadable.get(error) ?? []) : [];
+    // What vanished under the statement is not damage: it is looked for where the newest files are.
+    if (isSluiceError(error, 'ERR_QUERY_FILE_GONE') && attempt === 1) return true;
+    return unreadable.length > 0 && (await this.#engine.reportUnreadable(unreadable));
   }
 
   async #run(worker: SqlWorker, query: SqlQuery, signal: AbortSignal | undefined): Promise<SqlOutcome> {
@@ -190,10 +203,10 @@ export class SqlService {
         ),
       );
       const planned = await worker.ask({ kind: 'plan', query });
-      if (planned.kind !== 'planned') throw failure(planned);
+      if (planned.kind !== 'planned') throw this.#failure(planned);
       const capture = await this.#engine.captureSnapshot(planned.request);
       const done = await worker.ask({ kind: 'run', capture, alerts: planned.readsAlerts ? this.#captureAlerts() : null });
-      if (done.kind !== 'done') throw failure(done);
+      if (done.kind !== 'done') throw this.#failure(done);
       return { ...done.answer, unreadableFiles: missingFileCount(capture) };
     } catch (error) {
       throw outcome ?? error;
@@ -202,6 +215,13 @@ export class SqlService {
       clearInterval(watch);
       if (killTimer !== null) clearTimeout(killTimer);
     }
+  }
+
+  #failure(reply: SqlReply): Error {
+    if (reply.kind !== 'failed') return new Error(`unexpected reply ${reply.kind}`);
+    const error = reply.code === null ? new Error(reply.message) : new SluiceError(reply.code, reply.message);
+    this.#unreadable.set(error, reply.unreadable);
+    return error;
   }
 
   #acquire(): Promise<SqlWorker> {
@@ -266,9 +286,4 @@ function tooMuchMemory(cause?: unknown): SluiceError {
     'the process of the statement ended: it needed more memory than it may have; read a shorter range, or make shorter texts and lists',
     { cause },
   );
-}
-
-function failure(reply: SqlReply): Error {
-  if (reply.kind !== 'failed') return new Error(`unexpected reply ${reply.kind}`);
-  return reply.code === null ? new Error(reply.message) : new SluiceError(reply.code, reply.message);
 }
