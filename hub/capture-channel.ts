@@ -5,6 +5,8 @@
  * Layout: a request is one filter, an answer one capture, each with the request's number. The partials of a capture go as
  * one buffer (packPartials), handed over: dozens of small arrays take longer to clone than to make.
  *
+ * However many are asked for, the engine gets on with its work: captures that took TURN_MS or more rest for as long.
+ *
  * What a caller sees: a capture is made after it was asked for. Whatever the hub has acknowledged before, the engine had
  * taken in before it said so, so it is in the capture.
  */
@@ -12,6 +14,8 @@ import { receiveMessageOnPort, type MessagePort } from 'node:worker_threads';
 import { errorMessage } from '../shared/errors.ts';
 import { packPartials, unpackPartials, type PackedPartials } from '../shared/window/packed-partials.ts';
 import type { AggregateCapture, AggregateFilter } from './engine-api.ts';
+
+const TURN_MS = 4;
 
 interface CaptureRequest {
   readonly id: number;
@@ -51,14 +55,35 @@ export function serveCaptures(
       fail(error);
     }
   };
-  port.on('message', serve);
-  return () => {
-    for (;;) {
-      const waiting = receiveMessageOnPort(port);
-      if (waiting === undefined) return;
-      serve(waiting.message as CaptureRequest);
-    }
+  const waiting: CaptureRequest[] = [];
+  let restUntilMs = 0;
+  let isTurnDue = false;
+  const turn = (): void => {
+    const startMs = performance.now();
+    if (startMs < restUntilMs) return;
+    do {
+      const next = waiting.shift() ?? (receiveMessageOnPort(port)?.message as CaptureRequest | undefined);
+      if (next === undefined) return;
+      serve(next);
+    } while (performance.now() < startMs + TURN_MS);
+    const tookMs = performance.now() - startMs;
+    restUntilMs = startMs + 2 * tookMs;
+    if (!isTurnDue) later(tookMs);
   };
+  const later = (restMs: number): void => {
+    isTurnDue = true;
+    setTimeout(() => {
+      isTurnDue = false;
+      restUntilMs = 0;
+      turn();
+    }, restMs);
+  };
+  // The event loop hands over all that has come at once.
+  port.on('message', (request: CaptureRequest) => {
+    waiting.push(request);
+    turn();
+  });
+  return turn;
 }
 
 export class CaptureClient {
