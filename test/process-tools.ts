@@ -1,8 +1,10 @@
 /** What tests and benchmarks of whole processes share. */
 import { createServer } from 'node:net';
 
+/** Of an even number the mean of the two in the middle. NaN: of none. */
 export function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
+  const sorted = [...values].sort((a, b) => a - b);
+  return (sorted[Math.floor((sorted.length - 1) / 2)] + sorted[Math.floor(sorted.length / 2)]) / 2;
 }
 
 /** Below Linux's range for outgoing connections (32768 …): one of those cannot take the port before a server has it. */

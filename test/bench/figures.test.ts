@@ -27,6 +27,12 @@ describe('figures', () => {
     expect(measured().figures()[0]).toMatchObject({ name: 'ours', value: 100, spread: [50, 300] });
   });
 
+  test('of two rounds lie between them', () => {
+    const samples = new Samples();
+    for (const value of [1, 3]) samples.add('load', 'ours', 'messages', '/s', value);
+    expect(samples.figures()[0]).toMatchObject({ value: 2, spread: [1, 3] });
+  });
+
   test('compare round by round, not median by median', () => {
     const samples = measured();
     samples.compare('load', 'ours', 'messages', 'theirs');

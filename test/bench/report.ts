@@ -63,7 +63,7 @@ function nextBottleneck({ thread, share, functions }: HotThread): string {
   const [first, second] = functions.map((hot) => `${hot.name} (${Math.round(hot.share * 100)} %)`);
   const where = second === undefined ? first : `${first} and ${second}`;
   return (
-    `The next bottleneck is ${thread}: ${Math.round(share * 100)} % of the busy time of a short profiled pass, most of it in ${where}. ` +
+    `The next bottleneck is ${thread}: ${Math.round(share * 100)} % of the busy time of a short profiled pass, the largest parts in ${where}. ` +
     'Functions count without what they call.'
   );
 }
