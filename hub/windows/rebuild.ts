@@ -20,10 +20,8 @@ import type { Snapshot } from '../lake/delta-snapshot.ts';
 import { removeAction } from '../lake/delta-stats.ts';
 import type { Lake } from '../lake/lake.ts';
 import type { Flusher } from './flusher.ts';
-import { GroupRegistry } from './group-registry.ts';
-import { isFull } from './overlay.ts';
 import { readFileRuns } from './readings-source.ts';
-import { compactGroups, WindowState } from './window-state.ts';
+import { rowsOfReadings } from './rows-of-readings.ts';
 
 /** Other hubs may move positions meanwhile; each round leaves them closer together. */
 const ROUNDS_MAX = 100;
@@ -138,21 +136,7 @@ async function* rowsOfVersions(lake: Lake, definition: WindowDefinition, from: n
 /** It happens once, before the hub serves. */
 const noBreath = (): Promise<void> => Promise.resolve();
 
-async function* rowsOfFiles(lake: Lake, definition: WindowDefinition, files: readonly AddFile[]): AsyncGenerator<PartialColumns> {
-  const registry = new GroupRegistry();
-  const state = new WindowState([definition], { registry });
-  for (const file of files) {
-    for (const { gateway, runs } of await readFileRuns(lake, file.path, noBreath)) {
-      try {
-        state.add(gateway, runs, -Infinity);
-      } catch (error) {
-        if (!isFull(error) || state.readingCount === 0) throw error;
-        yield state.rows(0);
-        state.clear();
-        compactGroups(registry, []);
-        state.add(gateway, runs, -Infinity);
-      }
-    }
-  }
-  if (state.readingCount > 0) yield state.rows(0);
+function rowsOfFiles(lake: Lake, definition: WindowDefinition, files: readonly AddFile[]): AsyncGenerator<PartialColumns> {
+  const paths = files.map(({ path }) => path);
+  return rowsOfReadings(paths, definition, (path) => readFileRuns(lake, path, noBreath), noBreath);
 }

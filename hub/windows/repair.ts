@@ -33,10 +33,8 @@ import { stageFile } from '../lake/stage.ts';
 import { aggregateColumns } from './aggregate-rows.ts';
 import { concatenate, foldOrder, foldRows } from './fold.ts';
 import { windowAppId } from './flusher.ts';
-import { GroupRegistry } from './group-registry.ts';
-import { isFull } from './overlay.ts';
 import { readGatewayRuns } from './readings-source.ts';
-import { compactGroups, WindowState } from './window-state.ts';
+import { rowsOfReadings } from './rows-of-readings.ts';
 
 export interface RepairLimits {
   /** Of files of `aggregates` that one run checks. */
@@ -266,7 +264,7 @@ export class AggregateRepair {
     for (let dayUs = Math.floor(fromUs / DAY_US) * DAY_US; dayUs <= lastUs + definition.sizeMs * 1000 - 1; dayUs += DAY_US) {
       const files = days.get(dayUs) ?? [];
       isDayMissing ||= files.length === 0;
-      for await (const rows of this.#rowsOfDay(files, definition)) {
+      for await (const rows of rowsOfReadings(files, definition, (path) => this.#runsOf(path), this.#breathe)) {
         readings += rows.n.reduce((sum, n) => sum + n, 0);
         if (readings > this.#limits.readingsMax * (definition.sizeMs / (definition.slideMs ?? definition.sizeMs)))
           throw new Left(`its span has more than the ${this.#limits.readingsMax} readings that one run computes from`);
@@ -317,26 +315,6 @@ export class AggregateRepair {
       else files.push(path);
     }
     return days;
-  }
-
-  async *#rowsOfDay(paths: readonly string[], definition: WindowDefinition): AsyncGenerator<PartialColumns> {
-    const registry = new GroupRegistry();
-    const state = new WindowState([definition], { registry });
-    for (const path of paths) {
-      for (const { gateway, runs } of await this.#runsOf(path)) {
-        try {
-          state.add(gateway, runs, -Infinity);
-        } catch (error) {
-          if (!isFull(error) || state.readingCount === 0) throw error;
-          yield state.rows(0);
-          state.clear();
-          compactGroups(registry, []);
-          state.add(gateway, runs, -Infinity);
-        }
-      }
-      await this.#breathe();
-    }
-    if (state.readingCount > 0) yield state.rows(0);
   }
 
   /** Readings that are damaged themselves are not given up for this: other windows still have them. */
