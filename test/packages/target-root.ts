@@ -27,6 +27,10 @@ export function execute(command: string, args: readonly string[], input?: string
       if (code === null) reject(error ?? new Error(`${command} ended in an unknown way`));
       else resolve({ code, stdout, stderr });
     });
+    // A program that ends before it read its input (mosquitto_pub, refused by a gateway that restarts) is told by its code.
+    child.stdin?.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EPIPE') reject(error);
+    });
     child.stdin?.end(input);
   });
 }
