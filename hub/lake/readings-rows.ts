@@ -7,6 +7,7 @@
  * seq, arrival) never becomes a row: those columns are runs. Order in a file: device, metric, tags, gateway, ts.
  */
 import type { SeriesRuns } from '../../shared/reading.ts';
+import { inSlices } from '../steps.ts';
 import { ascendingOrder } from './ascending-order.ts';
 import type { SeriesOrder } from './series-order.ts';
 import type { PendingBatch } from './pending.ts';
@@ -161,7 +162,7 @@ async function splitByDay(
   return days;
 }
 
-/** A dictionary under construction: index 0 is null. */
+/** A dictionary under construction: index 0 is null. Filled by one of indexOf and nextOf. */
 class Dictionary {
   readonly values: string[] = [''];
   #indices = new Map<string, number>();
@@ -181,6 +182,14 @@ class Dictionary {
     this.#last = value;
     this.#lastIndex = index;
     return index;
+  }
+
+  /** As `indexOf`, of values in an order that has equal ones side by side: none of them is looked up. */
+  nextOf(value: string): number {
+    if (value === this.#last) return this.#lastIndex;
+    this.#last = value;
+    this.#lastIndex = this.values.push(value) - 1;
+    return this.#lastIndex;
   }
 
   column(name: string, indices: Uint32Array): FileColumn {
@@ -231,8 +240,8 @@ class DayBuilder {
   /** Which batch each row is of. */
   readonly #batchRuns: RunBuilder;
   /** Per series of the day, in the order of the file: its id, and the row behind its last one. */
-  #seriesIds = new Uint32Array(0);
-  #seriesEnds = new Uint32Array(0);
+  #seriesIds: Uint32Array = new Uint32Array(0);
+  #seriesEnds: Uint32Array = new Uint32Array(0);
 
   constructor(batches: readonly PendingBatch[], order: SeriesOrder, pieces: Pieces, buffers: RowBuffers) {
     this.#batches = batches;
@@ -277,19 +286,24 @@ class DayBuilder {
   /** Places of the pieces by series, those of a series in order of their arrival. */
   async #sortPieces(breathe: () => Promise<void>): Promise<Uint32Array> {
     const { words, count } = this.#pieces;
-    const ranks = this.#order.ranks();
-    const countOf = new Uint32Array(ranks.length);
-    const present: number[] = [];
-    for (let at = 0; at < count * PIECE_WORDS; at += PIECE_WORDS) if (countOf[words[at + 1]]++ === 0) present.push(words[at + 1]);
+    const order = await inSlices(this.#order.update(), breathe);
+    // Per series first how many pieces it has, then where its next one goes.
+    const next = this.#buffers.words('pieces of series', order.length).fill(0, 0, order.length);
+    for (let at = 0; at < count * PIECE_WORDS; at += PIECE_WORDS) next[words[at + 1]]++;
     await breathe();
-    this.#seriesIds = Uint32Array.from(present).sort((a, b) => ranks[a] - ranks[b]);
-    this.#seriesEnds = new Uint32Array(this.#seriesIds.length);
-    const next = new Uint32Array(ranks.length);
+    const seriesIds = this.#buffers.words('series', Math.min(order.length, count));
+    let seriesCount = 0;
     let place = 0;
-    for (const id of this.#seriesIds) {
+    for (let index = 0; index < order.length; index++) {
+      const id = order[index];
+      const pieces = next[id];
+      if (pieces === 0) continue;
+      seriesIds[seriesCount++] = id;
       next[id] = place;
-      place += countOf[id];
+      place += pieces;
     }
+    this.#seriesIds = seriesIds.subarray(0, seriesCount);
+    this.#seriesEnds = this.#buffers.words('ends of series', seriesCount).subarray(0, seriesCount);
     await breathe();
     const sorted = this.#buffers.words('sorted pieces', count).subarray(0, count);
     for (let piece = 0; piece < count; piece++) sorted[next[words[piece * PIECE_WORDS + 1]]++] = piece * PIECE_WORDS;
@@ -363,7 +377,11 @@ class DayBuilder {
 
   async #columns(breathe: () => Promise<void>): Promise<FileColumn[]> {
     const valid = this.#valid?.includes(0) === true ? this.#valid : null;
-    const columns: FileColumn[] = [{ name: 'ts', type: 'timestamp', values: this.#ts }, ...this.#seriesColumns()];
+    const columns: FileColumn[] = [{ name: 'ts', type: 'timestamp', values: this.#ts }];
+    for (const name of ['gateway', 'device', 'metric', 'tags'] as const) {
+      columns.push(this.#seriesColumn(name));
+      await breathe();
+    }
     columns.push({ name: 'value', type: 'double', values: this.#value, valid });
     columns.push(this.#texts.column('text', this.#text ?? new Uint32Array(0)));
     const ofBatches = [
@@ -380,18 +398,19 @@ class DayBuilder {
     return columns;
   }
 
-  #seriesColumns(): FileColumn[] {
-    const names = Array.from(this.#seriesIds, (id) => this.#order.nameOf(id));
-    return (['gateway', 'device', 'metric', 'tags'] as const).map((name) => {
-      const dictionary = new Dictionary();
-      const runs = new RunBuilder();
-      let from = 0;
-      names.forEach((series, index) => {
-        runs.add(dictionary.indexOf(series[name] === '' ? null : series[name]), this.#seriesEnds[index] - from);
-        from = this.#seriesEnds[index];
-      });
-      return dictionary.runColumn(name, runs.runs());
-    });
+  #seriesColumn(name: 'gateway' | 'device' | 'metric' | 'tags'): FileColumn {
+    const texts = this.#order.registry.names[name];
+    const dictionary = new Dictionary();
+    const runs = new RunBuilder(this.#runWords(name, this.#seriesIds.length));
+    let from = 0;
+    for (let series = 0; series < this.#seriesIds.length; series++) {
+      const text = texts[this.#seriesIds[series]];
+      const end = this.#seriesEnds[series];
+      // Devices are what the order begins with.
+      runs.add(name === 'device' ? dictionary.nextOf(text) : dictionary.indexOf(text === '' ? null : text), end - from);
+      from = end;
+    }
+    return dictionary.runColumn(name, runs.runs());
   }
 
   #batchTexts(name: string, textOf: (batch: PendingBatch) => string): FileColumn {

@@ -1,43 +1,42 @@
-/** The order of series in the lake's files: device, metric, tags, gateway. */
-import { compareSeries } from '../../shared/reading.ts';
+/**
+ * The order of series in the lake's files: device, metric, tags, gateway.
+ *
+ * Series of a registry are sorted once and stay so; new ones are sorted by themselves and merged into the others, so that a
+ * device that is new to a hub of 100,000 series costs a look at 17 of them and not a sort of all.
+ */
+import assert from 'node:assert/strict';
+import { mergedInSteps, sortedInSteps, type Steps } from '../steps.ts';
 import type { GroupRegistry } from '../windows/group-registry.ts';
 
-export interface SeriesName {
-  readonly gateway: string;
-  readonly device: string;
-  readonly metric: string;
-  /** '' for none. */
-  readonly tags: string;
-}
-
-/** Ranks of a registry's series ids, sorted once and kept until the registry changes. */
 export class SeriesOrder {
   readonly registry: GroupRegistry;
-  #ranks = new Uint32Array(0);
+  #ids: Uint32Array = new Uint32Array(0);
   #generation = -1;
 
   constructor(registry: GroupRegistry) {
     this.registry = registry;
   }
 
-  nameOf(id: number): SeriesName {
-    const key = this.registry.groupKey('series', id);
-    return { gateway: key.gateway ?? '', device: key.device ?? '', metric: key.metric ?? '', tags: key.tags ?? '' };
-  }
-
-  /** ranks[id]: the place of the id in the order. */
-  ranks(): Uint32Array {
-    const count = this.registry.seriesCount;
-    if (this.#ranks.length === count && this.#generation === this.registry.generation) return this.#ranks;
-    const names = Array.from({ length: count }, (_, id) => this.nameOf(id));
-    const order = Uint32Array.from(names, (_, id) => id).sort(
-      (a, b) => compareSeries(names[a], names[b]) || (names[a].gateway < names[b].gateway ? -1 : 1),
-    );
-    this.#ranks = new Uint32Array(count);
-    order.forEach((id, rank) => {
-      this.#ranks[id] = rank;
-    });
-    this.#generation = this.registry.generation;
-    return this.#ranks;
+  /**
+   * The ids of all series that the registry has at the first step, in order. Valid until the next call.
+   *
+   * Between steps series may be added, not numbered anew.
+   */
+  *update(): Steps<Uint32Array> {
+    const { registry } = this;
+    const { generation, seriesCount } = registry;
+    if (this.#generation !== generation) this.#ids = new Uint32Array(0);
+    this.#generation = generation;
+    const { device, metric, tags, gateway } = registry.names;
+    const compare = (a: number, b: number): number => {
+      if (device[a] !== device[b]) return device[a] < device[b] ? -1 : 1;
+      if (metric[a] !== metric[b]) return metric[a] < metric[b] ? -1 : 1;
+      if (tags[a] !== tags[b]) return tags[a] < tags[b] ? -1 : 1;
+      return gateway[a] < gateway[b] ? -1 : 1;
+    };
+    const added = yield* sortedInSteps(this.#ids.length, seriesCount, compare);
+    const ids = yield* mergedInSteps(added, this.#ids, compare);
+    assert(registry.generation === generation, 'the series were numbered anew while they were sorted');
+    return (this.#ids = ids);
   }
 }

@@ -21,6 +21,7 @@ import {
 import { errorMessage, SluiceError } from '../../shared/errors.ts';
 import { definitionHash } from '../../shared/window/definition.ts';
 import type { LakeFile, SnapshotCapture, SnapshotRequest, TableRange } from '../engine-api.ts';
+import { atOnce } from '../steps.ts';
 import { aggregateColumns } from '../windows/aggregate-rows.ts';
 import { encodeParquet } from '../lake/parquet/encode.ts';
 import { quote, readParquet } from './duckdb.ts';
@@ -255,7 +256,7 @@ export class SqlDatabase {
 
   #writeAlerts({ rows }: AlertsCapture): LakeFile {
     const file = path.join(this.#ownDirectory(), 'alerts.parquet');
-    const bytes = finish(parquetSteps(alertColumns(rows)));
+    const bytes = atOnce(parquetSteps(alertColumns(rows)));
     writeFileSync(file, bytes);
     return { path: file, size: bytes.byteLength, day: null };
   }
@@ -267,8 +268,8 @@ export class SqlDatabase {
         .filter(({ count }) => count > 0)
         .map((columns, part): LakeFile => {
           const file = path.join(directory, `${index}-${part}.parquet`);
-          const encoded = aggregateColumns(definition, definitionHash(definition), columns, { from: 0, to: 0 });
-          const { bytes } = finish(encodeParquet({ rowCount: columns.count, columns: encoded, compression: 'uncompressed' }));
+          const encoded = atOnce(aggregateColumns(definition, definitionHash(definition), columns, { from: 0, to: 0 }));
+          const { bytes } = atOnce(encodeParquet({ rowCount: columns.count, columns: encoded, compression: 'uncompressed' }));
           writeFileSync(file, bytes);
           return { path: file, size: bytes.byteLength, day: null };
         }),
@@ -279,14 +280,6 @@ export class SqlDatabase {
 function bind(prepared: DuckDBPreparedStatement, { parameters }: SqlQuery): void {
   if (Array.isArray(parameters)) prepared.bind([...(parameters as readonly SqlValue[])] as DuckDBValue[]);
   else prepared.bind({ ...parameters } as Record<string, DuckDBValue>);
-}
-
-/** All steps in one go: nobody else uses this process. */
-function finish<T>(steps: Iterator<unknown, T>): T {
-  for (;;) {
-    const step = steps.next();
-    if (step.done === true) return step.value;
-  }
 }
 
 const REFUSAL = 'one SELECT, or EXPLAIN [ANALYZE] and a SELECT, is allowed; everything else is for the programs that own a lake';

@@ -2,6 +2,10 @@
 import type { HistogramColumn, PartialColumns } from '../../shared/window/partial-columns.ts';
 import type { WindowDefinition } from '../../shared/window/definition.ts';
 import type { ParquetColumn } from '../lake/parquet/encode.ts';
+import { sortedInSteps, type Steps } from '../steps.ts';
+
+/** Rows that are put in order in one step. */
+const ROWS_PER_STEP = 32_768;
 
 function compareNullable(a: string | null, b: string | null): number {
   if (a === b) return 0;
@@ -11,22 +15,45 @@ function compareNullable(a: string | null, b: string | null): number {
 }
 
 /** Row numbers in the order in which the file has them: neighbours in a query are neighbours on disk. */
-function fileOrder(columns: PartialColumns): Uint32Array {
-  const { groups } = columns;
-  const groupOrder = Uint32Array.from({ length: groups.count }, (_, group) => group).sort(
+function* fileOrder({ count, groups, group, windowStartUs }: PartialColumns): Steps<Uint32Array> {
+  const { metric, device, tags, gateway } = groups;
+  const order = yield* sortedInSteps(
+    0,
+    groups.count,
     (a, b) =>
-      compareNullable(groups.metric[a], groups.metric[b]) ||
-      compareNullable(groups.device[a], groups.device[b]) ||
-      compareNullable(groups.tags[a], groups.tags[b]) ||
-      compareNullable(groups.gateway[a], groups.gateway[b]),
+      compareNullable(metric[a], metric[b]) ||
+      compareNullable(device[a], device[b]) ||
+      compareNullable(tags[a], tags[b]) ||
+      compareNullable(gateway[a], gateway[b]) ||
+      a - b,
   );
-  const rankOf = new Uint32Array(groups.count);
-  groupOrder.forEach((group, rank) => {
-    rankOf[group] = rank;
-  });
-  return Uint32Array.from({ length: columns.count }, (_, row) => row).sort(
-    (a, b) => rankOf[columns.group[a]] - rankOf[columns.group[b]] || columns.windowStartUs[a] - columns.windowStartUs[b],
-  );
+  // Per group first how many rows it has, then where its next one goes.
+  const next = new Uint32Array(groups.count);
+  for (let row = 0; row < count; row++) next[group[row]]++;
+  let place = 0;
+  for (const one of order) {
+    const rows = next[one];
+    next[one] = place;
+    place += rows;
+  }
+  yield;
+  const rows = new Uint32Array(count);
+  for (let row = 0; row < count; row++) rows[next[group[row]]++] = row;
+  yield;
+  // A group has few rows, which mostly came in order.
+  let from = 0;
+  for (const [index, one] of order.entries()) {
+    const own = rows.subarray(from, next[one]);
+    if (!isAscending(own, windowStartUs)) own.sort((a, b) => windowStartUs[a] - windowStartUs[b]);
+    from = next[one];
+    if (index % ROWS_PER_STEP === ROWS_PER_STEP - 1) yield;
+  }
+  return rows;
+}
+
+function isAscending(rows: Uint32Array, values: Float64Array): boolean {
+  for (let index = 1; index < rows.length; index++) if (values[rows[index]] < values[rows[index - 1]]) return false;
+  return true;
 }
 
 function keyColumn(name: string, keys: readonly (string | null)[], groupOfRow: Uint32Array): ParquetColumn {
@@ -49,30 +76,37 @@ function constant(name: string, value: string, rowCount: number): ParquetColumn 
   return { name, type: 'string', dictionary: [value], indices: new Uint32Array(rowCount) };
 }
 
-function histogramColumn(name: string, column: HistogramColumn, order: Uint32Array): ParquetColumn {
+function* histogramColumn(
+  name: string,
+  { offsets: from, buckets, counts: bucketCounts }: HistogramColumn,
+  order: Uint32Array,
+): Steps<ParquetColumn> {
   const offsets = new Uint32Array(order.length + 1);
-  order.forEach((row, index) => {
-    offsets[index + 1] = offsets[index] + column.offsets[row + 1] - column.offsets[row];
-  });
+  for (let index = 0; index < order.length; index++) offsets[index + 1] = offsets[index] + from[order[index] + 1] - from[order[index]];
   const keys = new Int32Array(offsets[order.length]);
   const counts = new Float64Array(offsets[order.length]);
-  order.forEach((row, index) => {
-    keys.set(column.buckets.subarray(column.offsets[row], column.offsets[row + 1]), offsets[index]);
-    counts.set(column.counts.subarray(column.offsets[row], column.offsets[row + 1]), offsets[index]);
-  });
+  let to = 0;
+  for (let index = 0; index < order.length; index++) {
+    // A loop, not `set`: mostly they are few.
+    for (let at = from[order[index]]; at < from[order[index] + 1]; at++, to++) {
+      keys[to] = buckets[at];
+      counts[to] = bucketCounts[at];
+    }
+    if (index % ROWS_PER_STEP === ROWS_PER_STEP - 1) yield;
+  }
   return { name, type: 'map_int_long', offsets, keys, counts };
 }
 
 /**
  * @param source the versions (from, to] of `readings` that the partials stand for; null: what each partial says
  */
-export function aggregateColumns(
+export function* aggregateColumns(
   definition: Pick<WindowDefinition, 'name'>,
   hash: string,
   partials: PartialColumns,
   source: { readonly from: number; readonly to: number } | null,
-): ParquetColumn[] {
-  const order = fileOrder(partials);
+): Steps<ParquetColumn[]> {
+  const order = yield* fileOrder(partials);
   const rowCount = order.length;
   const group = order.map((row) => partials.group[row]);
   const pick = (column: Float64Array): Float64Array => {
@@ -83,39 +117,56 @@ export function aggregateColumns(
   const start = pick(partials.windowStartUs);
   const valid = new Uint8Array(rowCount);
   for (let row = 0; row < rowCount; row++) valid[row] = partials.n[order[row]] === 0 ? 0 : 1;
-  const nullable = (name: string, type: 'double' | 'timestamp', column: Float64Array): ParquetColumn => {
-    const values = pick(column);
-    // A null still has a place in `values`; NaN is no integer, so 0 stands there.
-    if (type === 'timestamp') values.forEach((value, row) => (values[row] = Number.isNaN(value) ? 0 : value));
-    return { name, type, values, valid };
-  };
-  return [
+  const columns: ParquetColumn[] = [
     constant('def', hash, rowCount),
     constant('window_name', definition.name, rowCount),
     { name: 'window_start', type: 'timestamp', values: start },
     { name: 'window_end', type: 'timestamp', values: start.map((value) => value + partials.windowSizeUs) },
-    keyColumn('gateway', partials.groups.gateway, group),
-    keyColumn('device', partials.groups.device, group),
-    keyColumn('metric', partials.groups.metric, group),
-    keyColumn('tags', partials.groups.tags, group),
-    { name: 'gen', type: 'long', values: pick(partials.gen) },
-    { name: 'n', type: 'long', values: pick(partials.n) },
-    { name: 'mean', type: 'double', values: pick(partials.mean) },
-    { name: 'm2', type: 'double', values: pick(partials.m2) },
-    nullable('min_value', 'double', partials.minValue),
-    nullable('max_value', 'double', partials.maxValue),
-    { name: 'sum_value', type: 'double', values: pick(partials.sumValue) },
-    nullable('first_value', 'double', partials.firstValue),
-    nullable('first_ts', 'timestamp', partials.firstTsUs),
-    nullable('last_value', 'double', partials.lastValue),
-    nullable('last_ts', 'timestamp', partials.lastTsUs),
-    histogramColumn('hist_pos', partials.histPos, order),
-    histogramColumn('hist_neg', partials.histNeg, order),
-    { name: 'hist_zero', type: 'long', values: pick(partials.histZero) },
-    { name: 'nan', type: 'long', values: pick(partials.nan) },
-    { name: 'late', type: 'long', values: pick(partials.late) },
-    { name: 'revision', type: 'long', values: pick(partials.revision) },
-    { name: 'src_from', type: 'long', values: source === null ? pick(partials.srcFrom) : new Float64Array(rowCount).fill(source.from) },
-    { name: 'src_to', type: 'long', values: source === null ? pick(partials.srcTo) : new Float64Array(rowCount).fill(source.to) },
   ];
+  yield;
+  for (const name of ['gateway', 'device', 'metric', 'tags'] as const) {
+    columns.push(keyColumn(name, partials.groups[name], group));
+    yield;
+  }
+  for (const [name, type, member] of SCALARS_BEFORE_HISTOGRAMS) {
+    const values = pick(partials[member]);
+    // A null still has a place in `values`; NaN is no integer, so 0 stands there.
+    if (type === 'timestamp') for (let row = 0; row < rowCount; row++) if (valid[row] === 0) values[row] = 0;
+    columns.push({ name, type, values, ...(NULLABLE.has(name) ? { valid } : {}) });
+    yield;
+  }
+  columns.push(yield* histogramColumn('hist_pos', partials.histPos, order));
+  columns.push(yield* histogramColumn('hist_neg', partials.histNeg, order));
+  for (const [name, member] of COUNTS_BEHIND_HISTOGRAMS) {
+    columns.push({ name, type: 'long', values: pick(partials[member]) });
+    yield;
+  }
+  const sourceOf = (one: 'from' | 'to', own: Float64Array): Float64Array =>
+    source === null ? pick(own) : new Float64Array(rowCount).fill(source[one]);
+  columns.push({ name: 'src_from', type: 'long', values: sourceOf('from', partials.srcFrom) });
+  columns.push({ name: 'src_to', type: 'long', values: sourceOf('to', partials.srcTo) });
+  return columns;
 }
+
+/** In the order of the file: name, type, member of the partials. */
+const SCALARS_BEFORE_HISTOGRAMS = [
+  ['gen', 'long', 'gen'],
+  ['n', 'long', 'n'],
+  ['mean', 'double', 'mean'],
+  ['m2', 'double', 'm2'],
+  ['min_value', 'double', 'minValue'],
+  ['max_value', 'double', 'maxValue'],
+  ['sum_value', 'double', 'sumValue'],
+  ['first_value', 'double', 'firstValue'],
+  ['first_ts', 'timestamp', 'firstTsUs'],
+  ['last_value', 'double', 'lastValue'],
+  ['last_ts', 'timestamp', 'lastTsUs'],
+] as const;
+/** What is null where a partial has no values. */
+const NULLABLE: ReadonlySet<string> = new Set(['min_value', 'max_value', 'first_value', 'first_ts', 'last_value', 'last_ts']);
+const COUNTS_BEHIND_HISTOGRAMS = [
+  ['hist_zero', 'histZero'],
+  ['nan', 'nan'],
+  ['late', 'late'],
+  ['revision', 'revision'],
+] as const;

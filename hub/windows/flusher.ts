@@ -19,6 +19,7 @@ import type { CommitOutcome, DeltaTable } from '../lake/delta-table.ts';
 import type { ParquetColumn } from '../lake/parquet/encode.ts';
 import { progressColumns } from '../lake/progress-fold.ts';
 import { stageFile } from '../lake/stage.ts';
+import { inSlices } from '../steps.ts';
 import { aggregateColumns } from './aggregate-rows.ts';
 
 export interface ProgressRow {
@@ -65,7 +66,7 @@ export class Flusher {
     for (const definition of definitions) {
       for await (const rows of rowsOf(definition)) {
         if (rows.count === 0) continue;
-        const columns = aggregateColumns(definition, definitionHash(definition), rows, versions);
+        const columns = await inSlices(aggregateColumns(definition, definitionHash(definition), rows, versions), this.#breathe);
         adds.push(await this.#stage(this.#tables.aggregates, rows.count, columns));
       }
     }

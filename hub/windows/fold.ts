@@ -36,6 +36,7 @@ import type { ParquetColumn } from '../lake/parquet/encode.ts';
 import { readParquetColumns, type ParquetColumns } from '../lake/parquet/read.ts';
 import { stageFile } from '../lake/stage.ts';
 import { AGGREGATES } from '../lake/tables.ts';
+import { inSlices } from '../steps.ts';
 import { aggregateColumns } from './aggregate-rows.ts';
 import { planFolds, spanNames } from './fold-plan.ts';
 
@@ -121,13 +122,8 @@ async function stageFolded(table: DeltaTable, parts: readonly ParquetColumns[], 
   for (const rows of spans.values()) {
     const folded = foldRows(all, rows);
     await breathe();
-    adds.push(
-      await stageFile(
-        table,
-        {},
-        await encodeInSlices(folded.count, aggregateColumns({ name }, hash, folded, null), breathe, AGGREGATE_ROW_GROUP_ROWS),
-      ),
-    );
+    const columns = await inSlices(aggregateColumns({ name }, hash, folded, null), breathe);
+    adds.push(await stageFile(table, {}, await encodeInSlices(folded.count, columns, breathe, AGGREGATE_ROW_GROUP_ROWS)));
   }
   return adds;
 }

@@ -35,6 +35,14 @@ interface GatewaySeries {
   first: number;
 }
 
+/** By series id; '' for no tags. They grow with the registry, until `keep`. */
+export interface SeriesNames {
+  readonly gateway: readonly string[];
+  readonly device: readonly string[];
+  readonly metric: readonly string[];
+  readonly tags: readonly string[];
+}
+
 /** New ids after `keep`: map[old id] is the new one, or GONE. */
 export interface GroupRenumbering {
   readonly series: Uint32Array;
@@ -76,6 +84,10 @@ export class GroupRegistry {
 
   get metricCount(): number {
     return this.#metricNames.length;
+  }
+
+  get names(): SeriesNames {
+    return { gateway: this.#gateway, device: this.#device, metric: this.#metric, tags: this.#tags };
   }
 
   /** Changes whenever ids change their meaning. */

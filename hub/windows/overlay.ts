@@ -26,6 +26,7 @@ import { isSluiceError } from '../../shared/errors.ts';
 import type { SeriesRuns } from '../../shared/reading.ts';
 import type { WindowDefinition } from '../../shared/window/definition.ts';
 import type { PartialColumns } from '../../shared/window/partial-columns.ts';
+import type { Steps } from '../steps.ts';
 import type { GroupRegistry } from './group-registry.ts';
 import type { RowFilter } from './slot-rows.ts';
 import { compactGroups, WINDOW_SLOTS_MAX_DEFAULT, WindowState } from './window-state.ts';
@@ -356,6 +357,11 @@ export class Overlay {
   /** @param definition a persisted one */
   tailRows(definition: WindowDefinition, filter: RowFilter = {}): PartialColumns {
     return this.#tail.rows(this.#tail.definitions.indexOf(definition), filter);
+  }
+
+  /** All of them, in steps; the tail stays as it is until the last one. */
+  tailRowsInSteps(definition: WindowDefinition): Steps<PartialColumns> {
+    return this.#tail.rowsInSteps(this.#tail.definitions.indexOf(definition));
   }
 
   /** Provisional partials: of the group and of the open batches. */

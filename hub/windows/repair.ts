@@ -30,6 +30,7 @@ import { AGGREGATE_ROW_GROUP_ROWS, encodeInSlices } from '../lake/encode-slices.
 import type { Lake } from '../lake/lake.ts';
 import { readParquetColumns } from '../lake/parquet/read.ts';
 import { stageFile } from '../lake/stage.ts';
+import { inSlices } from '../steps.ts';
 import { aggregateColumns } from './aggregate-rows.ts';
 import { concatenate, foldOrder, foldRows } from './fold.ts';
 import { windowAppId } from './flusher.ts';
@@ -328,7 +329,7 @@ export class AggregateRepair {
   }
 
   async #stage(definition: WindowDefinition, rows: PartialColumns, source: { from: number; to: number } | null): Promise<AddFile> {
-    const columns = aggregateColumns(definition, definitionHash(definition), rows, source);
+    const columns = await inSlices(aggregateColumns(definition, definitionHash(definition), rows, source), this.#breathe);
     const encoded = await encodeInSlices(rows.count, columns, this.#breathe, AGGREGATE_ROW_GROUP_ROWS);
     return stageFile(this.#lake.aggregates, {}, encoded);
   }

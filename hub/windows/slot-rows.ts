@@ -10,6 +10,7 @@ import {
   type PartialColumns,
   type ScalarColumns,
 } from '../../shared/window/partial-columns.ts';
+import { atOnce, type Steps } from '../steps.ts';
 import type { GroupRegistry } from './group-registry.ts';
 import { FIRST, FIRST_TS, GROUP, LAST, LAST_TS, LATE, M2, MAX, MEAN, MIN, N, NAN, SLOT_DOUBLES, SLOT_WORDS, SUM } from './slot-layout.ts';
 import type { SlotTable } from './slot-table.ts';
@@ -187,8 +188,10 @@ function copyScalars(table: SlotTable, slot: number, row: number, columns: Scala
 export function namedSlots(table: SlotTable, registry: GroupRegistry, by: WindowBy, filter: RowFilter): Int32Array | null {
   const { fromUs = -Infinity, toUs = Infinity, device } = filter;
   if (by !== 'series' || device === undefined || typeof device === 'function') return null;
-  const firstUs = Math.ceil(fromUs / table.stepUs) * table.stepUs;
-  const starts = Math.max(0, Math.ceil((toUs - firstUs) / table.stepUs));
+  // A part of the overlay mostly holds some seconds: what is asked for before and behind them need not be looked for.
+  const firstUs = Math.max(table.firstStartUs, Math.ceil(fromUs / table.stepUs) * table.stepUs);
+  const endUs = Math.min(table.lastStartUs + table.stepUs, toUs);
+  const starts = Math.max(0, Math.ceil((endUs - firstUs) / table.stepUs));
   const devices = typeof device === 'string' ? [device] : [...device];
   if (!(starts * devices.length < table.count)) return null;
   const groups = devices.flatMap((name) => registry.seriesOfDevice(name));
@@ -203,6 +206,88 @@ export function namedSlots(table: SlotTable, registry: GroupRegistry, by: Window
   return Int32Array.from(slots).sort();
 }
 
+/** Slots that are looked at, or copied, in one step: 1 to 3 ms. */
+const SLOTS_PER_STEP = 16_384;
+
+/** Rows in the making: the slots that pass the filter are selected, then copied; both may be done in parts. */
+class RowsOfSlots {
+  readonly #table: SlotTable;
+  readonly #fromUs: number;
+  readonly #toUs: number;
+  readonly #selection: GroupSelection;
+  readonly #named: Int32Array | null;
+  readonly candidates: number;
+  /** The first `count` are selected. */
+  readonly #slots: Int32Array;
+  count = 0;
+  #pairs = 0;
+  #pairsPerRowMax = 0;
+
+  constructor(table: SlotTable, registry: GroupRegistry, by: WindowBy, filter: RowFilter) {
+    this.#table = table;
+    this.#fromUs = filter.fromUs ?? -Infinity;
+    this.#toUs = filter.toUs ?? Infinity;
+    this.#selection = new GroupSelection(registry, by, filter);
+    this.#named = namedSlots(table, registry, by, filter);
+    this.candidates = this.#named?.length ?? table.count;
+    this.#slots = new Int32Array(this.candidates);
+  }
+
+  select(from: number, to: number): void {
+    const table = this.#table;
+    for (let index = from; index < to; index++) {
+      const slot = this.#named === null ? index : this.#named[index];
+      const startUs = table.doubles[slot * SLOT_DOUBLES];
+      if (startUs < this.#fromUs || startUs >= this.#toUs) continue;
+      if (this.#selection.select(table.words[slot * SLOT_WORDS + GROUP]) === REJECTED) continue;
+      this.#slots[this.count++] = slot;
+      const slotPairs = table.codeCount(slot);
+      this.#pairs += slotPairs;
+      if (slotPairs > this.#pairsPerRowMax) this.#pairsPerRowMax = slotPairs;
+    }
+  }
+
+  *copied(windowSizeUs: number, source: RowSource, rowsPerStep: number): Steps<PartialColumns> {
+    const table = this.#table;
+    const { count } = this;
+    const scalars = scalarColumns(count);
+    const group = new Uint32Array(count);
+    const windowStartUs = new Float64Array(count);
+    const histograms = new HistogramWriter(count, this.#pairs, this.#pairsPerRowMax);
+    for (let from = 0; from < count; from += rowsPerStep) {
+      const to = Math.min(count, from + rowsPerStep);
+      for (let row = from; row < to; row++) {
+        const slot = this.#slots[row];
+        group[row] = this.#selection.select(table.words[slot * SLOT_WORDS + GROUP]);
+        windowStartUs[row] = table.doubles[slot * SLOT_DOUBLES];
+        copyScalars(table, slot, row, scalars);
+        scalars.histZero[row] = histograms.write(table, slot, row);
+      }
+      if (to < count) yield;
+    }
+    scalars.gen.fill(source.gen);
+    scalars.srcFrom.fill(source.srcFrom);
+    scalars.srcTo.fill(source.srcTo);
+    const { keys } = this.#selection;
+    return {
+      count,
+      groups: {
+        count: keys.length,
+        gateway: keys.map((key) => key.gateway),
+        device: keys.map((key) => key.device),
+        metric: keys.map((key) => key.metric),
+        tags: keys.map((key) => key.tags),
+      },
+      group,
+      windowSizeUs,
+      windowStartUs,
+      ...scalars,
+      histPos: histograms.positive(),
+      histNeg: histograms.negative(),
+    };
+  }
+}
+
 /** The slots that pass the filter, in the order of their creation; each is the partial of one window. */
 export function slotRows(
   table: SlotTable,
@@ -212,53 +297,23 @@ export function slotRows(
   filter: RowFilter,
   source: RowSource,
 ): PartialColumns {
-  const fromUs = filter.fromUs ?? -Infinity;
-  const toUs = filter.toUs ?? Infinity;
-  const selection = new GroupSelection(registry, by, filter);
-  const named = namedSlots(table, registry, by, filter);
-  const candidates = named?.length ?? table.count;
-  const slots = new Int32Array(candidates);
-  let count = 0;
-  let pairs = 0;
-  let pairsPerRowMax = 0;
-  for (let index = 0; index < candidates; index++) {
-    const slot = named === null ? index : named[index];
-    const startUs = table.doubles[slot * SLOT_DOUBLES];
-    if (startUs < fromUs || startUs >= toUs || selection.select(table.words[slot * SLOT_WORDS + GROUP]) === REJECTED) continue;
-    slots[count++] = slot;
-    const slotPairs = table.codeCount(slot);
-    pairs += slotPairs;
-    if (slotPairs > pairsPerRowMax) pairsPerRowMax = slotPairs;
+  const rows = new RowsOfSlots(table, registry, by, filter);
+  rows.select(0, rows.candidates);
+  return atOnce(rows.copied(windowSizeUs, source, Infinity));
+}
+
+/** As slotRows, of all slots; the table stays as it is until the last step. */
+export function* slotRowsInSteps(
+  table: SlotTable,
+  windowSizeUs: number,
+  registry: GroupRegistry,
+  by: WindowBy,
+  source: RowSource,
+): Steps<PartialColumns> {
+  const rows = new RowsOfSlots(table, registry, by, {});
+  for (let from = 0; from < rows.candidates; from += SLOTS_PER_STEP) {
+    rows.select(from, Math.min(rows.candidates, from + SLOTS_PER_STEP));
+    yield;
   }
-  const scalars = scalarColumns(count);
-  const group = new Uint32Array(count);
-  const windowStartUs = new Float64Array(count);
-  const histograms = new HistogramWriter(count, pairs, pairsPerRowMax);
-  for (let row = 0; row < count; row++) {
-    const slot = slots[row];
-    group[row] = selection.select(table.words[slot * SLOT_WORDS + GROUP]);
-    windowStartUs[row] = table.doubles[slot * SLOT_DOUBLES];
-    copyScalars(table, slot, row, scalars);
-    scalars.histZero[row] = histograms.write(table, slot, row);
-  }
-  scalars.gen.fill(source.gen);
-  scalars.srcFrom.fill(source.srcFrom);
-  scalars.srcTo.fill(source.srcTo);
-  const { keys } = selection;
-  return {
-    count,
-    groups: {
-      count: keys.length,
-      gateway: keys.map((key) => key.gateway),
-      device: keys.map((key) => key.device),
-      metric: keys.map((key) => key.metric),
-      tags: keys.map((key) => key.tags),
-    },
-    group,
-    windowSizeUs,
-    windowStartUs,
-    ...scalars,
-    histPos: histograms.positive(),
-    histNeg: histograms.negative(),
-  };
+  return yield* rows.copied(windowSizeUs, source, SLOTS_PER_STEP);
 }

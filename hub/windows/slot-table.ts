@@ -51,6 +51,9 @@ export class SlotTable {
   readonly stepUs: number;
   /** Slots in use; slot ids are 0 … count - 1. */
   count = 0;
+  /** Of the slots in use; Infinity and -Infinity: there are none. */
+  firstStartUs = Infinity;
+  lastStartUs = -Infinity;
   doubles = new Float64Array(SLOTS_MIN * SLOT_DOUBLES);
   words = new Int32Array(this.doubles.buffer);
   #index = new Int32Array(SLOTS_MIN * 2);
@@ -62,8 +65,13 @@ export class SlotTable {
   /** Base + 1 of the first free table, by log2 of the capacity. */
   readonly #free = new Int32Array(HIST_CLASSES);
 
-  constructor(stepUs: number) {
+  /** @param capacity slots that are expected: growing copies all that is there */
+  constructor(stepUs: number, capacity = 0) {
     this.stepUs = stepUs;
+    if (capacity <= SLOTS_MIN) return;
+    this.doubles = new Float64Array(capacity * SLOT_DOUBLES);
+    this.words = new Int32Array(this.doubles.buffer);
+    this.#index = new Int32Array(2 ** Math.ceil(Math.log2(capacity * 2)));
   }
 
   get bytes(): number {
@@ -83,6 +91,8 @@ export class SlotTable {
       this.#arena.fill(0, 0, this.#arenaUsed * 2);
     }
     this.count = 0;
+    this.firstStartUs = Infinity;
+    this.lastStartUs = -Infinity;
     this.#hints.fill(-1);
     this.#arenaUsed = 0;
     this.#free.fill(0);
@@ -330,6 +340,8 @@ export class SlotTable {
       this.doubles = larger;
       this.words = new Int32Array(larger.buffer);
     }
+    if (startUs < this.firstStartUs) this.firstStartUs = startUs;
+    if (startUs > this.lastStartUs) this.lastStartUs = startUs;
     // A cleared table has old slots here. Field by field: fill() of 14 doubles takes longer than all the rest of a slot.
     this.doubles[slot * SLOT_DOUBLES] = startUs;
     this.doubles[slot * SLOT_DOUBLES + N] = 0;

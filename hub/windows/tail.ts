@@ -21,6 +21,7 @@ import type { PartialColumns } from '../../shared/window/partial-columns.ts';
 import type { AppliedVersion } from '../lake/delta-table.ts';
 import type { Lake } from '../lake/lake.ts';
 import { ServedFiles } from '../lake/served-files.ts';
+import { inSlices, type Steps } from '../steps.ts';
 import { windowAppId, type Flusher } from './flusher.ts';
 import { isFull, type GatewayRuns, type Overlay } from './overlay.ts';
 import { readVersionRuns } from './readings-source.ts';
@@ -69,7 +70,7 @@ export class Tail {
    * @throws SluiceError of the store: nothing has changed
    */
   async flush(takeOver: () => void): Promise<boolean> {
-    const { overlay, flusher, readings } = this.#parts;
+    const { overlay, flusher, readings, breathe } = this.#parts;
     const { definitions } = flusher;
     const to = readings.version;
     assert(this.#from <= to, 'the windows are never ahead of the readings that answers see');
@@ -83,7 +84,7 @@ export class Tail {
       await this.#parts.lake.aggregates.refresh();
       return false;
     }
-    const rowsOf = (definition: WindowDefinition): PartialColumns[] => [overlay.tailRows(definition)];
+    const rowsOf = (definition: WindowDefinition): AsyncIterable<PartialColumns> => oneOf(overlay.tailRowsInSteps(definition), breathe);
     const outcome = await flusher.flush(definitions, { from: this.#from, to }, rowsOf);
     if (outcome.status !== 'committed') {
       await this.reread(takeOver);
@@ -128,7 +129,8 @@ export class Tail {
     let start = from;
     let hasGivenWay = false;
     const flushBehind = async (version: number): Promise<boolean> => {
-      const rowsOf = (definition: WindowDefinition): PartialColumns[] => [tail.rows(tail.definitions.indexOf(definition))];
+      const rowsOf = (definition: WindowDefinition): AsyncIterable<PartialColumns> =>
+        oneOf(tail.rowsInSteps(tail.definitions.indexOf(definition)), breathe);
       const outcome = await flusher.flush(flusher.definitions, { from: start, to: version - 1 }, rowsOf);
       if (outcome.status !== 'committed') return false;
       start = version - 1;
@@ -184,4 +186,8 @@ export class Tail {
     for (const version of this.#unserved) this.aggregates.apply(version);
     this.#unserved = [];
   }
+}
+
+async function* oneOf(steps: Steps<PartialColumns>, breathe: () => Promise<void>): AsyncGenerator<PartialColumns> {
+  yield await inSlices(steps, breathe);
 }

@@ -25,7 +25,8 @@ import { slideUsOf, type WindowBy, type WindowDefinition } from '../../shared/wi
 import type { PartialColumns } from '../../shared/window/partial-columns.ts';
 import { GONE, type GroupRegistry } from './group-registry.ts';
 import { planPanes, serves, type PaneBase } from './pane-plan.ts';
-import { GroupSelection, namedSlots, NO_SOURCE, REJECTED, slotRows, type RowFilter, type RowSource } from './slot-rows.ts';
+import type { Steps } from '../steps.ts';
+import { GroupSelection, namedSlots, NO_SOURCE, REJECTED, slotRows, slotRowsInSteps, type RowFilter, type RowSource } from './slot-rows.ts';
 import { isTextOnly, Segment, sumUp, type RunColumns } from './segment.ts';
 import { GROUP, N, SLOT_DOUBLES, SLOT_WORDS, START } from './slot-layout.ts';
 import { SlotTable } from './slot-table.ts';
@@ -42,6 +43,8 @@ export const WINDOW_SLOTS_MAX_DEFAULT = 4_000_000;
 const READINGS_MAX = 2 ** 31 - 1;
 /** Longer pieces of a run are cut: keeps the one-pass variance within 1e-11 and the scratch in the cache. */
 const SEGMENT_READINGS_MAX = 256;
+/** Slots that are rolled up in one step: some ms. */
+const SLOTS_PER_STEP = 8_192;
 
 /** What a definition's rows are made of. */
 interface WindowTable {
@@ -349,6 +352,35 @@ export class WindowState {
     if (this.#readingCount > 0) this.#checkGeneration();
     const { by, sizeUs } = this.#windows[definitionIndex];
     return slotRows(this.#windowsOf(this.#windows[definitionIndex], filter), sizeUs, this.registry, by, filter, source);
+  }
+
+  /** As `rows`, all of them; the state stays as it is until the last step. */
+  *rowsInSteps(definitionIndex: number, source: RowSource = NO_SOURCE): Steps<PartialColumns> {
+    if (this.#readingCount > 0) this.#checkGeneration();
+    const { readingCount } = this;
+    while (this.isMerging) {
+      this.mergeStep(SLOTS_PER_STEP);
+      yield;
+    }
+    const { by, sizeUs, slideUs, base, late } = this.#windows[definitionIndex];
+    const panes = this.#bases[base];
+    let windows = panes.panes;
+    if (!(late.count === 0 && panes.by === by && panes.paneUs === sizeUs)) {
+      windows = new SlotTable(slideUs, Math.floor((panes.panes.count * panes.paneUs) / slideUs));
+      const toGroup = this.#groupOf(panes.by, by);
+      yield* this.#rollUpInSteps(panes.panes, windows, toGroup, sizeUs);
+      yield* this.#rollUpInSteps(late, windows, (group) => group, slideUs);
+    }
+    const rows = yield* slotRowsInSteps(windows, sizeUs, this.registry, by, source);
+    assert(this.#readingCount === readingCount, 'the state changed while its rows were read');
+    return rows;
+  }
+
+  *#rollUpInSteps(source: SlotTable, target: SlotTable, groupOf: (group: number) => number, sizeUs: number): Steps<void> {
+    for (let firstSlot = 0; firstSlot < source.count; firstSlot += SLOTS_PER_STEP) {
+      this.#rollUp(source, target, { groupOf, sizeUs, firstSlot, endSlot: Math.min(source.count, firstSlot + SLOTS_PER_STEP) });
+      yield;
+    }
   }
 
   /** At least the windows that pass the filter. */
