@@ -37,6 +37,8 @@ export class MaintenanceClient {
   readonly #logger: Logger;
   #worker: Worker;
   #isStopped = false;
+  /** The thread has ended: what it is asked nobody would answer. */
+  #isGone = false;
   #restart: NodeJS.Timeout | null = null;
   #nextId = 1;
   readonly #waiters = new Map<number, { resolve(status: MaintenanceStatus): void; reject(error: Error): void }>();
@@ -50,6 +52,7 @@ export class MaintenanceClient {
 
   #start(): Worker {
     const worker = new Worker(workerUrl(import.meta.url, './maintenance-worker'), { workerData: this.#settings });
+    this.#isGone = false;
     worker.on('message', (reply: MaintenanceReply) => {
       const waiter = this.#waiters.get(reply.id);
       this.#waiters.delete(reply.id);
@@ -58,6 +61,7 @@ export class MaintenanceClient {
     });
     worker.once('error', (error) => this.#logger.error({ err: error }, 'the thread of the maintenance failed'));
     worker.once('exit', () => {
+      this.#isGone = true;
       for (const waiter of this.#waiters.values()) waiter.reject(new SluiceError('ERR_HTTP_UNAVAILABLE', 'the maintenance starts again'));
       this.#waiters.clear();
       if (!this.#isStopped) this.#restart = setTimeout(() => (this.#worker = this.#start()), RESTART_DELAY_MS);
@@ -88,6 +92,7 @@ export class MaintenanceClient {
 
   #call(method: 'run' | 'status'): Promise<MaintenanceStatus> {
     if (this.#isStopped) return Promise.reject(new SluiceError('ERR_HTTP_UNAVAILABLE', 'the hub is stopping'));
+    if (this.#isGone) return Promise.reject(new SluiceError('ERR_HTTP_UNAVAILABLE', 'the maintenance starts again'));
     const id = this.#nextId++;
     return new Promise((resolve, reject) => {
       this.#waiters.set(id, { resolve, reject });

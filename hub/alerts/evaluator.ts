@@ -25,6 +25,7 @@ import { parseFunction } from '../../shared/window/partial.ts';
 import type { EngineStatus, QueryEngine } from '../engine-api.ts';
 import type { GatewayRegistry } from '../ingest/gateways.ts';
 import type { QueryService } from '../query/query-service.ts';
+import { tagFilter } from '../query/tags.ts';
 import type { Alert, Draft } from './alert.ts';
 import type { AlertBook } from './alert-book.ts';
 import type { AlertLog } from './alert-log.ts';
@@ -288,7 +289,7 @@ export class Evaluator {
       gateways: rule.gateway ?? null,
       devices: rule.device ?? null,
       metrics: rule.metric ?? null,
-      tags: tagsOf(rule.tag),
+      tags: tagFilter(rule.tag),
       condition:
         rule.kind === 'absence'
           ? { kind: 'absence', by: rule.by, forUs: durationMs(rule.for) * 1000 }
@@ -440,7 +441,8 @@ class Changes {
   readonly #current = new Map<string, Alert | null>();
   /** Made when it is first asked for. */
   #resolved: Set<string> | null = null;
-  readonly #bases: Record<string, Record<string, readonly ['pending' | 'firing', number] | null>> = {};
+  /** By rule, which may have any name. */
+  readonly #bases = new Map<string, Record<string, readonly ['pending' | 'firing', number] | null>>();
 
   constructor(book: AlertBook, committedUs: number) {
     this.#book = book;
@@ -454,11 +456,11 @@ class Changes {
   }
 
   get isEmpty(): boolean {
-    return this.#alerts.length === 0 && Object.keys(this.#bases).length === 0;
+    return this.#alerts.length === 0 && this.#bases.size === 0;
   }
 
   get draft(): Draft {
-    return { alerts: this.#alerts, bases: this.#bases };
+    return { alerts: this.#alerts, bases: Object.fromEntries(this.#bases) };
   }
 
   move({ name, rule }: NamedRule, key: string, to: Progress, reason: Reason): void {
@@ -513,7 +515,8 @@ class Changes {
   rebase(rule: string, key: string, next: Progress): void {
     const before = this.#book.bases.get(rule)?.get(key) ?? INACTIVE;
     if (before.phase === next.phase && (next.phase === 'inactive' || before.sinceUs === next.sinceUs)) return;
-    const own = (this.#bases[rule] ??= {});
+    const own = this.#bases.get(rule) ?? {};
+    this.#bases.set(rule, own);
     own[key] = next.phase === 'inactive' ? null : [next.phase, next.sinceUs];
   }
 }
@@ -548,11 +551,4 @@ function isOf(key: string, gateways: ReadonlySet<string>): boolean {
 function union(rules: readonly NamedRule<WindowRule>[], key: 'device' | 'metric'): readonly string[] | null {
   const lists = rules.map(({ rule }) => rule[key]);
   return lists.includes(undefined) ? null : [...new Set(lists.flatMap((names) => names ?? []))];
-}
-
-function tagsOf(tags: readonly string[] | undefined): Readonly<Record<string, readonly string[]>> | null {
-  if (tags === undefined) return null;
-  const filter: Record<string, string[]> = {};
-  for (const text of tags) (filter[text.slice(0, text.indexOf(':'))] ??= []).push(text.slice(text.indexOf(':') + 1));
-  return filter;
 }

@@ -103,6 +103,21 @@ test('a threshold fires after its time, stays between its bounds, and clears bel
   expect(await alerts()).toMatchObject([{ id, state: 'resolved', value: 60, resolved_at: at(6), fired_at: at(3) }]);
 });
 
+test('names that JavaScript has for itself are names like any other, of rules and of tags', async () => {
+  await put('constructor', { ...HOT, for: '2m' });
+  await put('tagged', { ...HOT, tag: ['__proto__:x', 'constructor:y'] });
+  await minutes(
+    0,
+    Array.from({ length: 12 }, () => 90),
+  );
+  await closed(2);
+  expect(await alerts()).toMatchObject([{ rule: 'constructor', state: 'firing', since: at(0), fired_at: at(2) }]);
+  await closed(8);
+  // As another hub would go on from what the log says, when the windows that it fired by are not looked at any more.
+  expect(api.alerts.book.bases.get('constructor')?.size).toBe(1);
+  expect(api.alerts.figures.failures).toBe(0);
+});
+
 test('late readings fire an alert by a window that was evaluated, and take one back', async () => {
   await put('hot', HOT);
   await minutes(0, [50, 50, 50]);

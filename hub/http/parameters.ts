@@ -139,17 +139,6 @@ export const tagParameter = listParameter('Only series with these tags, key:valu
   /^[^:]+:./s.test(text) ? checkName(text) : `${shown(text)} is not key:value`,
 );
 
-/** @returns by key the values asked for */
-export function tagFilter(given: readonly string[] | undefined): Readonly<Record<string, readonly string[]>> | null {
-  if (given === undefined) return null;
-  const filter = new Map<string, string[]>();
-  for (const text of given) {
-    const key = text.slice(0, text.indexOf(':'));
-    filter.set(key, [...(filter.get(key) ?? []), text.slice(key.length + 1)]);
-  }
-  return Object.fromEntries(filter);
-}
-
 /** `30s`, `5m`, `1h`. */
 export function durationParameter(description: string) {
   return z

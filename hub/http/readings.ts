@@ -9,7 +9,6 @@ import {
   formatParameter,
   limitParameter,
   listParameter,
-  tagFilter,
   tagParameter,
   timeParameter,
   timeRange,
@@ -32,6 +31,7 @@ import {
 import type { HubApp, HubServices } from './service.ts';
 import { formatTime } from './times.ts';
 import { PAGE_HEADERS } from './warnings.ts';
+import { tagFilter } from '../query/tags.ts';
 
 const LIMIT_DEFAULT = 1_000;
 /** Rows of a page. */

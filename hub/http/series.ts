@@ -2,7 +2,7 @@
 import { createRoute, z } from '@hono/zod-openapi';
 import type { DeviceRow, SeriesPage, SeriesQuery, SeriesRow } from '../query/query-api.ts';
 import { answerFormat } from './answer-format.ts';
-import { cursorParameter, encodeCursor, formatParameter, limitParameter, listParameter, tagFilter, tagParameter } from './parameters.ts';
+import { cursorParameter, encodeCursor, formatParameter, limitParameter, listParameter, tagParameter } from './parameters.ts';
 import { LIST_RESPONSES } from './problems.ts';
 import {
   columnsOf,
@@ -18,6 +18,7 @@ import {
 import type { HubApp, HubServices } from './service.ts';
 import { formatTimeOrNull } from './times.ts';
 import { PAGE_HEADERS } from './warnings.ts';
+import { tagFilter } from '../query/tags.ts';
 
 const LIMIT_DEFAULT = 1_000;
 const LIMIT_MAX = 10_000;

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { compareSeries } from '../../shared/reading.ts';
 import { ApiFixture, problemOf, START_US } from './app.fixture.ts';
 
 interface Page {
@@ -121,4 +122,30 @@ test('pages are of the version of the first one, whatever is committed in betwee
   ).trimEnd();
   expect(lines.split('\n').length).toBe(78);
   expect((await problemOf(await api.get(path.replace('limit=10', 'limit=100000')))).errors?.[0]?.parameter).toBe('limit');
+});
+
+test('a tag may have any key', async () => {
+  const keys = ['*', 'a"b', 'a/b~1', '__proto__', '0'];
+  const us = Date.parse('2026-11-21T12:00:00Z') * 1000;
+  await api.commitRuns('gw-keys', {
+    count: keys.length,
+    seriesTable: keys.map((key) => ({ device: `of ${key}`, metric: 'flow', tags: `{${JSON.stringify(key)}:"x"}` })).sort(compareSeries),
+    runOffsets: Uint32Array.from({ length: keys.length + 1 }, (_, index) => index),
+    eventTimeUs: new Float64Array(keys.length).fill(us),
+    value: new Float64Array(keys.length),
+    text: null,
+    texts: [],
+  });
+  // The list of series is read anew.
+  api.clock.advance(3_000_000);
+  for (const key of keys) {
+    for (const what of ['readings', 'aggregates', 'series']) {
+      const range = what === 'series' ? '' : 'from=2026-11-21&to=2026-11-22&';
+      const { rows } = await api.json<Page>(`/v1/${what}?${range}tag=${encodeURIComponent(`${key}:x`)}`);
+      expect(
+        rows.map((row) => row['device']),
+        `${what} ${key}`,
+      ).toEqual([`of ${key}`]);
+    }
+  }
 });

@@ -4,9 +4,10 @@ import type { WindowDefinition } from '../../shared/window/definition.ts';
 import { DEFAULT_FUNCTIONS, NAMED_FUNCTIONS, parseFunction, type AggregateFunction } from '../../shared/window/partial.ts';
 import { errorMessage } from '../../shared/errors.ts';
 import type { AggregateRow } from '../query/query-api.ts';
-import { listParameter, tagFilter, tagParameter, wrongParameter } from './parameters.ts';
+import { listParameter, tagParameter, wrongParameter } from './parameters.ts';
 import { columnsOf, tagsOf, tagsSchema, timeSchema, type RowColumn } from './rows-answer.ts';
 import { formatTime } from './times.ts';
+import { tagFilter } from '../query/tags.ts';
 
 /** Each costs a pass over the histogram of every row. */
 const FUNCTIONS_MAX = 32;

@@ -170,7 +170,8 @@ export class Where {
   /** Of a column with canonical JSON. */
   tags(column: string, filter: TagFilter | null | undefined): this {
     for (const [key, values] of Object.entries(filter ?? {}))
-      this.oneOf(`json_extract_string(${column}, ${this.bind(`$.${JSON.stringify(key)}`)})`, values);
+      // A pointer (RFC 6901) and not a path: of a path the key * is every key.
+      this.oneOf(`json_extract_string(${column}, ${this.bind(`/${key.replaceAll('~', '~0').replaceAll('/', '~1')}`)})`, values);
     return this;
   }
 

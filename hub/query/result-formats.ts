@@ -8,14 +8,20 @@
 import {
   Bool,
   Decimal,
+  Field,
   Float64,
   Int64,
+  RecordBatch,
+  Schema,
+  Struct,
   TimestampMicrosecond,
   Utf8,
+  makeData,
   makeVector,
   tableToIPC,
   Table,
   vectorFromArray,
+  type DataType,
   type Vector,
 } from 'apache-arrow';
 import { availableCompressions } from '../../shared/batch/compression.ts';
@@ -104,13 +110,17 @@ function arrowVector(column: ResultColumn): Vector {
 }
 
 /** A column a step, then the whole. */
-export function* arrowSteps({ columns }: ResultTable): Generator<void, Uint8Array> {
-  const vectors: Record<string, Vector> = {};
+export function* arrowSteps({ rowCount, columns }: ResultTable): Generator<void, Uint8Array> {
+  const vectors: Vector[] = [];
   for (const column of columns) {
-    vectors[column.name] = arrowVector(column);
+    vectors.push(arrowVector(column));
     yield;
   }
-  return tableToIPC(new Table(vectors), 'stream');
+  // By a schema and not by an object of vectors: that would put names like 2025 first, and has no place for some names.
+  const schema = new Schema(columns.map(({ name }, index) => new Field(name, vectors[index].type as DataType, true)));
+  const children = vectors.map(({ data }) => data[0]);
+  const rows = makeData({ type: new Struct(schema.fields), length: rowCount, nullCount: 0, children });
+  return tableToIPC(new Table(schema, [new RecordBatch(schema, rows)]), 'stream');
 }
 
 function parquetColumn(column: ResultColumn): FileColumn {

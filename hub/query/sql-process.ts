@@ -67,6 +67,8 @@ function end(): void {
 }
 
 async function plan(query: SqlQuery): Promise<void> {
+  // Of a statement that was planned and never run, for want of a capture.
+  end();
   database = await SqlDatabase.open(settings);
   const { views, request } = await database.plan(query);
   current = { query, views, request, hasViews: false };

@@ -107,6 +107,28 @@ test('a sum of whole numbers is one, and numbers inside of lists and structures 
   expect((await jsonOf(nested)).rows).toEqual([{ list: [BIG, 1], struct: { d: '1234567890.1234567890' }, map: { h: HUGE } }]);
 });
 
+test('columns of every form stand in the order of the statement, whatever they are named', async () => {
+  const sql = `SELECT 1 AS "__proto__", 'a' AS "2025", 3.5 AS b, true AS "2024", NULL AS "constructor" FROM range(2)`;
+  const names = ['__proto__', '2025', 'b', '2024', 'constructor'];
+  const table = tableFromIPC(await render(sql, 'arrow'));
+  expect(table.schema.fields.map(({ name }) => name)).toEqual(names);
+  expect([0, 1, 3, 4].map((index) => [...(table.getChildAt(index) ?? [])])).toEqual([
+    [1n, 1n],
+    ['a', 'a'],
+    [true, true],
+    [null, null],
+  ]);
+  expect(tableFromIPC(await render(`${sql} LIMIT 0`, 'arrow')).schema.fields.map(({ name }) => name)).toEqual(names);
+  expect(
+    Buffer.from(await render(sql, 'csv'))
+      .toString()
+      .split('\r\n')[0],
+  ).toBe(names.join(','));
+  const file = path.join(directory, 'names.parquet');
+  writeFileSync(file, await render(sql, 'parquet'));
+  expect((await connection.runAndReadAll(`FROM '${file}'`)).columnNames()).toEqual(names);
+});
+
 test('times that are no number of µs are null where times are numbers', async () => {
   const sql = "SELECT t AS v FROM (VALUES ('infinity'::TIMESTAMP), ('2026-01-02'::TIMESTAMP)) AS given(t)";
   expect((await parquetOf(sql)).values).toEqual([null, '2026-01-02 00:00:00+00']);

@@ -1,4 +1,6 @@
+import { existsSync, readFileSync } from 'node:fs';
 import { afterEach, expect, test } from 'vitest';
+import { SluiceError } from '../../shared/errors.ts';
 import { laneAppId } from '../../shared/uplink.ts';
 import { batchOf, EPOCH, laneOf, startHub, temporaryLake } from '../engine.fixture.ts';
 import type { SnapshotEngine } from '../engine-api.ts';
@@ -88,6 +90,36 @@ test('a statement whose caller goes away is stopped, and its process is free aga
   const running = service.query(sql('SELECT count(*) FROM range(10000000000) a, range(1000) b'), caller.signal);
   setTimeout(() => caller.abort(), 100);
   await expect(running).rejects.toMatchObject({ code: 'ERR_QUERY_CANCELLED' });
+  expect(await one(service)).toEqual([{ one: 1 }]);
+});
+
+/** Processes of statements that this one has. */
+function sqlProcesses(): number[] {
+  const children = readFileSync(`/proc/${process.pid}/task/${process.pid}/children`, 'latin1').trim().split(' ').map(Number);
+  return children.filter((pid) => pid > 0 && readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('sql-process'));
+}
+
+test.runIf(process.platform === 'linux')('a process that was taken while it was idle costs no statement', async () => {
+  const before = new Set(sqlProcesses());
+  const service = serviceOf({ timeoutMs: 30_000 });
+  expect(await one(service)).toEqual([{ one: 1 }]);
+  const [pid] = sqlProcesses().filter((own) => !before.has(own));
+  process.kill(pid, 'SIGKILL');
+  await expect.poll(() => existsSync(`/proc/${pid}`)).toBe(false);
+  expect(await one(service)).toEqual([{ one: 1 }]);
+  expect(service.running).toBe(0);
+});
+
+test('a statement that could not be captured leaves nothing behind for the next one of its process', async () => {
+  let captures = 0;
+  const caller = new AbortController();
+  const captureSnapshot: SnapshotEngine['captureSnapshot'] = async (request) => {
+    if (++captures > 1) return NOTHING.captureSnapshot(request);
+    caller.abort();
+    throw new SluiceError('ERR_STORE_IO', 'planted');
+  };
+  const service = serviceOf({ timeoutMs: 30_000, engine: { ...NOTHING, captureSnapshot } });
+  await expect(service.query(sql('SELECT 1'), caller.signal)).rejects.toMatchObject({ code: 'ERR_STORE_IO' });
   expect(await one(service)).toEqual([{ one: 1 }]);
 });
 

@@ -112,6 +112,8 @@ class SqlWorker {
   }
 
   kill(): void {
+    // Nobody else is to be given it in the moment until it is gone.
+    this.#ended ??= new Error('the process of the statement was ended');
     this.#process.kill('SIGKILL');
   }
 }
@@ -226,10 +228,11 @@ export class SqlService {
 
   #acquire(): Promise<SqlWorker> {
     if (this.#isStopped) return Promise.reject(new SluiceError('ERR_HTTP_UNAVAILABLE', 'the hub is stopping'));
-    const idle = this.#idle.pop();
-    if (idle !== undefined) {
+    for (let idle = this.#idle.pop(); idle !== undefined; idle = this.#idle.pop()) {
       clearTimeout(idle.timer);
-      return Promise.resolve(idle.worker);
+      if (idle.worker.isAlive) return Promise.resolve(idle.worker);
+      // The kernel takes these processes first where memory is short, idle ones too.
+      this.#workers.delete(idle.worker);
     }
     if (this.#workers.size < this.#processesMax) return Promise.resolve(this.#start());
     if (this.#waiting.length >= WAITING_MAX) {

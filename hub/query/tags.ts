@@ -8,6 +8,18 @@ export function parseTags(tags: string | null): Readonly<Record<string, string>>
   return tags === null || tags === '' ? {} : (JSON.parse(tags) as Record<string, string>);
 }
 
+/** @param given `key:value` each. @returns by key the values asked for */
+export function tagFilter(given: readonly string[] | undefined): TagFilter | null {
+  if (given === undefined) return null;
+  // Not in an object while it is made: a key may be named as what every object has.
+  const filter = new Map<string, string[]>();
+  for (const text of given) {
+    const key = text.slice(0, text.indexOf(':'));
+    filter.set(key, [...(filter.get(key) ?? []), text.slice(key.length + 1)]);
+  }
+  return Object.fromEntries(filter);
+}
+
 /** Each tag set is looked at once. */
 export function tagMatcher(filter: TagFilter): (tags: string | null) => boolean {
   const matchers = Object.entries(filter).map(([key, values]) => ({ key, matches: nameMatcher(values) }));
