@@ -1,6 +1,7 @@
 /**
  * How quick the hub answers, idle and while it takes half of what it can: windows of the last minutes, of the last hour and
- * of a year, and a SQL scan of all readings.
+ * of a year, and a SQL scan of all readings. What it takes is live traffic of many gateways; once also a backlog, whose every
+ * second changes the windows of the last twenty minutes.
  *
  * The lake is made by the engine in this process: a year of 500 series (short 100) every half hour, and as many readings of the
  * reference fleet as SLUICE_BENCH_SQL_READINGS says (default 100 million, short 5 million). SLUICE_BENCH_LAKE=DIR keeps it
@@ -15,10 +16,11 @@ import { ManualClock } from '../../shared/clock.ts';
 import { Maintenance } from '../../hub/maintenance.ts';
 import { BenchEngine, openLocalBenchLake } from './bench-engine.ts';
 import { Samples, type BenchOptions, type Measured } from './figures.ts';
+import { LiveFleet } from './live-fleet.ts';
 import { absentNote, startInflux } from './peers.ts';
 import { percentile } from './percentile.ts';
 import { pause, withSite, type HubProgram, type Site } from './processes.ts';
-import { runQueries } from './query-load.ts';
+import { runQueries, type QueryResult } from './query-load.ts';
 import { mulberry32, REFERENCE_START_US } from './reference-fleet.ts';
 import { sealFleet, type SealedFleet } from './sealed-fleet.ts';
 import { UplinkClient, type SealedBody } from './uplink-client.ts';
@@ -141,6 +143,10 @@ async function provideLake(lakeDir: string, rawReadings: number, metrics: readon
 const MAXIMUM_TIMES = 5;
 /** V8 compiles what answers for some seconds, on threads that take the cores away. */
 const WARMUP_SECONDS = 8;
+/** Live traffic goes on until the queries' process has ended. */
+const LIVE_SPARE_SECONDS = 4;
+/** A scan that takes longer ends without ingest beside it; it has missed its mark long before. */
+const SCAN_SECONDS = 30;
 
 /** Readings per second that the hub commits when it is sent all that it takes. */
 async function maximum(hub: HubProgram, token: string, fleet: SealedFleet): Promise<number> {
@@ -152,8 +158,8 @@ async function maximum(hub: HubProgram, token: string, fleet: SealedFleet): Prom
   return (fleet.readings * MAXIMUM_TIMES) / ((performance.now() - startMs) / 1000);
 }
 
-/** Sends at an even rate until it is stopped. */
-async function paced(hub: HubProgram, token: string, fleet: SealedFleet, perSecond: number): Promise<() => void> {
+/** Sends the same twenty minutes again and again, at an even rate, until it is stopped. */
+async function backlog(hub: HubProgram, token: string, fleet: SealedFleet, perSecond: number): Promise<() => void> {
   const client = await UplinkClient.connect(hub, token);
   const readingsPerBatch = fleet.readings / fleet.batches.length;
   const startMs = performance.now();
@@ -221,17 +227,22 @@ interface Mix {
   readonly perSecond: number;
   readonly connections: number;
   readonly wantedP99Ms: number | null;
+  /** How many times as long as the others, for as many queries that a p99 is not the worst of them. */
+  readonly longer?: number;
 }
 
-function mixes(): Mix[] {
-  const hot = (range: string): string[] =>
-    Array.from(
-      { length: HOT_DEVICES },
-      (_, index) => `/v1/aggregates?window=1m&device=sensor-${String(index + 1).padStart(4, '0')}&from=now-${range}`,
-    );
+/** The reference fleet's names are those of the history that the maximum was measured with, and of one live gateway. */
+function hot(range: string): string[] {
+  return Array.from(
+    { length: HOT_DEVICES },
+    (_, index) => `/v1/aggregates?window=1m&device=sensor-${String(index + 1).padStart(4, '0')}&from=now-${range}`,
+  );
+}
+
+function mixes(metrics: readonly string[]): Mix[] {
   const time = (us: number): string => new Date(us / 1000).toISOString();
   const year = (index: number): string =>
-    `/v1/aggregates?window=1h&device=${yearDevice(index)}&metric=temperature&from=${time(YEAR_FROM_US)}&to=${time(REFERENCE_START_US)}&limit=10000&functions=count,sum,mean,min,max,stddev`;
+    `/v1/aggregates?window=1h&device=${yearDevice(index % YEAR_DEVICES)}&metric=${metrics[Math.floor(index / YEAR_DEVICES)]}&from=${time(YEAR_FROM_US)}&to=${time(REFERENCE_START_US)}&limit=10000&functions=count,sum,mean,min,max,stddev`;
   return [
     {
       name: 'the last 5 minutes of a device, 64 clients, 500/s',
@@ -244,17 +255,38 @@ function mixes(): Mix[] {
     { name: 'the last hour of a device, 64 clients, 100/s', paths: hot('1h'), perSecond: 100, connections: CONNECTIONS, wantedP99Ms: null },
     {
       name: 'a year of one series by the hour, 1 client',
-      paths: Array.from({ length: YEAR_DEVICES }, (_, index) => year(index)),
+      paths: Array.from({ length: YEAR_DEVICES * metrics.length }, (_, index) => year(index)),
       perSecond: 2,
       connections: 1,
       wantedP99Ms: 100,
+      longer: 2.5,
     },
   ];
+}
+
+const BACKLOG_MIX: Mix = {
+  name: 'the last 5 minutes of a device, 64 clients, 500/s, beside a backlog of 20 minutes',
+  paths: hot('5m'),
+  perSecond: QUERIES_PER_SECOND,
+  connections: CONNECTIONS,
+  wantedP99Ms: 10,
+};
+
+async function measureMix(samples: Samples, site: Site, hub: HubProgram, mix: Mix, seconds: number): Promise<QueryResult> {
+  const { name, paths, perSecond, connections, wantedP99Ms } = mix;
+  const result = await runQueries(site, { url: hub.url, paths, perSecond, connections, warmupSeconds: WARMUP_SECONDS, seconds });
+  site.measured(seconds);
+  samples.add(name, HUB, 'p50', 'ms', result.p50Ms);
+  samples.add(name, HUB, 'p99', 'ms', result.p99Ms);
+  samples.add(name, HUB, 'answered', '%', (result.queries / (result.queries + result.failed)) * 100);
+  if (wantedP99Ms !== null) samples.want(name, HUB, 'p99', { of: 'value', atMost: wantedP99Ms });
+  return result;
 }
 
 async function round(samples: Samples, { isShort, profileDir, log }: BenchOptions, notes: Set<string>): Promise<void> {
   const rawReadings = Number(process.env['SLUICE_BENCH_SQL_READINGS'] ?? (isShort ? 5_000_000 : 100_000_000));
   const seconds = isShort ? 5 : 20;
+  const secondsOf = ({ longer = 1 }: Mix): number => Math.round(seconds * longer);
   const metrics = isShort ? ['temperature'] : YEAR_METRICS;
   await withSite(profileDir, async (site) => {
     const readings = await provideLake(site.lakeDir, rawReadings, metrics, log);
@@ -268,21 +300,23 @@ async function round(samples: Samples, { isShort, profileDir, log }: BenchOption
     const fleet = sealFleet({ devices: HOT_DEVICES, secondsPerBatch: 5, batchCount: 240, seed: 1, startUs: now - 1_200_000_000 });
     const maxPerSecond = await maximum(hub, tokens[0], fleet);
     log(`the maximum is ${Math.round(maxPerSecond)} readings/s`);
-    const stop = await paced(hub, tokens[1], fleet, maxPerSecond / 2);
-    for (const [index, { name, paths, perSecond, connections, wantedP99Ms }] of mixes().entries()) {
-      const result = await runQueries(site, { url: hub.url, paths, perSecond, connections, warmupSeconds: WARMUP_SECONDS, seconds });
-      site.measured(seconds);
+    const live = await LiveFleet.connect(site, hub, maxPerSecond / 2);
+    for (const [index, mix] of mixes(metrics).entries()) {
+      const stop = await live.run(WARMUP_SECONDS + secondsOf(mix) + LIVE_SPARE_SECONDS);
+      const result = await measureMix(samples, site, hub, mix, secondsOf(mix));
       if (index === 0) {
-        samples.add(`${name}: the hub's first ${WARMUP_SECONDS} s of queries`, HUB, 'p50', 'ms', result.warmupP50Ms);
-        samples.add(`${name}: the hub's first ${WARMUP_SECONDS} s of queries`, HUB, 'p99', 'ms', result.warmupP99Ms);
+        samples.add(`${mix.name}: the hub's first ${WARMUP_SECONDS} s of queries`, HUB, 'p50', 'ms', result.warmupP50Ms);
+        samples.add(`${mix.name}: the hub's first ${WARMUP_SECONDS} s of queries`, HUB, 'p99', 'ms', result.warmupP99Ms);
       }
-      samples.add(name, HUB, 'p50', 'ms', result.p50Ms);
-      samples.add(name, HUB, 'p99', 'ms', result.p99Ms);
-      samples.add(name, HUB, 'answered', '%', (result.queries / (result.queries + result.failed)) * 100);
-      if (wantedP99Ms !== null) samples.want(name, HUB, 'p99', { of: 'value', atMost: wantedP99Ms });
+      log(`${mix.name}: ${stop()} batches of ${live.gateways} gateways are not committed yet`);
     }
+    const stopLive = await live.run(SCAN_SECONDS);
     samples.add(`${scanCase}, ingesting`, HUB, 'time', 's', (await scanMs(hub)) / 1000);
-    stop();
+    stopLive();
+    live.close();
+    const stopBacklog = await backlog(hub, tokens[1], fleet, maxPerSecond / 2);
+    await measureMix(samples, site, hub, BACKLOG_MIX, seconds);
+    stopBacklog();
     if (isFull) {
       samples.want(`${scanCase}, idle`, HUB, 'time', { of: 'value', atMost: 5 });
       samples.want(`${scanCase}, ingesting`, HUB, 'time', { of: 'value', atMost: 10 });
@@ -301,7 +335,7 @@ export async function benchQuery(options: BenchOptions): Promise<Measured> {
   return {
     figures: samples.figures(),
     method:
-      `A lake of ${YEAR_DEVICES * YEAR_METRICS.length} series (--short: ${YEAR_DEVICES}) every half hour for a year, maintained every day of it, and of the reference fleet (${HOT_DEVICES} devices, 4 metrics, 1 Hz) in files of about a million readings, folded. One gateway sends at half of the rate that the same hub took just before; ` +
+      `A lake of ${YEAR_DEVICES * YEAR_METRICS.length} series (--short: ${YEAR_DEVICES}) every half hour for a year, maintained every day of it, and of the reference fleet (${HOT_DEVICES} devices, 4 metrics, 1 Hz) in files of about a million readings, folded. Then the hub takes half of the rate that it took just before, when one gateway sent it twenty minutes of that fleet five times: live traffic of as many gateways as that needs, each with 250 devices of four metrics at 10 Hz and a batch a second, sealed before; and once, where it says so, those twenty minutes again and again, which change every window of them each second; ` +
       `latencies are of an open loop, from when a query was due, after ${WARMUP_SECONDS} s of the same queries, which are shown by themselves where they are the hub's first; every query for a year is for another series. SQL is POST /v1/sql of \`SELECT ${SCAN} FROM readings GROUP BY 1\` with ${THREADS} threads, InfluxDB and DuckDB ran idle.`,
     notes: [...notes],
     chart: { metric: 'p99', title: 'Query latency while ingesting, p99, ms' },
