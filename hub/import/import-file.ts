@@ -24,7 +24,7 @@ import type { IngestEngine } from '../engine-api.ts';
 import type { ObjectStore } from '../lake/store.ts';
 import { Batcher } from './batcher.ts';
 import { checkPlan, importIdOf, readDone, readRecord, writeDone, writeRecord, type ImportDone, type ImportPlan } from './import-record.ts';
-import { columnsOf, RowError, RowMapper } from './mapping.ts';
+import { columnsOf, RowError, RowMapper, type Row } from './mapping.ts';
 import { Progress, type ProgressOutput } from './progress.ts';
 import { openRows, type FileRow, type Format } from './rows.ts';
 
@@ -76,13 +76,15 @@ export async function importFile(file: string, plan: ImportPlan, context: Import
     progress.update({ ratio, ...batcher.totals, committed: Math.min(lane.committed, lane.seq), batches: lane.seq });
   };
   const mapper = new RowMapper(plan.mapping, startedUs);
+  const columns = new ColumnCheck(plan);
   for await (const row of source.rows) {
-    takeRow(row, mapper, batcher, plan);
-    if (batcher.totals.rows === TRIAL_ROWS) checkTrial(batcher, file);
+    if ('row' in row) columns.see(row.row);
+    takeRow(row, mapper, batcher);
+    if (batcher.totals.rows === TRIAL_ROWS) checkTrial(batcher, file, columns);
     if (batcher.isFull) await flush();
     if (batcher.totals.rows % 1_000 === 0) report();
   }
-  checkTrial(batcher, file);
+  checkTrial(batcher, file, columns);
   await flush();
   await lane.allCommitted(report);
   progress.end();
@@ -106,18 +108,42 @@ function fingerprint(file: string): string {
   }
 }
 
-function takeRow(item: FileRow, mapper: RowMapper, batcher: Batcher, plan: ImportPlan): void {
+/** Are the columns there that the flags name? */
+class ColumnCheck {
+  readonly #plan: ImportPlan;
+  readonly #values: readonly string[];
+  #isFirst = true;
+  #hasValues = false;
+
+  constructor(plan: ImportPlan) {
+    const { values } = plan.mapping;
+    this.#plan = plan;
+    this.#values = values.form === 'long' ? [values.value] : values.columns.map(({ column }) => column);
+  }
+
+  /** @throws SluiceError ERR_IMPORT_MAPPING: every row of the file is without a column */
+  see(row: Row): void {
+    if (!this.#hasValues) this.#hasValues = this.#values.some((column) => Object.hasOwn(row, column));
+    if (!this.#isFirst || this.#plan.format !== 'csv') return;
+    this.#isFirst = false;
+    const missing = columnsOf(this.#plan.mapping).filter((column) => !Object.hasOwn(row, column));
+    if (missing.length === 0) return;
+    throw new SluiceError(
+      'ERR_IMPORT_MAPPING',
+      `there is no column ${missing.join(', ')}; the first line has ${Object.keys(row).join(', ')}`,
+    );
+  }
+
+  /** Of values, where no row that was seen has one of them; null: some has. */
+  get missing(): string | null {
+    return this.#hasValues ? null : this.#values.join(', ');
+  }
+}
+
+function takeRow(item: FileRow, mapper: RowMapper, batcher: Batcher): void {
   if ('fault' in item) {
     batcher.reject(item.line, item.fault, item.text);
     return;
-  }
-  if (batcher.totals.rows === 0 && plan.format === 'csv') {
-    const missing = columnsOf(plan.mapping).filter((column) => !Object.hasOwn(item.row, column));
-    if (missing.length > 0)
-      throw new SluiceError(
-        'ERR_IMPORT_MAPPING',
-        `there is no column ${missing.join(', ')}; the first line has ${Object.keys(item.row).join(', ')}`,
-      );
   }
   try {
     batcher.add(mapper.map(item.row));
@@ -127,14 +153,16 @@ function takeRow(item: FileRow, mapper: RowMapper, batcher: Batcher, plan: Impor
   }
 }
 
-function checkTrial(batcher: Batcher, file: string): void {
+function checkTrial(batcher: Batcher, file: string, { missing }: ColumnCheck): void {
   const { rows, rejected } = batcher.totals;
-  if (rows === 0 || rows > TRIAL_ROWS || rejected < rows) return;
-  const [first] = batcher.take().flatMap(({ exceptions }) => exceptions);
-  throw new SluiceError(
-    'ERR_IMPORT_MAPPING',
-    `all of the first ${rows} rows of ${file} are wrong, nothing was imported: ${first?.reason ?? ''}`,
-  );
+  if (rows === 0 || rows > TRIAL_ROWS) return;
+  const refuse = (why: string): SluiceError => new SluiceError('ERR_IMPORT_MAPPING', `${why}, nothing was imported`);
+  if (rejected === rows) {
+    const [first] = batcher.take().flatMap(({ exceptions }) => exceptions);
+    throw refuse(`all of the first ${rows} rows of ${file} are wrong: ${first?.reason ?? ''}`);
+  }
+  // A row may do without a column in the formats without a header: it brings no reading, and nobody would be told.
+  if (missing !== null) throw refuse(`none of the first ${rows} rows of ${file} has ${missing}`);
 }
 
 interface ImportLane {

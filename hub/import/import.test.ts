@@ -183,6 +183,11 @@ test('wrong flags import nothing, and say what is there', async () => {
     /ERR_IMPORT_MAPPING there is no column when; the first line has time, device, metric, value/,
   );
   expect(await failure(csv, { device: 'time', time: 'device' })).toMatch(/ERR_IMPORT_MAPPING all of the first 3 rows .* are wrong.*line 2/);
+  const damaged = file('b.csv', CSV.replace('Z,d1,t,1', 'Z,d1,t'));
+  expect(await failure(damaged, { deviceName: 'd', values: 'value,humidty' })).toMatch(/ERR_IMPORT_MAPPING there is no column humidty/);
+  const ndjson = file('a.ndjson', '{"time":"2024-01-01T00:00:00Z","device":"d","metric":"m","value":1}\n');
+  expect(await failure(ndjson, { value: 'val' })).toMatch(/ERR_IMPORT_MAPPING none of the first 1 rows of .*a\.ndjson has val/);
+  expect(await failure(ndjson, { values: 'a,b=c' })).toMatch(/ERR_IMPORT_MAPPING none of the first 1 rows of .* has a, b/);
   await expect(runImport(path.join(directory, 'none.csv'))).rejects.toThrow(/none\.csv cannot be read/);
   expect(() => formatOf('a.txt', undefined)).toThrow(/is none of csv, ndjson, parquet/);
   await withHub(async (hub) => expect(await rowsOf(hub, 'readings')).toEqual([]));
