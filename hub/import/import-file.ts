@@ -26,7 +26,7 @@ import { Batcher } from './batcher.ts';
 import { checkPlan, importIdOf, readDone, readRecord, writeDone, writeRecord, type ImportDone, type ImportPlan } from './import-record.ts';
 import { columnsOf, RowError, RowMapper, type Row } from './mapping.ts';
 import { Progress, type ProgressOutput } from './progress.ts';
-import { openRows, type FileRow, type Format } from './rows.ts';
+import { checkWhole, openRows, type FileRow, type Format } from './rows.ts';
 
 const PENDING_BYTES_MAX = 64_000_000;
 /** A file whose first rows are all wrong is read with wrong flags, not full of wrong rows. */
@@ -54,7 +54,8 @@ export async function importFile(file: string, plan: ImportPlan, context: Import
   const done = await readDone(store, id);
   if (done !== null) return { ...done, wasDone: true };
   const record = await readRecord(store, id);
-  if (record !== null) checkPlan(record, plan);
+  if (record === null) await checkWhole(file);
+  else checkPlan(record, plan);
   // What is compared with it has to come out the same when the import is resumed.
   const startedUs = record?.startedUs ?? clock.nowUs();
   const lane = await openLane(context, { gateway: plan.gateway, epoch: id, lane: 'backfill' });

@@ -193,6 +193,13 @@ test('wrong flags import nothing, and say what is there', async () => {
   await withHub(async (hub) => expect(await rowsOf(hub, 'readings')).toEqual([]));
 });
 
+test('a compressed file that is cut imports nothing, or its beginning would come again with the whole one', async () => {
+  const whole = gzipSync(history(80_000));
+  const cut = file('a.csv.gz', whole.subarray(0, whole.length - 1_000));
+  expect(await failure(cut)).toMatch(/ERR_IMPORT_FILE .*a\.csv\.gz cannot be read to its end: unexpected end of file/);
+  await withHub(async (hub) => expect(await rowsOf(hub, 'readings')).toEqual([]));
+});
+
 /** Rows over 40 days, an hour of each, in the order of devices: the first chunk touches every day. */
 function history(rows: number): string {
   const perDevice = rows / 4;

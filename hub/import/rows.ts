@@ -1,5 +1,6 @@
 /** The rows of a file, one after the other, with the line that each stands on. Memory is a record and the buffers of streams. */
-import { createReadStream } from 'node:fs';
+import { createReadStream, type ReadStream } from 'node:fs';
+import type { Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { SluiceError, errorMessage } from '../../shared/errors.ts';
 import { parquetRows } from '../query/parquet-rows.ts';
@@ -36,15 +37,41 @@ export function formatOf(file: string, asked: string | undefined): Format {
 
 export function openRows(file: string, format: Format, delimiter: string, columns: readonly string[], timeColumn: string): RowSource {
   if (format === 'parquet') return { rows: parquetRows(file, columns, timeColumn), bytesRead: () => null };
-  const raw = createReadStream(file, { highWaterMark: 256 * 1024 });
-  const bytes = file.endsWith('.gz') ? raw.pipe(createGunzip()) : raw;
-  // A stream that is piped does not hand its error on.
-  if (bytes !== raw) raw.on('error', (error) => bytes.destroy(error));
-  const rows = format === 'csv' ? csvRows(bytes, delimiter) : ndjsonRows(bytes);
+  const { raw, bytes } = openBytes(file);
+  const chunks = readable(file, bytes);
+  const rows = format === 'csv' ? csvRows(chunks, delimiter) : ndjsonRows(chunks);
   return { rows, bytesRead: () => raw.bytesRead };
 }
 
-async function* csvRows(bytes: NodeJS.ReadableStream, delimiter: string): AsyncGenerator<FileRow> {
+function openBytes(file: string): { readonly raw: ReadStream; readonly bytes: Readable } {
+  const raw = createReadStream(file, { highWaterMark: 256 * 1024 });
+  if (!file.endsWith('.gz')) return { raw, bytes: raw };
+  const bytes = raw.pipe(createGunzip());
+  // A stream that is piped does not hand its error on.
+  raw.on('error', (error) => bytes.destroy(error));
+  return { raw, bytes };
+}
+
+async function* readable(file: string, bytes: Readable): AsyncGenerator<Buffer> {
+  try {
+    for await (const chunk of bytes) yield chunk as Buffer;
+  } catch (cause) {
+    throw new SluiceError('ERR_IMPORT_FILE', `${file} cannot be read to its end: ${errorMessage(cause)}`, { cause });
+  }
+}
+
+/**
+ * Is a compressed file whole? One that is cut would bring its beginning, and once more with the whole file, which is another content.
+ *
+ * @throws SluiceError ERR_IMPORT_FILE
+ */
+export async function checkWhole(file: string): Promise<void> {
+  if (!file.endsWith('.gz')) return;
+  const chunks = readable(file, openBytes(file).bytes);
+  while ((await chunks.next()).done !== true);
+}
+
+async function* csvRows(bytes: AsyncIterable<Buffer>, delimiter: string): AsyncGenerator<FileRow> {
   let header: readonly string[] | null = null;
   for await (const record of csvRecords(linesOf(bytes), delimiter)) {
     if ('fault' in record) yield record;
@@ -71,11 +98,11 @@ function rowOf(line: number, header: readonly string[], fields: readonly string[
 }
 
 /** A line that is too long comes as what of it fits, and as its own fault: an open quote, or JSON that breaks off. */
-async function* linesOf(bytes: NodeJS.ReadableStream): AsyncGenerator<Line> {
+async function* linesOf(bytes: AsyncIterable<Buffer>): AsyncGenerator<Line> {
   const decoder = new TextDecoder();
   let rest = '';
   let line = 0;
-  for await (const chunk of bytes as AsyncIterable<Buffer>) {
+  for await (const chunk of bytes) {
     const lines = (rest + decoder.decode(chunk, { stream: true })).split('\n');
     rest = (lines.pop() ?? '').slice(0, LINE_CHARACTERS_MAX);
     for (const text of lines) yield { line: ++line, text: (text.endsWith('\r') ? text.slice(0, -1) : text).slice(0, LINE_CHARACTERS_MAX) };
@@ -84,7 +111,7 @@ async function* linesOf(bytes: NodeJS.ReadableStream): AsyncGenerator<Line> {
   if (rest !== '') yield { line: ++line, text: rest };
 }
 
-async function* ndjsonRows(bytes: NodeJS.ReadableStream): AsyncGenerator<FileRow> {
+async function* ndjsonRows(bytes: AsyncIterable<Buffer>): AsyncGenerator<FileRow> {
   for await (const { line, text } of linesOf(bytes)) if (text.trim() !== '') yield parseLine(text, line);
 }
 
