@@ -5,9 +5,16 @@ import { GroupRegistry } from './group-registry.ts';
 import { isFull, type GatewayRuns } from './overlay.ts';
 import { compactGroups, WindowState } from './window-state.ts';
 
+/** Of what is in memory at once. */
+export interface RowsLimits {
+  readonly slotsMax?: number;
+  readonly seriesMax?: number;
+}
+
 /**
  * @param read the runs of one file
  * @param breathe called between two files
+ * @param limits default: those of a window state and of a registry
  * @throws SluiceError as `read`, and where not even the runs of one gateway fit
  */
 export async function* rowsOfReadings(
@@ -15,9 +22,10 @@ export async function* rowsOfReadings(
   definition: WindowDefinition,
   read: (path: string) => Promise<readonly GatewayRuns[]>,
   breathe: () => Promise<void>,
+  { slotsMax, seriesMax }: RowsLimits = {},
 ): AsyncGenerator<PartialColumns> {
-  const registry = new GroupRegistry();
-  const state = new WindowState([definition], { registry });
+  const registry = new GroupRegistry(seriesMax === undefined ? {} : { seriesMax });
+  const state = new WindowState([definition], { registry, ...(slotsMax === undefined ? {} : { slotsMax }) });
   for (const path of paths) {
     for (const { gateway, runs } of await read(path)) {
       try {
