@@ -28,6 +28,8 @@ const URLS_MAX = 1_000;
 const URL_CHARACTERS_MAX = 1_024;
 /** Below, compressing gains nothing (hono/compress has the same). */
 const COMPRESSED_BYTES_MIN = 1_024;
+/** To copy more costs more than to send two parts. */
+const COPIED_BYTES_MAX = 65_536;
 const compressed = promisify(gzip);
 
 type Services = Pick<HubServices, 'engine' | 'query' | 'tokens' | 'metrics' | 'clock' | 'logger' | 'corsOrigins'>;
@@ -122,16 +124,23 @@ export class DirectAggregates {
       response.writeHead(304, common).end();
       return;
     }
-    const plain = Buffer.concat([bytes, Buffer.from(documentEnd(nextCursor))]);
-    const isCompressed = encoding === 'gzip' && plain.length >= COMPRESSED_BYTES_MIN;
+    const end = Buffer.from(documentEnd(nextCursor));
+    const length = bytes.length + end.length;
+    const isCompressed = encoding === 'gzip' && length >= COMPRESSED_BYTES_MIN;
+    const isInParts = !isCompressed && length >= COPIED_BYTES_MAX;
+    const plain = isInParts ? end : Buffer.concat([bytes, end]);
     const body = isCompressed ? await compressed(plain, { level: constants.Z_BEST_SPEED }) : plain;
     response.writeHead(200, {
       ...common,
       'content-type': FORMAT_TYPES.json,
-      'content-length': body.length,
+      'content-length': isInParts ? length : body.length,
       ...(isCompressed ? { 'content-encoding': 'gzip' } : {}),
       ...(nextCursor === null ? {} : { link: linkTo(search, nextCursor) }),
     });
+    if (isInParts) {
+      response.cork();
+      response.write(bytes);
+    }
     response.end(body);
   }
 

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { DEFAULT_FUNCTIONS } from '../../shared/window/partial.ts';
-import { documentBytes, documentHead, documentRows, windowRowTexts } from '../query/aggregate-document.ts';
+import { documentHead, documentRows, windowRowTexts } from '../query/aggregate-document.ts';
+import { documentBytes } from '../query/document-bytes.ts';
 import type { AggregateRow } from '../query/query-api.ts';
 import { renderWindowRow } from './window-rows.ts';
 

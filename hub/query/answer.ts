@@ -194,7 +194,7 @@ function finishRow(
 }
 
 /** The gateways that keep a window open. */
-function holders({ gateways }: AggregateQuery, capture: AggregateCapture): (group: GroupKey, windowEndUs: number) => string[] {
+export function holders({ gateways }: AggregateQuery, capture: AggregateCapture): (group: GroupKey, windowEndUs: number) => string[] {
   const isAsked = gateways === null ? () => true : nameMatcher(gateways);
   const watermarks = capture.activeGateways.map((gateway) => ({ gateway, us: capture.watermarks.get(gateway) ?? -Infinity }));
   const leastUs = Math.min(Infinity, ...watermarks.map(({ us }) => us));

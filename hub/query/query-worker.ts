@@ -5,13 +5,16 @@ import { slideUsOf } from '../../shared/window/definition.ts';
 import { groupKeyText, partialRows, type PartialRow } from '../../shared/window/partial-columns.ts';
 import type { AggregateCapture, LakeFile, PendingException } from '../engine-api.ts';
 import { judgeWindows, type VerdictAnswer, type VerdictQuery } from '../alerts/verdicts.ts';
-import { documentBytes } from './aggregate-document.ts';
+import { documentBytes } from './document-bytes.ts';
 import { answerAggregates, mergeWindows } from './answer.ts';
 import { PromqlRunner } from '../promql/runner.ts';
 import { LakeReader } from './duckdb.ts';
 import { ExceptionFiles } from './exception-files.ts';
-import { PartialFiles } from './partial-files.ts';
+import { isPlain } from './hot-windows.ts';
+import { PartialFiles, rowsOfRun } from './partial-files.ts';
 import type {
+  AggregateAnswer,
+  AggregateDocument,
   AggregateQuery,
   ExceptionAnswer,
   QuerySettings,
@@ -24,6 +27,7 @@ import type {
   SeriesSource,
 } from './query-api.ts';
 import type { ThreadReply, ThreadRequest } from './query-thread.ts';
+import { rangeDocument } from './range-windows.ts';
 import { SeriesList } from './series-list.ts';
 import { TextSeries, withTexts } from './text-series.ts';
 import { computedPartials, lakeExceptionRows, lakeExceptions, isReadable, lakePartials, lakeReadings, lakeSeries } from './statements.ts';
@@ -54,10 +58,18 @@ const promql = new PromqlRunner({
   listSeries: async (capture) => seriesOf(capture, await lakeSeries(reader, capture, CATALOGUE_MAX), CATALOGUE_MAX).rows,
 });
 
-async function partialsOf(query: AggregateQuery, capture: AggregateCapture): Promise<PartialRow[]> {
-  if (!capture.definition.persisted) return computedPartials(reader, capture, query, PARTIALS_MAX);
-  const { rows, rest } = await partialFiles.read(capture.files, capture.definitionHash, query, query.functions);
-  return rest.length === 0 ? rows : [...rows, ...(await lakePartials(reader, { ...capture, files: rest }, query, PARTIALS_MAX))];
+type FoundRuns = Awaited<ReturnType<PartialFiles['runs']>>;
+
+function runsOf(query: AggregateQuery, capture: AggregateCapture): Promise<FoundRuns> | null {
+  return capture.definition.persisted ? partialFiles.runs(capture.files, capture.definitionHash, query, query.functions) : null;
+}
+
+async function partialsOf(query: AggregateQuery, capture: AggregateCapture, found: FoundRuns | null): Promise<PartialRow[]> {
+  if (found === null) return computedPartials(reader, capture, query, PARTIALS_MAX);
+  const rows = found.runs.flatMap((run) => rowsOfRun(run, query));
+  return found.rest.length === 0
+    ? rows
+    : [...rows, ...(await lakePartials(reader, { ...capture, files: found.rest }, query, PARTIALS_MAX))];
 }
 
 async function exceptionsOf(capture: AggregateCapture, fromUs: number, toUs: number): Promise<PendingException[]> {
@@ -66,8 +78,8 @@ async function exceptionsOf(capture: AggregateCapture, fromUs: number, toUs: num
   return rest.length === 0 ? rows : [...rows, ...(await lakeExceptions(reader, rest, fromUs, toUs, EXCEPTIONS_MAX, released))];
 }
 
-async function boundedPartials(query: AggregateQuery, capture: AggregateCapture): Promise<PartialRow[]> {
-  const rows = await partialsOf(query, capture);
+async function boundedPartials(query: AggregateQuery, capture: AggregateCapture, found: FoundRuns | null): Promise<PartialRow[]> {
+  const rows = await partialsOf(query, capture, found);
   if (rows.length <= PARTIALS_MAX) return rows;
   throw new SluiceError(
     'ERR_QUERY_TOO_LARGE',
@@ -76,7 +88,7 @@ async function boundedPartials(query: AggregateQuery, capture: AggregateCapture)
 }
 
 async function verdictsOf(query: VerdictQuery, capture: AggregateCapture): Promise<VerdictAnswer> {
-  const windows = mergeWindows(query.windows, capture, await boundedPartials(query.windows, capture));
+  const windows = mergeWindows(query.windows, capture, await boundedPartials(query.windows, capture, await runsOf(query.windows, capture)));
   const watermarks = capture.activeGateways.map((gateway) => capture.watermarks.get(gateway) ?? -Infinity);
   // Nobody is left who could hold a window open: all that there is is closed.
   const ownUs = Math.min(...(watermarks.length > 0 ? watermarks : [Math.max(-Infinity, ...capture.watermarks.values())]));
@@ -90,15 +102,24 @@ async function verdictsOf(query: VerdictQuery, capture: AggregateCapture): Promi
   };
 }
 
+async function aggregatesOf({
+  query,
+  head,
+  capture,
+}: Extract<QueryTask, { kind: 'aggregates' }>): Promise<AggregateAnswer | AggregateDocument> {
+  const found = await runsOf(query, capture);
+  const exceptions = await exceptionsOf(capture, query.fromUs, query.toUs + capture.definition.sizeMs * 1000);
+  if (head !== null && found?.rest.length === 0 && isPlain(query)) {
+    const document = rangeDocument(query, head, { capture, runs: found.runs, exceptions }, PARTIALS_MAX);
+    if (document !== null) return document;
+  }
+  const answer = answerAggregates(query, capture, await boundedPartials(query, capture, found), exceptions);
+  return head === null ? answer : documentBytes(answer, query.functions, head);
+}
+
 async function run(task: QueryTask): Promise<unknown> {
   if (task.kind === 'verdicts') return verdictsOf(task.query, task.capture);
-  if (task.kind === 'aggregates') {
-    const { query, head, capture } = task;
-    const rows = await boundedPartials(query, capture);
-    const toUs = query.toUs + capture.definition.sizeMs * 1000;
-    const answer = answerAggregates(query, capture, rows, await exceptionsOf(capture, query.fromUs, toUs));
-    return head === null ? answer : documentBytes(answer, query.functions, head);
-  }
+  if (task.kind === 'aggregates') return aggregatesOf(task);
   if (task.kind === 'readings') {
     const rows = await lakeReadings(reader, task.capture.files, task.query);
     const page = rows.slice(0, task.query.limit);
