@@ -1,3 +1,7 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { DuckDBInstance } from '@duckdb/node-api';
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { SluiceError } from '../../../shared/errors.ts';
@@ -119,6 +123,50 @@ test('times, whole numbers and texts of thousands of rows come back in whatever 
     columns.map(({ name }) => name),
   );
   for (const [place, column] of columns.entries()) expect(values[place]).toEqual(columnValues(column, rowCount));
+});
+
+test('whole numbers come back up to the largest that a double holds, also as differences', async () => {
+  const max = Number.MAX_SAFE_INTEGER;
+  const starts = [-max, 2 - max, -(2 ** 52) - 1, -(2 ** 52), 0, 2 ** 52 - 1, max - 1_600];
+  const columns = starts.flatMap((start, place) =>
+    [1, 4].map((step): ParquetColumn => ({
+      name: `c${place} ${step}`,
+      type: 'long',
+      values: Float64Array.from({ length: 400 }, (_, row) => start + row * step),
+    })),
+  );
+  const down = Float64Array.from({ length: 400 }, (_, row) => max - row * 2 ** 44);
+  const file = drain(
+    encodeParquet({ rowCount: 400, columns: [...columns, { name: 'down', type: 'long', values: down }], compression: 'zstd' }),
+  ).bytes;
+  for (const column of [...columns, { name: 'down', type: 'long', values: down } as const])
+    expect(await valuesOf(file, [column.name])).toEqual([columnValues(column, 400)]);
+});
+
+test('what another writer made of any integers is read as hyparquet reads it', async () => {
+  const directory = mkdtempSync(path.join(tmpdir(), 'sluice-row-groups-'));
+  const instance = await DuckDBInstance.create(':memory:');
+  const connection = await instance.connect();
+  try {
+    for (const version of ['V1', 'V2']) {
+      const name = path.join(directory, `${version}.parquet`);
+      // Times are what it writes without a word that they are of 64 bits.
+      await connection.run(
+        `COPY (SELECT CASE WHEN i % 7 = 0 THEN NULL ELSE make_timestamp(9223372036854775000 - i) END AS large,
+           make_timestamp((i * 4503599627370497) - 9007199254740993) AS wide, make_timestamp(-9007199254740993 + i) AS near,
+           make_timestamp(1700000000000000 + i) AS ts, 'name ' || (i % 5) AS name, i * 1000 AS small, i / 7 AS value
+         FROM range(0, 2000) t(i)) TO '${name}' (FORMAT parquet, PARQUET_VERSION ${version}, DICTIONARY_SIZE_LIMIT 1, COMPRESSION zstd)`,
+      );
+      const bytes = new Uint8Array(readFileSync(name));
+      const { columns, rowCount } = await readParquetColumns(bytes);
+      for (const [column, expected] of columns) expect(await valuesOf(bytes, [column])).toEqual([columnValues(expected, rowCount)]);
+      expect([...columns.keys()]).toHaveLength(7);
+    }
+  } finally {
+    connection.closeSync();
+    instance.closeSync();
+    rmSync(directory, { recursive: true });
+  }
 });
 
 test('a damaged file gives a typed error or other values, never a crash', async () => {

@@ -8,6 +8,7 @@
 import { parquetMetadata } from 'hyparquet';
 import type { ColumnChunk, ColumnMetaData, FileMetaData, RowGroup } from 'hyparquet';
 import { SluiceError } from '../../../shared/errors.ts';
+import { chunkRange, decodeChunk, flatTypes, type ByteRange, type FlatType } from './decode-chunk.ts';
 import type { ParquetColumn } from './encode.ts';
 import { checkPageChecksums } from './page-checksums.ts';
 import { collectColumns, guarded, PARSERS, type ParquetColumns } from './read.ts';
@@ -46,12 +47,14 @@ export class RowGroups {
   readonly #metadata: FileMetaData;
   readonly #size: number;
   readonly #groups: readonly RowGroup[];
+  readonly #types: ReadonlyMap<string, FlatType>;
   readonly extents: readonly RowGroupExtent[];
   /** Of the footer in the file. */
   readonly footerBytes: number;
 
   private constructor(metadata: FileMetaData, size: number, footerBytes: number, columns: readonly string[]) {
     this.#metadata = { ...metadata, row_groups: [] };
+    this.#types = flatTypes(metadata);
     this.#size = size;
     this.footerBytes = footerBytes;
     this.extents = metadata.row_groups.map((group) => extentOf(group, columns));
@@ -95,11 +98,27 @@ export class RowGroups {
       const { rowCount, constants } = this.extents[index];
       const bytes = new ChunkBytes(this.#chunks(index, columns).map(chunkRange), this.#size, read);
       const found = new Map<string, ParquetColumn>();
-      for (const name of columns) if (constants.has(name)) found.set(name, constantColumn(name, constants.get(name), rowCount));
-      const others = columns.filter((name) => !constants.has(name));
+      const others: string[] = [];
+      for (const name of columns) {
+        if (constants.has(name)) found.set(name, constantColumn(name, constants.get(name), rowCount));
+        else {
+          const column = this.#decode(index, name, bytes);
+          if (column === null) others.push(name);
+          else found.set(name, column);
+        }
+      }
       for (const [name, column] of others.length === 0 ? [] : await this.#collect(index, others, bytes)) found.set(name, column);
       return { rowCount, columns: found };
     });
+  }
+
+  /** null: of a kind, or made in a way, that is left to hyparquet; so is a column that is not there. */
+  #decode(index: number, name: string, bytes: ChunkBytes): ParquetColumn | null {
+    const type = this.#types.get(name);
+    const chunk = this.#groups[index].columns.find(({ meta_data: meta }) => meta?.path_in_schema[0] === name)?.meta_data;
+    return type === undefined || chunk === undefined
+      ? null
+      : decodeChunk(bytes.of(chunkRange(chunk)), chunk, type, this.extents[index].rowCount);
   }
 
   async #collect(index: number, names: readonly string[], bytes: ChunkBytes): Promise<ReadonlyMap<string, ParquetColumn>> {
@@ -116,18 +135,6 @@ export class RowGroups {
     const metadata = { ...this.#metadata, num_rows, row_groups: [{ ...rest, num_rows, columns: all }] };
     return (await collectColumns({ byteLength: this.#size, slice }, metadata, names)).columns;
   }
-}
-
-interface ByteRange {
-  readonly start: number;
-  readonly end: number;
-}
-
-/** Of its pages in the file. */
-function chunkRange(chunk: ColumnMetaData): ByteRange {
-  const { dictionary_page_offset: dictionary, data_page_offset: data } = chunk;
-  const start = Number(dictionary !== undefined && dictionary > 0n && dictionary < data ? dictionary : data);
-  return { start, end: start + Number(chunk.total_compressed_size) };
 }
 
 /** The bytes of some chunks, each read once; those that lie close together in one go. */
