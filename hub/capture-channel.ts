@@ -11,7 +11,7 @@
  * taken in before it said so, so it is in the capture.
  */
 import { receiveMessageOnPort, type MessagePort } from 'node:worker_threads';
-import { errorMessage } from '../shared/errors.ts';
+import { errorMessage, SluiceError } from '../shared/errors.ts';
 import { packPartials, unpackPartials, type PackedPartials } from '../shared/window/packed-partials.ts';
 import type { AggregateCapture, AggregateFilter } from './engine-api.ts';
 
@@ -90,6 +90,7 @@ export class CaptureClient {
   readonly #port: MessagePort;
   readonly #waiters = new Map<number, { resolve(capture: AggregateCapture): void; reject(error: Error): void }>();
   #nextId = 1;
+  #isClosed = false;
 
   constructor(port: MessagePort) {
     this.#port = port;
@@ -99,10 +100,18 @@ export class CaptureClient {
       if (reply.ok) waiter?.resolve({ ...reply.capture, tail: reply.capture.tail.map(unpackPartials) });
       else waiter?.reject(new Error(reply.message));
     });
+    // Of either end; nobody answers any more.
+    port.on('close', () => {
+      this.#isClosed = true;
+      for (const { reject } of this.#waiters.values()) reject(closed());
+      this.#waiters.clear();
+    });
   }
 
+  /** @throws SluiceError ERR_HTTP_UNAVAILABLE: the channel is closed */
   capture(filter: AggregateFilter): Promise<AggregateCapture> {
     const id = this.#nextId++;
+    if (this.#isClosed) return Promise.reject(closed());
     return new Promise((resolve, reject) => {
       this.#waiters.set(id, { resolve, reject });
       this.#port.postMessage({ id, filter } satisfies CaptureRequest);
@@ -112,4 +121,8 @@ export class CaptureClient {
   close(): void {
     this.#port.close();
   }
+}
+
+function closed(): SluiceError {
+  return new SluiceError('ERR_HTTP_UNAVAILABLE', 'the hub is stopping');
 }

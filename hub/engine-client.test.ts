@@ -70,6 +70,18 @@ describe('the engine in its thread', () => {
     await client.stop();
   });
 
+  test('fails a capture that it will not answer any more', async () => {
+    const client = await EngineClient.start(engineSettings(lake.directory), () => undefined);
+    const [closed, left] = [new CaptureClient(client.captureChannel()), new CaptureClient(client.captureChannel())];
+    const filter = { window: '1h', fromUs: START_US, toUs: START_US + 1, gateways: null, devices: null, metrics: null };
+    const waiting = closed.capture(filter);
+    closed.close();
+    await expect(waiting).rejects.toMatchObject({ code: 'ERR_HTTP_UNAVAILABLE' });
+    await left.capture(filter);
+    await client.stop();
+    await expect(left.capture(filter)).rejects.toMatchObject({ code: 'ERR_HTTP_UNAVAILABLE' });
+  });
+
   test('is refused a folder that is none, with the code of the store', async () => {
     const settings = engineSettings('/dev/null/lake');
     await expect(EngineClient.start(settings, () => undefined)).rejects.toMatchObject({ code: expect.stringMatching(/^ERR_STORE_/) });

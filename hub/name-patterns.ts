@@ -37,7 +37,8 @@ export function nameMatcher(names: readonly string[]): (name: string) => boolean
 
 /** What every name of the pattern begins with. */
 export function patternPrefix(name: string): string {
-  return name.split('*', 1)[0];
+  const star = name.indexOf('*');
+  return star < 0 ? name : name.slice(0, star);
 }
 
 /** May a name of a column with these bounds be one of `names`? Bounds that are no texts say nothing. */

@@ -147,9 +147,9 @@ export class ServedFiles {
     const look = (entry: Entry): void => {
       if (entry.seenBy === capture || entry.toUs <= range.fromUs || entry.fromUs >= range.toUs) return;
       entry.seenBy = capture;
+      if (!mayHoldNames(entry.minDef, entry.maxDef, range.definitions ?? null)) return;
       if (!mayHoldNames(entry.minDevice, entry.maxDevice, range.devices)) return;
       if (!mayHoldNames(entry.minMetric, entry.maxMetric, range.metrics)) return;
-      if (!mayHoldNames(entry.minDef, entry.maxDef, range.definitions ?? null)) return;
       if (unreadable?.has(entry.path) === true) onUnreadable?.(entry.path);
       else selected.push(entry.file);
     };

@@ -11,7 +11,8 @@ import path from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { SluiceError, isSluiceError } from '../../shared/errors.ts';
 import { workerUrl } from '../../shared/worker-url.ts';
-import type { QueryEngine, TableCapture, TableRange } from '../engine-api.ts';
+import { CaptureClient } from '../capture-channel.ts';
+import type { AggregateCapture, AggregateFilter, QueryEngine, TableCapture, TableRange } from '../engine-api.ts';
 import type { VerdictAnswer, VerdictQuery } from '../alerts/verdicts.ts';
 import type { PromqlAnswer, PromqlRequest } from '../promql/promql-api.ts';
 import { answerPromql } from '../promql/service.ts';
@@ -73,11 +74,14 @@ export class QueryService {
   /** The thread that has the list of series, and when it was asked to read it. */
   #list: { readonly worker: Promise<Worker>; readonly readUs: number } | null = null;
   readonly #pins = new Map<string, TableCapture>();
+  readonly #captures: CaptureClient | null;
 
   private constructor(engine: QueryEngine, settings: QuerySettings, openThread: (settings: QuerySettings) => Worker, hotWarmUpMs: number) {
     this.#engine = engine;
     this.#thread = new QueryThread(() => ({ worker: openThread(settings) }));
     this.#hot = new HotQueries(engine, hotWarmUpMs);
+    const channel = engine.captureChannel?.();
+    this.#captures = channel === undefined ? null : new CaptureClient(channel);
   }
 
   static async start({ engine, openThread, hotWarmUpMs = 0, ...settings }: QueryServiceOptions): Promise<QueryService> {
@@ -115,7 +119,14 @@ export class QueryService {
   }
 
   async #aggregateTask(query: AggregateQuery, head: string | null): Promise<QueryTask> {
-    return { kind: 'aggregates', query, head, capture: await this.#engine.captureAggregates(query) };
+    const { window, fromUs, toUs, gateways, devices, metrics } = query;
+    const capture = await this.#capture({ window, fromUs, toUs, gateways, devices, metrics });
+    return { kind: 'aggregates', query, head, capture };
+  }
+
+  /** Between two steps of the engine, where there is such a way, and not behind all the batches that wait there. */
+  #capture(filter: AggregateFilter): Promise<AggregateCapture> {
+    return this.#captures?.capture(filter) ?? this.#engine.captureAggregates(filter);
   }
 
   readings(query: ReadingQuery): Promise<ReadingAnswer> {
@@ -206,6 +217,7 @@ export class QueryService {
   }
 
   async stop(): Promise<void> {
+    this.#captures?.close();
     await Promise.all([this.#thread.stop(), this.#hot.stop()]);
   }
 
