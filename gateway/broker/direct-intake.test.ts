@@ -67,7 +67,10 @@ class Connection {
     const gate = {
       publish: (sender: Sender, message: PublishedMessage, callback: Settle, direct: boolean) => {
         this.log.push(message.payload.toString());
-        if (message.qos === 1) this.settles.push(sender.order.expect(direct ? null : callback, message.messageId as number, 1));
+        if (message.qos === 1) {
+          const ticket = sender.order.expect(direct ? null : callback, message.messageId as number, 1);
+          this.settles.push((error) => sender.order.settle(error, ticket));
+        }
         return false;
       },
     };

@@ -59,7 +59,7 @@ export class MemoryJournal implements JournalWriter {
       } else if (message.options.redelivery !== null) this.#keys.delete(keyOf(message.options.redelivery));
       const { position } = message.options;
       if (error === null && position !== undefined) this.#positions.set(position.source, position.at);
-      message.options.done?.(error);
+      message.options.done?.(error, message.options.ticket ?? 0);
     }
     for (const waiter of waiters) waiter(error);
   }

@@ -15,7 +15,7 @@ import { SluiceError, isSluiceError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/logging.ts';
 import type { Decoder, TopicPlan } from '../decode/decoder.ts';
 import type { IngestCounters } from '../ingest-counters.ts';
-import type { JournalWriter, ReadingSink, RedeliveryKey } from '../journal/journal-api.ts';
+import type { JournalWriter, MessageOptions, ReadingSink, RedeliveryKey } from '../journal/journal-api.ts';
 import { messageHash } from '../journal/message-hash.ts';
 import type { MessageTap, Watch } from '../tail/message-tap.ts';
 import { unmatchedHint, type SeenOutcome } from '../tail/seen-message.ts';
@@ -157,7 +157,7 @@ export class PublishGate {
     const plan = this.#decoder.plan(message.topic);
     if (!waits) {
       const state = this.#stateOf(message, sender);
-      if (plan !== null) this.#take(plan, message, sender, null, state, callback);
+      if (plan !== null) this.#take(plan, message, sender, null, state, callback, 0);
       else {
         this.#noRule(message, sender);
         if (state !== null) this.#journal.sessionChanges(state.changes, null);
@@ -171,34 +171,30 @@ export class PublishGate {
       this.#refuse(
         new SluiceError('ERR_BROKER_TOO_MANY', `${waiting}; ${ACKS_PER_CLIENT_MAX} and ${PENDING_BYTES_MAX} are allowed`),
         callback,
+        0,
       );
       return false;
     }
     this.#pending++;
     this.#pendingBytes += message.payload.length;
-    const settle = sender.order.expect(direct ? null : callback, messageId, message.payload.length);
+    const { order } = sender;
+    const ticket = order.expect(direct ? null : callback, messageId, message.payload.length);
     const key: RedeliveryKey = {
       clientId: sender.clientId,
       messageId,
       hash: messageHash(message.topic, message.payload),
       qos: message.qos === 2 ? 2 : 1,
     };
-    if (message.dup && this.#mayBeRedelivery(plan, message, key) && this.#journal.isRedelivery(key, settle)) {
+    if (message.dup && this.#mayBeRedelivery(plan, message, key) && this.#isRedelivery(key, order, ticket)) {
       this.#counters.redeliveries++;
       this.#show(message, sender, plan)?.done('redelivery');
       return true;
     }
     // What nobody subscribes to does not come here (`direct`), and is not looked up.
     const state = direct ? null : this.#stateOf(message, sender);
-    const settleState =
-      state === null
-        ? settle
-        : (error: Error | null): void => {
-            state.settled(error);
-            settle(error);
-          };
-    if (plan === null) this.#takeWithoutRule(message, sender, key, state, settleState);
-    else this.#take(plan, message, sender, key, state, settleState);
+    const settle = state === null ? order.settle : settleWith(state, order);
+    if (plan === null) this.#takeWithoutRule(message, sender, key, state, settle, ticket);
+    else this.#take(plan, message, sender, key, state, settle, ticket);
     return false;
   }
 
@@ -213,6 +209,10 @@ export class PublishGate {
         resolve();
       };
     });
+  }
+
+  #isRedelivery(key: RedeliveryKey, order: AckOrder, ticket: number): boolean {
+    return this.#journal.isRedelivery(key, (error) => order.settle(error, ticket));
   }
 
   #mayBeRedelivery(plan: TopicPlan | null, message: PublishedMessage, key: RedeliveryKey): boolean {
@@ -232,15 +232,22 @@ export class PublishGate {
   }
 
   /** No reading, but what it is to subscribers, and its QoS 2 id, are to be durable before its ack. */
-  #takeWithoutRule(message: PublishedMessage, sender: Sender, key: RedeliveryKey, state: MessageState | null, settle: Settle): void {
+  #takeWithoutRule(
+    message: PublishedMessage,
+    sender: Sender,
+    key: RedeliveryKey,
+    state: MessageState | null,
+    settle: AckOrder['settle'],
+    ticket: number,
+  ): void {
     this.#noRule(message, sender);
-    if (state === null && key.qos === 1) return settle(null);
-    const options = { redelivery: key.qos === 2 ? key : null, idempotencyKey: null, changes: state?.changes, done: settle };
+    if (state === null && key.qos === 1) return settle(null, ticket);
+    const options = { redelivery: key.qos === 2 ? key : null, idempotencyKey: null, changes: state?.changes, done: settle, ticket };
     try {
       this.#journal.message(NO_READINGS, options);
       state?.taken();
     } catch (error) {
-      this.#refuse(error, settle);
+      this.#refuse(error, settle, ticket);
     }
   }
 
@@ -250,9 +257,10 @@ export class PublishGate {
     sender: Sender | null,
     key: RedeliveryKey | null,
     state: MessageState | null,
-    settle: Settle,
+    settle: AckOrder['settle'],
+    ticket: number,
   ): void {
-    const options = { redelivery: key, idempotencyKey: null, changes: state?.changes, done: key === null ? null : settle };
+    const options = { redelivery: key, idempotencyKey: null, changes: state?.changes, done: key === null ? null : settle, ticket };
     this.#plan = plan;
     this.#payload = message.payload;
     this.#onlyDevice = sender?.onlyDevice ?? null;
@@ -269,11 +277,11 @@ export class PublishGate {
       this.#decodeFailed = false;
       const refused = !decodeFailed || isSluiceError(error, 'ERR_BROKER_FORBIDDEN');
       watch?.done(refused ? 'refused' : 'dead_letter', error);
-      if (refused) return this.#refuse(error, settle);
+      if (refused) return this.#refuse(error, settle, ticket);
       if (!this.#bury(plan, message, error, options, settle)) return;
     }
     state?.taken();
-    if (key === null) settle(null);
+    if (key === null) settle(null, ticket);
   }
 
   #noRule(message: PublishedMessage, sender: Sender | null): void {
@@ -294,13 +302,7 @@ export class PublishGate {
   }
 
   /** @returns false: not even the dead letter could be stored, and the sender was told */
-  #bury(
-    plan: TopicPlan,
-    message: PublishedMessage,
-    error: unknown,
-    options: Parameters<JournalWriter['message']>[1],
-    settle: Settle,
-  ): boolean {
+  #bury(plan: TopicPlan, message: PublishedMessage, error: unknown, options: MessageOptions, settle: AckOrder['settle']): boolean {
     if (!isSluiceError(error))
       this.#logger.error({ err: error, topic: message.topic }, 'decoding failed unexpectedly; the message is a dead letter');
     const record = this.#decoder.deadLetter(plan, message.payload, error, this.#clock.nowUs());
@@ -309,13 +311,21 @@ export class PublishGate {
       this.#counters.deadLetters++;
       return true;
     } catch (journalError) {
-      this.#refuse(journalError, settle);
+      this.#refuse(journalError, settle, options.ticket ?? 0);
       return false;
     }
   }
 
-  #refuse(error: unknown, settle: Settle): void {
+  #refuse(error: unknown, settle: AckOrder['settle'], ticket: number): void {
     this.#counters.refused++;
-    settle(error instanceof Error ? error : new SluiceError('ERR_JOURNAL_UNAVAILABLE', String(error)));
+    settle(error instanceof Error ? error : new SluiceError('ERR_JOURNAL_UNAVAILABLE', String(error)), ticket);
   }
+}
+
+/** What is settled with the message's answer; functions of their own, because most messages need no closure. */
+function settleWith(state: MessageState, order: AckOrder): AckOrder['settle'] {
+  return (error, ticket) => {
+    state.settled(error);
+    order.settle(error, ticket);
+  };
 }

@@ -26,7 +26,7 @@ import {
   type Group,
   type GroupArrays,
 } from './group.ts';
-import type { JournalWriter, MessageOptions, ReadingSink, RedeliveryKey } from './journal-api.ts';
+import type { JournalWriter, MessageOptions, ReadingSink, RedeliveryKey, SourcePosition } from './journal-api.ts';
 import { idempotencyDigest, type RedeliveryKeys } from './redelivery.ts';
 import { BoundedSeriesRegistry } from './registry.ts';
 import type { SessionChange } from './sessions.ts';
@@ -85,23 +85,53 @@ const QUIET_BYTES_MAX = 1024 * 1024;
 /** Half of a long commit is forgotten after about seven. */
 const COMMIT_MS_DECAY = 0.9;
 
-type Done = (error: Error | null) => void;
+type Done = (error: Error | null, ticket: number) => void;
 
 /** A callback of a group and the message it waits for; ANY_MESSAGE: a failure of any of them is one for the caller. */
 const ANY_MESSAGE = -1;
 
-/** As two lists: an object for each would live as long as its commit, and be copied by the collector meanwhile. */
+/** Room that a list keeps for the callbacks of its next group: 24 bytes each. */
+const WAITING_KEPT_MAX = 8192;
+
+/**
+ * Who waits for a group. As lists that are filled again: an object for each would live as long as its commit, and be copied
+ * by the collector meanwhile.
+ */
 class WaitingList {
-  readonly messages: number[] = [];
-  readonly callbacks: Done[] = [];
+  #messages: number[] = [];
+  #callbacks: (Done | null)[] = [];
+  #tickets: number[] = [];
+  #length = 0;
 
   get length(): number {
-    return this.callbacks.length;
+    return this.#length;
   }
 
-  add(message: number, done: Done): void {
-    this.messages.push(message);
-    this.callbacks.push(done);
+  add(message: number, done: Done, ticket: number): void {
+    const at = this.#length++;
+    if (at === this.#callbacks.length) {
+      this.#messages.push(message);
+      this.#callbacks.push(done);
+      this.#tickets.push(ticket);
+    } else {
+      this.#messages[at] = message;
+      this.#callbacks[at] = done;
+      this.#tickets[at] = ticket;
+    }
+  }
+
+  /** Calls back in order; then it is empty. @param errorOf null: nothing failed */
+  answer(errorOf: ((message: number) => Error | null) | null): void {
+    for (let at = 0; at < this.#length; at++) {
+      const done = this.#callbacks[at] as Done;
+      this.#callbacks[at] = null;
+      done(errorOf === null ? null : errorOf(this.#messages[at]), this.#tickets[at]);
+    }
+    this.#length = 0;
+    if (this.#callbacks.length <= WAITING_KEPT_MAX) return;
+    this.#messages = [];
+    this.#callbacks = [];
+    this.#tickets = [];
   }
 }
 
@@ -136,6 +166,7 @@ export class GroupCommit implements JournalWriter {
   #number = 1;
   #durable = 0;
   #waiting = new WaitingList();
+  #spareWaiting: WaitingList | null = null;
   #inFlight: InFlight | null = null;
   #spare: GroupArrays | null = allocateGroupArrays();
   #seriesSent = 0;
@@ -160,9 +191,10 @@ export class GroupCommit implements JournalWriter {
     this.series = new BoundedSeriesRegistry(options.seriesMax);
   }
 
-  message(decode: (sink: ReadingSink) => void, { redelivery, idempotencyKey, position, changes, done }: MessageOptions): void {
+  message(decode: (sink: ReadingSink) => void, options: MessageOptions): void {
+    const { redelivery, idempotencyKey, position, changes, done, ticket = 0 } = options;
     const refusal = this.#refusal();
-    if (refusal !== null) return this.#hold(refusal, done);
+    if (refusal !== null) return this.#hold(refusal, done, ticket);
     const open = this.#open;
     open.mark();
     try {
@@ -179,13 +211,16 @@ export class GroupCommit implements JournalWriter {
       open.key(KEY_IDEMPOTENCY, open.addClient(digest), 0, takenUs);
     }
     if (changes !== undefined) for (const change of changes) open.change(change);
-    if (position === undefined) return this.#endMessage(done);
-    const { source, at } = position;
-    open.key(KEY_POSITION, open.addClient(source), 0, at);
-    this.#endMessage((error) => {
+    this.#endMessage(position === undefined ? done : this.#atPosition(position, done), ticket);
+  }
+
+  /** Here and not in `message`: what a closure captures is allocated wherever the function is entered. */
+  #atPosition({ source, at }: SourcePosition, done: Done | null): Done {
+    this.#open.key(KEY_POSITION, this.#open.addClient(source), 0, at);
+    return (error, ticket) => {
       if (error === null) this.#keys.setPosition(source, at);
-      done?.(error);
-    });
+      done?.(error, ticket);
+    };
   }
 
   sourcePosition(source: string): number | null {
@@ -206,24 +241,24 @@ export class GroupCommit implements JournalWriter {
 
   qos2Release(clientId: string, messageId: number, done: Done): void {
     if (!this.#keys.isQos2Open(clientId, messageId)) {
-      queueMicrotask(() => done(null));
+      queueMicrotask(() => done(null, 0));
       return;
     }
     const refusal = this.#refusal();
-    if (refusal !== null) return this.#hold(refusal, done);
+    if (refusal !== null) return this.#hold(refusal, done, 0);
     this.#keys.releaseQos2(clientId, messageId);
     this.#open.key(KEY_QOS2_RELEASE, this.#open.addClient(clientId), messageId, 0);
-    this.#endMessage(done);
+    this.#endMessage(done, 0);
   }
 
   sessionChanges(changes: readonly SessionChange[], done: Done | null): void {
     const refusal = this.#refusal();
     if (refusal !== null) {
-      if (done !== null) this.#hold(refusal, done);
+      if (done !== null) this.#hold(refusal, done, 0);
       return;
     }
     for (const change of changes) this.#open.change(change);
-    this.#endMessage(done);
+    this.#endMessage(done, 0);
   }
 
   isIdempotent(key: string, whenDurable: Done): boolean {
@@ -271,20 +306,20 @@ export class GroupCommit implements JournalWriter {
     }
   }
 
-  #endMessage(done: Done | null): void {
+  #endMessage(done: Done | null, ticket: number): void {
     const message = this.#open.endMessage(this.#options.clock.monotonicUs());
-    if (done !== null) this.#waiting.add(message, done);
+    if (done !== null) this.#waiting.add(message, done, ticket);
     if (done !== null || this.#isLarge()) this.#schedule();
     else this.#cancelQuiet ??= this.#options.clock.after(this.#options.quietDelayMsMax, () => this.#schedule());
   }
 
   #whenDurable(group: number | null, whenDurable: Done): boolean {
     if (group === null) return false;
-    if (group <= this.#durable) queueMicrotask(() => whenDurable(null));
+    if (group <= this.#durable) queueMicrotask(() => whenDurable(null, 0));
     else if (group === this.#number) {
-      this.#waiting.add(ANY_MESSAGE, whenDurable);
+      this.#waiting.add(ANY_MESSAGE, whenDurable, 0);
       this.#schedule();
-    } else this.#inFlight?.waiting.add(ANY_MESSAGE, whenDurable);
+    } else this.#inFlight?.waiting.add(ANY_MESSAGE, whenDurable, 0);
     return true;
   }
 
@@ -300,17 +335,17 @@ export class GroupCommit implements JournalWriter {
     );
   }
 
-  #hold(refusal: SluiceError, done: Done | null): void {
+  #hold(refusal: SluiceError, done: Done | null, ticket: number): void {
     this.#counters.refusedMessages++;
     if (done === null) {
       if (this.#dropped++ === 0) this.#droppedSinceUs = this.#options.clock.nowUs();
     } else if (this.#closed || this.#held >= this.#options.heldMax) {
-      queueMicrotask(() => done(refusal));
+      queueMicrotask(() => done(refusal, ticket));
     } else {
       this.#held++;
       this.#options.clock.after(this.#options.holdMs, () => {
         this.#held--;
-        done(refusal);
+        done(refusal, ticket);
       });
     }
   }
@@ -379,7 +414,8 @@ export class GroupCommit implements JournalWriter {
       bytes,
     };
     this.#seriesSent = this.series.size;
-    this.#waiting = new WaitingList();
+    this.#waiting = this.#spareWaiting ?? new WaitingList();
+    this.#spareWaiting = null;
     this.#open = new OpenGroup(this.#spare ?? allocateGroupArrays());
     this.#spare = null;
     this.#number++;
@@ -407,8 +443,8 @@ export class GroupCommit implements JournalWriter {
     if (failedAny) this.#forgetFailed({ ...sent.group, arrays }, errorOf);
     // The next group starts before the callbacks run: the journal works while the acks are written.
     if (this.#waiting.length > 0 || this.#isLarge() || this.#closed) this.#schedule();
-    const { messages, callbacks } = sent.waiting;
-    for (let index = 0; index < callbacks.length; index++) callbacks[index](failedAny ? errorOf(messages[index]) : null);
+    sent.waiting.answer(failedAny ? errorOf : null);
+    this.#spareWaiting = sent.waiting;
     this.#settleDrained();
   }
 

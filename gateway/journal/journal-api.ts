@@ -66,7 +66,9 @@ export interface MessageOptions {
   /** What it changes of sessions and retained messages, durable with it. */
   readonly changes?: readonly SessionChange[];
   /** Called once after the group commit (error null) or when it could not be stored. null: nobody waits (QoS 0). */
-  readonly done: ((error: Error | null) => void) | null;
+  readonly done: ((error: Error | null, ticket: number) => void) | null;
+  /** What `done` is to be told beside it, so that one function can serve all messages of a connection. Default 0. */
+  readonly ticket?: number;
 }
 
 /**

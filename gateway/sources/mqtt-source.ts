@@ -379,7 +379,7 @@ class Connection {
         if (error !== null) this.fail(error);
       };
       this.#handlers.gate.publish(this.#sender, { topic, payload, qos, dup, messageId }, refused, true);
-    } else if (qos === 1 && messageId !== undefined) this.#order.expect(null, messageId, 0)(null);
+    } else if (qos === 1 && messageId !== undefined) this.#order.settle(null, this.#order.expect(null, messageId, 0));
     this.#readOn();
   }
 
