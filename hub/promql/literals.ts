@@ -28,7 +28,8 @@ export function parseDurationUs(text: string): number | null {
     for (const [, count, unit] of text.matchAll(/(\d+)(ms|[ywdhms])/g)) us += Number(count) * UNIT_US[unit];
     return Number.isSafeInteger(us) ? us : null;
   }
-  const seconds = text.trim() === '' ? NaN : Number(text.replaceAll('_', ''));
+  const plain = text.replaceAll('_', '').trim();
+  const seconds = plain === '' ? NaN : Number(plain);
   const us = Math.round(seconds * 1e6);
   return Number.isSafeInteger(us) ? us : null;
 }
