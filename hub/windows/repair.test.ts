@@ -128,6 +128,35 @@ describe('a damaged file of aggregates is made again from readings', () => {
     expect(await answers(await startHub(lake.directory, {}, clock))).toEqual(before);
   });
 
+  test('while a hub flushes and somebody asks for the status: what was flushed meanwhile is not computed as well', async () => {
+    const hub = await startHub(lake.directory, {}, clock);
+    await commit(hub, 1, 4);
+    const hours = await filesOf('1h');
+    overwrite(hours[0]);
+    // Of a run: one for each file that is checked, then one for each that has the same windows. The next is between looking and computing.
+    const at = (await openLake()).aggregates.snapshot.files.size + hours.length;
+    let [seq, breaths] = [4, 0];
+    const breathe = async (): Promise<void> => {
+      if (++breaths !== at) return;
+      clock.advance(2_000_000);
+      hub.engine.submit(LANE, batchOf(++seq, START_US, 100, seq));
+      await hub.waitCommitted(laneAppId(LANE), seq);
+      await hub.engine.flush();
+      await runs.status();
+    };
+    const runs = new Maintenance(await openLake(), KEEP_ALL, breathe, DEFAULT_WINDOW_DEFINITIONS);
+    await runs.run();
+    expect((await runs.status()).repairedFilesTotal).toBe(1);
+    expect(seq).toBe(5);
+    await hub.engine.flush();
+    for (const window of WINDOWS) {
+      const filter = { window, fromUs: 0, toUs: Number.MAX_SAFE_INTEGER, gateways: null, devices: null, metrics: null };
+      const rows = [...(await mergedCapture(hub.engine.captureAggregates(filter))).values()];
+      const readings = rows.reduce((sum, { n }) => sum + n, 0);
+      expect(readings, window).toBe(seq * 100);
+    }
+  });
+
   test('after a crash before the commit the next run does it, and what the first one staged is in no table', async () => {
     const hub = await startHub(lake.directory, {}, clock);
     await commit(hub, 1, 4);

@@ -65,8 +65,10 @@ interface Span {
 interface Work {
   readonly span: Span;
   readonly damaged: readonly AddFile[];
-  /** Others of the definition that may have windows of the span. */
+  /** Others of the definition that may have windows of the span: all that there were when its position was this. */
   readonly readable: readonly AddFile[];
+  /** Of the definition. What is flushed behind it stays as it is, also where this lake learns of it before the commit. */
+  readonly position: number;
 }
 
 /** Why a file stays: for the log. */
@@ -197,7 +199,10 @@ export class AggregateRepair {
     let span = this.#spanOf(file);
     for (;;) {
       const next = this.#overlapping(span).find((other) => !damaged.includes(other) && !readable.has(other));
-      if (next === undefined) return { span, damaged, readable: [...readable] };
+      if (next === undefined) {
+        const position = positionOf(this.#lake.aggregates.snapshot, windowAppId(span.definition));
+        return { span, damaged, readable: [...readable], position };
+      }
       if (await this.#isDamaged(next)) {
         // Vacuum may have taken what folding replaced.
         if (!(await this.#isStillNamed(next))) return null;
@@ -255,9 +260,8 @@ export class AggregateRepair {
     return this.#lake.aggregates.snapshot.files.has(file.path);
   }
 
-  async #stageComputed({ span, damaged }: Work, adds: AddFile[]): Promise<void> {
+  async #stageComputed({ span, damaged, position }: Work, adds: AddFile[]): Promise<void> {
     const { definition, fromUs, lastUs } = span;
-    const position = positionOf(this.#lake.aggregates.snapshot, windowAppId(definition));
     const days = await this.#filesByDay(position);
     const found = { rows: 0, fromUs: Infinity, lastUs: -Infinity };
     let isDayMissing = false;
