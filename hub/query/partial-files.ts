@@ -302,26 +302,38 @@ function numbersOf(column: ParquetColumn | undefined, rowCount: number): Float64
 
 interface Texts {
   readonly indices: Uint32Array;
+  /** The same in every row. */
+  readonly isConstant: boolean;
   at(index: number): string | null;
 }
 
 function textsOf(column: ParquetColumn | undefined, rowCount: number): Texts {
-  if (column?.type !== 'string') return { indices: new Uint32Array(rowCount), at: () => null };
+  if (column?.type !== 'string') return { indices: new Uint32Array(rowCount), isConstant: true, at: () => null };
   const { dictionary, indices, nullIndex } = column;
-  return { indices, at: (index) => (index === nullIndex ? null : (dictionary[index] ?? null)) };
+  const isConstant = dictionary.length === 0 || (dictionary.length === 1 && nullIndex === undefined);
+  return { indices, isConstant, at: (index) => (index === nullIndex ? null : (dictionary[index] ?? null)) };
 }
 
 function runsOf(columns: Columns, rowCount: number): Run[] {
   const texts = KEY_COLUMNS.map((name) => textsOf(columns.get(name), rowCount));
+  const varying = texts.filter(({ isConstant }) => !isConstant).map(({ indices }) => indices);
   const runs: Run[] = [];
   for (let from = 0; from < rowCount;) {
-    let to = from + 1;
-    while (to < rowCount && texts.every(({ indices }) => indices[to] === indices[from])) to++;
+    let to = rowCount;
+    for (const indices of varying) to = endOfEqual(indices, from, to);
     const [def, gateway, device, metric, tags] = texts.map((text) => text.at(text.indices[from]));
     runs.push({ def: def ?? '', group: { gateway, device, metric, tags }, from, to });
     from = to;
   }
   return runs;
+}
+
+/** Where another index stands than at `from`; `end` if it is the same until there. */
+function endOfEqual(indices: Uint32Array, from: number, end: number): number {
+  const index = indices[from];
+  let to = from + 1;
+  while (to < end && indices[to] === index) to++;
+  return to;
 }
 
 /** Those that may pass: where devices are named one by one, theirs and those that no device can be asked of. */

@@ -140,7 +140,7 @@ function readHybrid(page: PageReader, width: number, out: Uint32Array, from: num
 function unpack(bytes: Uint8Array, start: number, width: number, out: Uint32Array, from: number, to: number): void {
   let offset = start;
   if (width <= 24) {
-    const mask = 2 ** width - 1;
+    const mask = (1 << width) - 1;
     let waiting = 0;
     let bits = 0;
     for (let at = from; at < to; at++) {
@@ -149,7 +149,8 @@ function unpack(bytes: Uint8Array, start: number, width: number, out: Uint32Arra
         bits += 8;
       }
       out[at] = waiting & mask;
-      waiting >>>= width;
+      // At most 31 bits are in it, one at least leaves: as an unsigned number it would be kept as a double.
+      waiting = (waiting >>> width) | 0;
       bits -= width;
     }
     return;

@@ -143,6 +143,31 @@ test('whole numbers come back up to the largest that a double holds, also as dif
     expect(await valuesOf(file, [column.name])).toEqual([columnValues(column, 400)]);
 });
 
+test('texts come back that are the same in every row, in none, or only look the same', async () => {
+  const texts = (name: string, dictionary: readonly string[], nullIndex?: number): ParquetColumn => ({
+    name,
+    type: 'string',
+    dictionary,
+    indices: Uint32Array.from({ length: 10 }, (_, row) => row % 2),
+    nullIndex,
+  });
+  const columns = [
+    texts('same', ['x', 'x']),
+    texts('with a mark', ['x', '\ufeffx']),
+    texts('empty', ['', '']),
+    texts('half', ['x'], 1),
+    texts('none', []),
+  ];
+  const { bytes } = drain(encodeParquet({ rowCount: 10, columns, compression: 'zstd' }));
+  for (const column of columns) expect(await valuesOf(bytes, [column.name])).toEqual([columnValues(column, 10)]);
+  const { extents } = await RowGroups.open(reader(bytes), bytes.length, []);
+  expect([...extents[0].constants]).toEqual([
+    ['same', 'x'],
+    ['empty', ''],
+    ['none', null],
+  ]);
+});
+
 test('what another writer made of any integers is read as hyparquet reads it', async () => {
   const directory = mkdtempSync(path.join(tmpdir(), 'sluice-row-groups-'));
   const instance = await DuckDBInstance.create(':memory:');

@@ -22,14 +22,17 @@ export interface Bounds {
   readonly max: unknown;
 }
 
+/** null: of texts, none in any row. */
+type Constant = number | bigint | string | null;
+
 export interface RowGroupExtent {
   readonly rowCount: number;
   /** As stored: what it costs to read all of it. */
   readonly bytes: number;
   /** By column; one without statistics is not here. */
   readonly bounds: ReadonlyMap<string, Bounds>;
-  /** Integers and times (numbers, µs) that are the same in every row, by their statistics: they are not decoded. */
-  readonly constants: ReadonlyMap<string, number | bigint>;
+  /** Integers, times (numbers, µs) and texts that are the same in every row, by their statistics: they are not decoded. */
+  readonly constants: ReadonlyMap<string, Constant>;
 }
 
 /** Length of the footer, then the magic. */
@@ -57,7 +60,7 @@ export class RowGroups {
     this.#types = flatTypes(metadata);
     this.#size = size;
     this.footerBytes = footerBytes;
-    this.extents = metadata.row_groups.map((group) => extentOf(group, columns));
+    this.extents = metadata.row_groups.map((group) => extentOf(group, columns, this.#types));
     this.#groups = metadata.row_groups.map(withoutStatistics);
   }
 
@@ -72,7 +75,7 @@ export class RowGroups {
       const footerBytes = TRAILER_BYTES + new DataView(tail.buffer, tail.byteOffset).getUint32(tail.length - TRAILER_BYTES, true);
       if (footerBytes > Math.min(size, FOOTER_BYTES_MAX)) throw invalid(`a footer of ${footerBytes} bytes in a file of ${size}`);
       if (footerBytes > tail.length) tail = read(size - footerBytes, size);
-      const metadata = parquetMetadata(copyOf(tail.subarray(tail.length - footerBytes)), { parsers: PARSERS });
+      const metadata = parquetMetadata(copyOf(tail.subarray(tail.length - footerBytes)), { parsers: BOUND_PARSERS });
       const rowCount = metadata.row_groups.reduce((sum, group) => sum + Number(group.num_rows), 0);
       if (!(rowCount <= ROWS_MAX)) throw invalid(`a file of ${rowCount} rows, at most ${ROWS_MAX} are read`);
       return Promise.resolve(new RowGroups(metadata, size, footerBytes, columns));
@@ -100,7 +103,8 @@ export class RowGroups {
       const found = new Map<string, ParquetColumn>();
       const others: string[] = [];
       for (const name of columns) {
-        if (constants.has(name)) found.set(name, constantColumn(name, constants.get(name), rowCount));
+        const constant = constants.get(name);
+        if (constant !== undefined) found.set(name, constantColumn(name, constant, rowCount));
         else {
           const column = this.#decode(index, name, bytes);
           if (column === null) others.push(name);
@@ -164,26 +168,63 @@ class ChunkBytes {
   }
 }
 
-function constantColumn(name: string, value: number | bigint | undefined, rowCount: number): ParquetColumn {
-  const values = new Float64Array(rowCount).fill(Number(value));
+/** Every text is told apart from every other, also by a byte order mark. */
+const BOUND_PARSERS = { ...PARSERS, stringFromBytes: (bytes: Uint8Array): string => Buffer.from(bytes).toString('utf8') };
+/** What stands for bytes that are no UTF-8: different ones look alike. */
+const NO_TEXT = '\uFFFD';
+
+/** Columns of the same value share their array: nobody writes into what was read. */
+const equalValues = new Map<string, Float64Array>();
+const EQUAL_VALUES_MAX = 16;
+/** Larger row groups are of others, and rare. */
+const SHARED_ROWS_MAX = 65_536;
+const ZEROS = new Uint32Array(SHARED_ROWS_MAX);
+
+function constantColumn(name: string, value: Constant, rowCount: number): ParquetColumn {
+  if (typeof value === 'string' || value === null) {
+    const indices = rowCount <= SHARED_ROWS_MAX ? ZEROS.subarray(0, rowCount) : new Uint32Array(rowCount);
+    return { name, type: 'string', dictionary: value === null ? [] : [value], indices, ...(value === null ? { nullIndex: 0 } : {}) };
+  }
+  const values = rowCount <= SHARED_ROWS_MAX ? sharedValues(Number(value), rowCount) : new Float64Array(rowCount).fill(Number(value));
   return { name, type: typeof value === 'bigint' ? 'long' : 'timestamp', values };
 }
 
-function extentOf(group: RowGroup, columns: readonly string[]): RowGroupExtent {
+function sharedValues(value: number, rowCount: number): Float64Array {
+  const key = `${value} ${rowCount}`;
+  let values = equalValues.get(key);
+  if (values === undefined) {
+    values = new Float64Array(rowCount).fill(value);
+    if (equalValues.size >= EQUAL_VALUES_MAX) equalValues.delete(equalValues.keys().next().value as string);
+    equalValues.set(key, values);
+  }
+  return values;
+}
+
+function extentOf(group: RowGroup, columns: readonly string[], types: ReadonlyMap<string, FlatType>): RowGroupExtent {
   const bounds = new Map<string, Bounds>();
-  const constants = new Map<string, number | bigint>();
+  const constants = new Map<string, Constant>();
+  const rowCount = Number(group.num_rows);
   let bytes = 0;
   for (const { meta_data: chunk } of group.columns) {
     if (chunk === undefined) continue;
     bytes += Number(chunk.total_compressed_size);
     const name = chunk.path_in_schema.join('.');
-    const { min_value: min, max_value: max, null_count: nullCount } = chunk.statistics ?? {};
+    const { min_value: min, max_value: max } = chunk.statistics ?? {};
     if (columns.includes(name) && min !== undefined && max !== undefined) bounds.set(name, { min, max });
-    // Doubles may have NaN beside what their statistics say.
-    const isInteger = chunk.type === 'INT64' && (typeof min === 'bigint' || typeof min === 'number');
-    if (isInteger && min === max && chunk.path_in_schema.length === 1 && Number(nullCount ?? 1) === 0) constants.set(name, min);
+    const constant = chunk.path_in_schema.length === 1 ? constantOf(chunk, types.get(name), rowCount) : undefined;
+    if (constant !== undefined) constants.set(name, constant);
   }
-  return { rowCount: Number(group.num_rows), bytes, bounds, constants };
+  return { rowCount, bytes, bounds, constants };
+}
+
+/** undefined: it is none, or not known to be. Doubles may have NaN beside what their statistics say. */
+function constantOf({ type, statistics }: ColumnMetaData, flat: FlatType | undefined, rowCount: number): Constant | undefined {
+  const { min_value: min, max_value: max, null_count: nulls, is_min_value_exact: isMin, is_max_value_exact: isMax } = statistics ?? {};
+  const nullCount = Number(nulls ?? -1);
+  if (flat === 'string' && nullCount === rowCount) return null;
+  if (nullCount !== 0 || min !== max || isMin === false || isMax === false) return undefined;
+  if (flat === 'string') return typeof min === 'string' && !min.includes(NO_TEXT) ? min : undefined;
+  return type === 'INT64' && (typeof min === 'bigint' || typeof min === 'number') ? min : undefined;
 }
 
 /** They are most of a footer in memory. */
