@@ -2,8 +2,8 @@
  * Captures for another thread than the main one: a port of its own to the engine's thread, so that a hot query crosses two
  * threads and not three, and is served between two steps of the engine and not behind the batches that wait there.
  *
- * Layout: a request is one filter, an answer one capture, each with the request's number. The partials of a capture go as
- * one buffer (packPartials), handed over: dozens of small arrays take longer to clone than to make.
+ * Layout: a request is one filter, an answer one capture, each with the request's number. The partials of a capture go
+ * packed (packed-partials.ts), handed over.
  *
  * However many are asked for, the engine gets on with its work: captures that took TURN_MS or more rest for as long.
  *
@@ -12,8 +12,9 @@
  */
 import { receiveMessageOnPort, type MessagePort } from 'node:worker_threads';
 import { errorMessage, SluiceError } from '../shared/errors.ts';
-import { packPartials, unpackPartials, type PackedPartials } from '../shared/window/packed-partials.ts';
+import { buffersOf } from '../shared/window/packed-partials.ts';
 import type { AggregateCapture, AggregateFilter } from './engine-api.ts';
+import { packed } from './packed-capture.ts';
 
 const TURN_MS = 4;
 
@@ -22,10 +23,8 @@ interface CaptureRequest {
   readonly filter: AggregateFilter;
 }
 
-type PackedCapture = Omit<AggregateCapture, 'tail'> & { readonly tail: readonly PackedPartials[] };
-
 type CaptureReply =
-  | { readonly id: number; readonly ok: true; readonly capture: PackedCapture }
+  | { readonly id: number; readonly ok: true; readonly capture: AggregateCapture }
   | { readonly id: number; readonly ok: false; readonly message: string };
 
 /**
@@ -41,11 +40,8 @@ export function serveCaptures(
   const serve = ({ id, filter }: CaptureRequest): void => {
     const fail = (error: unknown): void => reply({ id, ok: false, message: errorMessage(error) });
     const send = (made: AggregateCapture): void => {
-      const tail = made.tail.map(packPartials);
-      reply(
-        { id, ok: true, capture: { ...made, tail } },
-        tail.map(({ buffer }) => buffer),
-      );
+      const sent = packed(made);
+      reply({ id, ok: true, capture: sent }, buffersOf(sent.tail));
     };
     try {
       const made = capture(filter);
@@ -97,7 +93,7 @@ export class CaptureClient {
     port.on('message', (reply: CaptureReply) => {
       const waiter = this.#waiters.get(reply.id);
       this.#waiters.delete(reply.id);
-      if (reply.ok) waiter?.resolve({ ...reply.capture, tail: reply.capture.tail.map(unpackPartials) });
+      if (reply.ok) waiter?.resolve(reply.capture);
       else waiter?.reject(new Error(reply.message));
     });
     // Of either end; nobody answers any more.

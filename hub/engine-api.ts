@@ -5,7 +5,7 @@
  * time; it does it in slices of about 5 ms, so that captures for queries get in between.
  */
 import type { MessagePort } from 'node:worker_threads';
-import type { PartialColumns } from '../shared/window/partial-columns.ts';
+import type { SentPartials } from '../shared/window/packed-partials.ts';
 import type { WindowDefinition } from '../shared/window/definition.ts';
 import type { LaneClaim, LaneKey, LaneStatus, WatermarkClaim } from '../shared/uplink.ts';
 
@@ -84,7 +84,7 @@ export interface AggregateCapture {
   /** Of a persisted definition files of `aggregates` (rows of other definitions among them), else of `readings`; pruned by statistics. */
   readonly files: readonly LakeFile[];
   /** Partials that are not in `files`: of the tail and of the overlay, filtered; a window may have a row in each. */
-  readonly tail: readonly PartialColumns[];
+  readonly tail: readonly SentPartials[];
   /** false: memory was short, and some received readings are missing from `tail` until they are committed. */
   readonly overlayComplete: boolean;
   /** Accepted watermark per gateway (µs); gateways without one yet are absent. */

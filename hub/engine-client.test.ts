@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { laneAppId } from '../shared/uplink.ts';
+import { partialColumnsOf } from '../shared/window/packed-partials.ts';
 import { partialRows } from '../shared/window/partial-columns.ts';
 import { CaptureClient } from './capture-channel.ts';
 import { EngineClient, submittedBytesOf } from './engine-client.ts';
@@ -53,7 +54,10 @@ describe('the engine in its thread', () => {
     const filter = { window: '1h', fromUs: START_US, toUs: START_US + 1, gateways: null, devices: ['pump-1'], metrics: null };
     const countOf = async (): Promise<number> => {
       const { tail } = await captures.capture(filter);
-      return tail.flatMap(partialRows).reduce((sum, { partial }) => sum + partial.n, 0);
+      return tail
+        .map(partialColumnsOf)
+        .flatMap(partialRows)
+        .reduce((sum, { partial }) => sum + partial.n, 0);
     };
     const checked: Promise<void>[] = [];
     const all = new Promise<void>((resolve) => {

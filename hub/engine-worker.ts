@@ -5,9 +5,18 @@ import { errorMessage, isSluiceError } from '../shared/errors.ts';
 import { createLogger } from '../shared/logging.ts';
 import { lowerThreadPriority } from '../shared/thread-priority.ts';
 import type { LaneClaim, LaneKey } from '../shared/uplink.ts';
+import { buffersOf } from '../shared/window/packed-partials.ts';
 import { serveCaptures } from './capture-channel.ts';
 import { Engine } from './engine.ts';
-import type { AggregateFilter, EngineSettings, SnapshotRequest, TableName, TableRange } from './engine-api.ts';
+import type {
+  AggregateCapture,
+  AggregateFilter,
+  EngineSettings,
+  SnapshotCapture,
+  SnapshotRequest,
+  TableName,
+  TableRange,
+} from './engine-api.ts';
 import {
   submittedBytesOf,
   type EngineAnswer,
@@ -18,6 +27,7 @@ import {
 } from './engine-client.ts';
 import { Lake } from './lake/lake.ts';
 import { LocalStore } from './lake/local-store.ts';
+import { packed } from './packed-capture.ts';
 
 /** Positions are coalesced for so long: a commit moves a thousand lanes at once, submissions come by the thousand. */
 const PENDING_REPORT_MS = 20;
@@ -30,8 +40,19 @@ if (port === null) throw new Error('engine-worker runs as a worker thread');
 const logger = createLogger('hub-engine', settings.logLevel);
 lowerThreadPriority(NICE_STEPS, logger);
 
-function reply(message: EngineReply): void {
-  port?.postMessage(message);
+function reply(message: EngineReply, transfer: readonly ArrayBuffer[] = []): void {
+  port?.postMessage(message, transfer);
+}
+
+function whenMade<T, U>(value: T | Promise<T>, use: (value: T) => U): U | Promise<U> {
+  return value instanceof Promise ? value.then(use) : use(value);
+}
+
+/** What an answer hands over. */
+function transferOf(method: EngineMethod, value: unknown): ArrayBuffer[] {
+  if (method === 'captureAggregates') return buffersOf((value as AggregateCapture).tail);
+  if (method === 'captureSnapshot') return (value as SnapshotCapture).aggregates.flatMap(({ tail }) => buffersOf(tail));
+  return [];
 }
 
 function asError(error: unknown): { code: ReturnType<typeof codeOf>; message: string } {
@@ -75,11 +96,15 @@ try {
   });
   const methods: Record<EngineMethod, (args: readonly unknown[]) => unknown> = {
     openLane: ([lane, claim, isRenamed]) => engine.openLane(lane as LaneKey, claim as LaneClaim, isRenamed as boolean),
-    captureAggregates: ([filter]) => engine.captureAggregates(filter as AggregateFilter),
+    captureAggregates: ([filter]) => whenMade(engine.captureAggregatesInTurn(filter as AggregateFilter), packed),
     captureTable: ([table, range]) => engine.captureTable(table as TableName, range as TableRange),
     captureTableAt: ([table, range, version]) =>
       engine.captureTableAt(table as 'readings' | 'exceptions', range as TableRange, version as number),
-    captureSnapshot: ([request]) => engine.captureSnapshot(request as SnapshotRequest),
+    captureSnapshot: ([request]) =>
+      whenMade(engine.captureSnapshotInTurn(request as SnapshotRequest), (capture) => ({
+        ...capture,
+        aggregates: capture.aggregates.map(packed),
+      })),
     reportUnreadable: ([paths]) => engine.reportUnreadable(paths as readonly string[]),
     status: () => engine.status(),
     stop: () => engine.stop(),
@@ -91,7 +116,7 @@ try {
       serveBetween();
     } else if (message.kind === 'captures') {
       const { port: captures } = message;
-      const serve = serveCaptures(captures, (filter) => engine.captureAggregates(filter));
+      const serve = serveCaptures(captures, (filter) => engine.captureAggregatesInTurn(filter));
       servers.add(serve);
       captures.on('close', () => servers.delete(serve));
     } else if (message.kind === 'watermark') engine.assertWatermark(message.gateway, message.claim);
@@ -105,21 +130,27 @@ try {
 /** What is known at once goes back in one message; what takes its time by itself. */
 function answerCalls(calls: readonly EngineCall[], methods: Record<EngineMethod, (args: readonly unknown[]) => unknown>): void {
   const answers: EngineAnswer[] = [];
+  const transfer: ArrayBuffer[] = [];
   for (const { id, method, args } of calls) {
     try {
       const value = methods[method](args);
-      if (value instanceof Promise) void answerLater(id, value);
-      else answers.push({ id, ok: true, value });
+      if (value instanceof Promise) {
+        void answerLater(id, method, value);
+        continue;
+      }
+      answers.push({ id, ok: true, value });
+      transfer.push(...transferOf(method, value));
     } catch (error) {
       answers.push({ id, ok: false, ...asError(error) });
     }
   }
-  if (answers.length > 0) reply({ kind: 'answers', answers });
+  if (answers.length > 0) reply({ kind: 'answers', answers }, transfer);
 }
 
-async function answerLater(id: number, value: Promise<unknown>): Promise<void> {
+async function answerLater(id: number, method: EngineMethod, made: Promise<unknown>): Promise<void> {
   try {
-    reply({ kind: 'answers', answers: [{ id, ok: true, value: await value }] });
+    const value = await made;
+    reply({ kind: 'answers', answers: [{ id, ok: true, value }] }, transferOf(method, value));
   } catch (error) {
     reply({ kind: 'answers', answers: [{ id, ok: false, ...asError(error) }] });
   }

@@ -9,6 +9,7 @@ import { createLogger } from '../shared/logging.ts';
 import type { LaneKey } from '../shared/uplink.ts';
 import { DEFAULT_WINDOW_DEFINITIONS } from '../shared/window/definition.ts';
 import { mergePartials, type WindowPartial } from '../shared/window/partial.ts';
+import { partialColumnsOf } from '../shared/window/packed-partials.ts';
 import { groupKeyText, partialRows, type PartialColumns } from '../shared/window/partial-columns.ts';
 import { Engine } from './engine.ts';
 import type { AggregateCapture, EngineSettings, SubmittedBatch } from './engine-api.ts';
@@ -121,6 +122,25 @@ export function batchOf(
   return { seq, readingCount: count, exceptionCount: exceptions.length, receivedUs: fromUs + 5_000_000, body };
 }
 
+/** A batch with one reading of each of many devices, values counting up from `first`. */
+export function wideBatch(seq: number, eventTimeUs: number, devices: number, first: number): SubmittedBatch {
+  const runs = {
+    count: devices,
+    seriesTable: Array.from({ length: devices }, (_, index) => ({
+      device: `d-${String(index).padStart(6, '0')}`,
+      metric: 'temperature',
+      tags: '',
+    })),
+    runOffsets: Uint32Array.from({ length: devices + 1 }, (_, index) => index),
+    eventTimeUs: new Float64Array(devices).fill(eventTimeUs),
+    value: Float64Array.from({ length: devices }, (_, index) => first + index),
+    text: null,
+    texts: [],
+  };
+  const body = encodeBatch({ sealedUs: eventTimeUs, arrivalFromUs: eventTimeUs, arrivalToUs: eventTimeUs, runs, exceptions: [] }, 'br');
+  return { seq, readingCount: devices, exceptionCount: 0, receivedUs: eventTimeUs, body };
+}
+
 export interface LakePartial {
   /** Hash of its definition; of a partial in memory ''. */
   readonly def: string;
@@ -145,7 +165,7 @@ export async function mergedCapture(
     const known = merged.get(key);
     merged.set(key, known === undefined ? partial : mergePartials(known, partial));
   };
-  for (const columns of capture.tail) addColumns(columns, add);
+  for (const sent of capture.tail) addColumns(partialColumnsOf(sent), add);
   for (const file of capture.files) {
     for (const row of await partialsOf(file.path)) if (row.def === capture.definitionHash) add(row);
   }

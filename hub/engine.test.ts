@@ -4,8 +4,9 @@ import { ManualClock } from '../shared/clock.ts';
 import { SluiceError } from '../shared/errors.ts';
 import type { ExceptionRecord } from '../shared/exception.ts';
 import { laneAppId } from '../shared/uplink.ts';
+import { partialColumnsOf } from '../shared/window/packed-partials.ts';
 import type { AggregateCapture, AggregateFilter } from './engine-api.ts';
-import { batchOf, laneOf, mergedCapture, startHub, temporaryLake, EPOCH, type TestHub } from './engine.fixture.ts';
+import { batchOf, laneOf, mergedCapture, startHub, temporaryLake, wideBatch, EPOCH, type TestHub } from './engine.fixture.ts';
 import { readParquetRows } from './lake/parquet/read.ts';
 import { readGatewayRuns } from './windows/readings-source.ts';
 
@@ -90,6 +91,51 @@ describe('the engine', () => {
       expect(rows.map(({ n }) => n)).toEqual(Array.from({ length: count / 60 }, () => 60));
       expect(rows.reduce((sum, row) => sum + row.sumValue, 0)).toBe((count * (count - 1)) / 2);
     }
+    await hub.engine.stop();
+  });
+
+  test('a capture in steps is of one moment, however many batches and commits come meanwhile, and others see those', async () => {
+    const count = 20_000;
+    const lane = laneOf('gw-1');
+    let next = 0;
+    let seq = 0;
+    let isCapturing = false;
+    let isSubmitting = false;
+    let seen = 0;
+    const intervals = { commitIntervalMsMin: 1_000, commitIntervalMsMax: 1_000 };
+    const hub: TestHub = await startHub(lake.directory, intervals, undefined, () => {
+      // A submission has steps of its own.
+      if (!isCapturing || isSubmitting) return;
+      isSubmitting = true;
+      hub.engine.submit(lane, batchOf(++seq, START_US + (next % 3_600) * 1_000_000, 10, next));
+      isSubmitting = false;
+      next += 10;
+      const { tail } = hub.engine.captureAggregates({ ...MINUTES, devices: ['pump-1'], toUs: START_US + 7_200_000_000 });
+      seen = tail.map(partialColumnsOf).reduce((sum, { n }) => sum + n.reduce((all, one) => all + one, 0), 0);
+      expect(seen).toBe(next - 2 * count);
+    });
+    await hub.engine.openLane(lane, { epoch: EPOCH, lane: 'live', base: 1, assigned: 100_000 });
+    // The second one is not committed when the first capture comes: what is open is read in steps, too.
+    for (let wide = 0; wide < 2; wide++) {
+      hub.engine.submit(lane, wideBatch(++seq, START_US, count, next));
+      next += count;
+      if (wide === 0) await hub.waitCommitted(laneAppId(lane), 1);
+    }
+    const filter = { ...MINUTES, toUs: START_US + 7_200_000_000 };
+    isCapturing = true;
+    for (let turn = 0; turn < 3; turn++) {
+      const before = seq;
+      const rows = [...(await mergedCapture(await hub.engine.captureAggregatesInTurn(filter))).values()];
+      expect(seq).toBeGreaterThan(before);
+      // Values count up, so the sum says which readings were counted.
+      const n = rows.reduce((sum, row) => sum + row.n, 0);
+      expect(n).toBeGreaterThanOrEqual(2 * count);
+      expect(rows.reduce((sum, row) => sum + row.sumValue, 0)).toBe((n * (n - 1)) / 2);
+    }
+    isCapturing = false;
+    expect(seen).toBeGreaterThan(0);
+    await hub.waitCommitted(laneAppId(lane), seq);
+    expect((await total(hub, filter)).n).toBe(next);
     await hub.engine.stop();
   });
 

@@ -12,7 +12,6 @@
  * Crash: everything here is in memory. The gateways hold what is not in `readings`; tail, watermarks and positions are
  * rebuilt from the lake alone by `open`.
  */
-import assert from 'node:assert/strict';
 import { decodeBatch, inspectBatch } from '../shared/batch/decode.ts';
 import { SeriesTableCache } from '../shared/batch/series-table-cache.ts';
 import type { Clock } from '../shared/clock.ts';
@@ -20,7 +19,7 @@ import { errorMessage, isSluiceError, SluiceError } from '../shared/errors.ts';
 import { EXCEPTION_PAYLOAD_BYTES_MAX, type ExceptionRecord } from '../shared/exception.ts';
 import type { Logger } from '../shared/logging.ts';
 import { laneAppId, parseLaneAppId, type LaneClaim, type LaneKey, type WatermarkClaim } from '../shared/uplink.ts';
-import { definitionHash } from '../shared/window/definition.ts';
+import { Captures } from './captures.ts';
 import type {
   AggregateCapture,
   AggregateFilter,
@@ -33,22 +32,17 @@ import type {
   TableCapture,
   TableName,
   TableRange,
-  UnreadableFile,
 } from './engine-api.ts';
 import { Committer } from './lake/committer.ts';
-import { extentOf, type FileExtent } from './lake/damage.ts';
 import type { ActionSet } from './lake/delta-actions.ts';
 import { positionOf } from './lake/delta-snapshot.ts';
 import type { AppliedVersion } from './lake/delta-table.ts';
 import type { AcceptedWatermark, Lake } from './lake/lake.ts';
-import { ServedFiles, TIME_COLUMNS } from './lake/served-files.ts';
-import { captureEarlier } from './lake/earlier-version.ts';
+import { ServedFiles } from './lake/served-files.ts';
 import { UnreadableFiles, type LakeTable } from './lake/unreadable-files.ts';
 import { PendingLanes, type PendingBatch } from './lake/pending.ts';
 import { daysOf } from './lake/readings-rows.ts';
 import { SeriesOrder } from './lake/series-order.ts';
-import { nameFilter } from './name-patterns.ts';
-import { isReleaseEpoch } from './release-lane.ts';
 import { Flusher, type ProgressRow } from './windows/flusher.ts';
 import { GroupRegistry } from './windows/group-registry.ts';
 import { isFull, Overlay, type GatewayRuns } from './windows/overlay.ts';
@@ -112,6 +106,7 @@ export class Engine {
   readonly #exceptions: ServedFiles;
   readonly #unreadable: UnreadableFiles;
   readonly #tail: Tail;
+  readonly #captures: Captures;
   readonly #openedLanes = new Set<string>();
   /** When the last batch of a backlog came that no commit has begun with; null: none. */
   #backlogMs: number | null = null;
@@ -133,7 +128,6 @@ export class Engine {
   #fullTurns = 0;
   #progressWritten = new Map<string, number>();
   #totals = { readings: 0, batches: 0, exceptions: 0, commits: 0, conflicts: 0, flushes: 0, durationMs: 0 };
-  #released: { readonly version: number; readonly epochs: readonly string[] } = { version: -1, epochs: [] };
   #lastCommitUs: number | null = null;
   #lastError: string | null = null;
 
@@ -163,6 +157,19 @@ export class Engine {
       readings: this.#readings,
       logger,
       breathe: () => this.#breathe(),
+    });
+    this.#captures = new Captures({
+      definitions: settings.definitions,
+      gatewayIdleTimeoutMs: settings.gatewayIdleTimeoutMs,
+      clock,
+      lake,
+      pending: this.#pending,
+      watermarks: this.#watermarks,
+      overlay: this.#overlay,
+      tail: this.#tail,
+      readings: this.#readings,
+      exceptions: this.#exceptions,
+      unreadable: this.#unreadable,
     });
     this.#committer = new Committer(lake, this.#pending, new SeriesOrder(this.#registry), {
       applyReadings: () => this.#applyReadings(),
@@ -602,80 +609,39 @@ export class Engine {
   // --- captures ----------------------------------------------------------------------------------------------------
 
   captureAggregates(filter: AggregateFilter): AggregateCapture {
-    const index = this.#settings.definitions.findIndex((definition) => definition.name === filter.window);
-    assert(index >= 0, 'the caller has checked the name of the window');
-    const definition = this.#settings.definitions[index];
-    const rowFilter = {
-      fromUs: filter.fromUs,
-      toUs: filter.toUs,
-      ...(filter.gateways !== null && definition.by === 'series' ? { gateway: nameFilter(filter.gateways) } : {}),
-      ...(filter.devices !== null && definition.by === 'series' ? { device: nameFilter(filter.devices) } : {}),
-      ...(filter.metrics !== null ? { metric: nameFilter(filter.metrics) } : {}),
-    };
-    const range: TableRange = { ...filter, toUs: filter.toUs + definition.sizeMs * 1000 };
-    const tail = this.#overlay.overlayRows(index, rowFilter);
-    if (definition.persisted) tail.push(this.#overlay.tailRows(definition, rowFilter));
-    // A window of a file that cannot be read may be whole all the same: what is not known is said.
-    const unknown: AggregateCapture['pendingExceptions'][number][] = [];
-    const missing = (table: LakeTable, slackUs: number) => (path: string) => unknown.push(this.#unreadableGap(table, path, slackUs));
-    const source = definition.persisted ? 'aggregates' : 'readings';
-    const files = (definition.persisted ? this.#tail.aggregates : this.#readings).select(
-      definition.persisted ? { ...filter, definitions: [definitionHash(definition)] } : range,
-      this.#unreadable.paths(source),
-      missing(source, definition.persisted ? definition.sizeMs * 1000 : 0),
-    );
-    const exceptionRange = { ...range, devices: null, metrics: null };
-    const exceptionFiles = this.#exceptions.select(exceptionRange, this.#unreadable.paths('exceptions'), missing('exceptions', 0));
-    return {
-      definition,
-      definitionHash: definitionHash(definition),
-      aggregatesVersion: this.#tail.aggregates.version,
-      readingsVersion: this.#readings.version,
-      files,
-      // Each column is copied on its way, empty or not: it is what a hot query costs most (profile).
-      tail: tail.filter(({ count }) => count > 0),
-      overlayComplete: this.#overlay.complete,
-      watermarks: this.#watermarks.all(),
-      activeGateways: this.#watermarks.active(this.#clock.nowUs(), this.#settings.gatewayIdleTimeoutMs),
-      exceptionFiles,
-      pendingExceptions: [...this.#pendingExceptions(range), ...unknown],
-      releasedEpochs: this.#releasedEpochs(),
-    };
+    return this.#captures.aggregates(filter);
   }
 
   captureTable(table: TableName, range: TableRange): TableCapture {
-    if (table === 'progress') {
-      const progress = new ServedFiles(this.#lake, this.#lake.progress);
-      return { version: progress.version, files: progress.select(range), unreadable: [] };
-    }
-    const served = { readings: this.#readings, exceptions: this.#exceptions, aggregates: this.#tail.aggregates }[table];
-    const unreadable: UnreadableFile[] = [];
-    const files = served.select(range, this.#unreadable.paths(table), (path) => {
-      const { rows, fromUs, toUs } = this.#extentOf(table, path);
-      unreadable.push({ path, rows, fromUs, toUs });
-    });
-    return { version: served.version, files, unreadable };
+    return this.#captures.table(table, range);
   }
 
   /** As it was at an earlier version; null: too far back, or not in the log any more. */
   captureTableAt(table: LakeTable, range: TableRange, version: number): Promise<TableCapture | null> {
-    return captureEarlier(this.captureTable(table, range), version, range, {
-      readEntry: (entry) => this.#lake[table].log.readEntry(entry),
-      exists: async (path) => (await this.#lake.store.stat(`${table}/${path}`)) !== null,
-      localPath: (path) => this.#lake.localPath(this.#lake[table], path),
+    return this.#captures.tableAt(table, range, version);
+  }
+
+  captureSnapshot(request: SnapshotRequest): SnapshotCapture {
+    return this.#captures.snapshot(request);
+  }
+
+  /** As captureAggregates; one that takes long is made in steps: batches come in meanwhile, commits wait, but for one that is due. */
+  captureAggregatesInTurn(filter: AggregateFilter): AggregateCapture | Promise<AggregateCapture> {
+    if (!this.#captures.isWide(filter)) return this.captureAggregates(filter);
+    return this.#inTurn(() => this.#captures.aggregatesInSteps(filter, () => this.#breathe()));
+  }
+
+  /** As captureSnapshot, in steps as captureAggregatesInTurn. */
+  captureSnapshotInTurn(request: SnapshotRequest): SnapshotCapture | Promise<SnapshotCapture> {
+    if (!this.#captures.isWideSnapshot(request)) return this.captureSnapshot(request);
+    return this.#inTurn(() => this.#captures.snapshotInSteps(request, () => this.#breathe()));
+  }
+
+  #inTurn<T>(capture: () => Promise<T>): Promise<T> {
+    return this.#serially(async () => {
+      if (this.#commitDue() && this.#nowMs() >= this.#retryAtMs) await this.#turn();
+      return capture();
     });
-  }
-
-  #extentOf(table: LakeTable, path: string): FileExtent {
-    const file = this.#lake[table].snapshot.files.get(path);
-    const unknown = { path, partitionValues: {}, size: 0, modificationTime: 0, dataChange: true, stats: null };
-    return extentOf(file ?? unknown, TIME_COLUMNS[table]);
-  }
-
-  #unreadableGap(table: LakeTable, path: string, slackUs: number): AggregateCapture['pendingExceptions'][number] {
-    const { fromUs, toUs, gateway, device, metric } = this.#extentOf(table, path);
-    const reason = `lake_file_unreadable: ${table}/${path}`;
-    return { gateway, kind: 'gap', device, metric, fromUs, toUs: toUs + slackUs, readingCount: null, reason };
   }
 
   /**
@@ -697,38 +663,6 @@ export class Engine {
   async #recheckUnreadable(): Promise<void> {
     this.#nextRecheckMs = this.#nowMs() + RECHECK_INTERVAL_MS;
     if (this.#unreadable.size > 0) await this.#unreadable.recheck(false);
-  }
-
-  /** Looked up once per version: captures come hundreds of times a second, lanes are thousands. */
-  #releasedEpochs(): readonly string[] {
-    if (this.#released.version !== this.#readings.version) {
-      const lanes = [...this.#lake.readings.snapshot.txns.keys()].map(parseLaneAppId);
-      const epochs = lanes.flatMap((lane) => (lane !== null && isReleaseEpoch(lane.epoch) ? [lane.epoch] : []));
-      this.#released = { version: this.#readings.version, epochs };
-    }
-    return this.#released.epochs;
-  }
-
-  captureSnapshot({ readings, exceptions, aggregates }: SnapshotRequest): SnapshotCapture {
-    const persisted = aggregates === null ? [] : this.#settings.definitions.filter((definition) => definition.persisted);
-    return {
-      readings: readings === null ? null : this.captureTable('readings', readings),
-      exceptions: exceptions === null ? null : this.captureTable('exceptions', exceptions),
-      aggregates: persisted.map(({ name }) => this.captureAggregates({ ...(aggregates as TableRange), window: name, gateways: null })),
-    };
-  }
-
-  #pendingExceptions(range: TableRange): AggregateCapture['pendingExceptions'] {
-    const known = this.#lake.exceptions.snapshot;
-    const pending: AggregateCapture['pendingExceptions'][number][] = [];
-    for (const batch of this.#pending.withExceptions) {
-      if (batch.seq <= positionOf(known, batch.appId)) continue;
-      for (const { kind, device, metric, fromUs, toUs, readingCount, reason } of batch.exceptions) {
-        if (fromUs < range.toUs && toUs > range.fromUs)
-          pending.push({ gateway: batch.lane.gateway, kind, device, metric, fromUs, toUs, readingCount, reason });
-      }
-    }
-    return pending;
   }
 
   status(): EngineStatus {
@@ -756,7 +690,7 @@ export class Engine {
       unreadableFiles: this.#unreadable.size,
       lanes,
       watermarks: this.#watermarks.all(),
-      releasedEpochs: this.#releasedEpochs(),
+      releasedEpochs: this.#captures.releasedEpochs(),
     };
   }
 

@@ -1,6 +1,7 @@
 /** The samples of selected series, from the files of `readings` or from partials of windows. */
 import type { WindowPartial } from '../../shared/window/partial.ts';
 import { mergePartials } from '../../shared/window/partial.ts';
+import { partialColumnsOf } from '../../shared/window/packed-partials.ts';
 import { partialRows } from '../../shared/window/partial-columns.ts';
 import type { AggregateCapture, LakeFile } from '../engine-api.ts';
 import { quote, readParquet, timestamp, Where, type ResultColumns, type SqlParameter } from '../query/duckdb.ts';
@@ -195,7 +196,7 @@ async function* allPartials(
     for (const { series, row } of selectedRows(result, selected)) yield* partialsOfRow(result, series, row);
   }
   const byKey = new Map(selected.map((one) => [seriesKey(one.gateway, one.device, one.metric, one.tags), one]));
-  for (const columns of capture.tail) {
+  for (const columns of capture.tail.map(partialColumnsOf)) {
     for (const { group, windowStartUs, partial } of partialRows(columns)) {
       const series = byKey.get(seriesKey(group.gateway ?? '', group.device ?? '', group.metric ?? '', group.tags));
       if (series !== undefined && partial.n > 0)

@@ -8,6 +8,7 @@
  * Windows are merged further as asked: into steps of several windows, and over keys that are not grouped by.
  */
 import { EMPTY_PARTIAL, finalise, mergePartials, type WindowPartial } from '../../shared/window/partial.ts';
+import { partialColumnsOf } from '../../shared/window/packed-partials.ts';
 import { groupKeyText, partialRows, type GroupKey, type PartialRow } from '../../shared/window/partial-columns.ts';
 import { SluiceError } from '../../shared/errors.ts';
 import { slideUsOf } from '../../shared/window/definition.ts';
@@ -89,7 +90,7 @@ export function mergeWindows(query: AggregateQuery, capture: AggregateCapture, l
     else known.partial = mergePartials(known.partial, partial);
   };
   for (const row of lakeRows) add(row);
-  for (const columns of capture.tail) for (const row of partialRows(columns)) add(row);
+  for (const sent of capture.tail) for (const row of partialRows(partialColumnsOf(sent))) add(row);
   return [...groups.values()].flatMap((windows) => [...windows.values()]);
 }
 

@@ -11,6 +11,7 @@
  */
 import { parentPort, type MessagePort } from 'node:worker_threads';
 import { errorMessage, isSluiceError } from '../../shared/errors.ts';
+import { partialColumnsOf } from '../../shared/window/packed-partials.ts';
 import { CaptureClient } from '../capture-channel.ts';
 import type { AggregateCapture } from '../engine-api.ts';
 import { documentsOf, documentText, type DocumentText } from './aggregate-document.ts';
@@ -146,7 +147,7 @@ interface Shared {
 function sharedOf(capture: AggregateCapture): Shared {
   return {
     capture,
-    tail: tailRows(capture.tail),
+    tail: tailRows(capture.tail.map(partialColumnsOf)),
     openFromUs: new Map(capture.activeGateways.map((gateway) => [gateway, capture.watermarks.get(gateway) ?? -Infinity])),
     released: new Set(capture.releasedEpochs),
   };

@@ -10,6 +10,7 @@
 import path from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { SluiceError, isSluiceError } from '../../shared/errors.ts';
+import { buffersOf } from '../../shared/window/packed-partials.ts';
 import { workerUrl } from '../../shared/worker-url.ts';
 import { CaptureClient } from '../capture-channel.ts';
 import type { AggregateCapture, AggregateFilter, QueryEngine, TableCapture, TableRange } from '../engine-api.ts';
@@ -59,6 +60,15 @@ export interface QueryServiceOptions extends QuerySettings {
   readonly openThread?: (settings: QuerySettings) => Worker;
 }
 
+/** The rows of captures go from the engine's thread to that of the queries without being looked at here. */
+function transferOf(task: QueryTask): ArrayBuffer[] {
+  if (task.kind === 'aggregates' || task.kind === 'verdicts') return buffersOf(task.capture.tail);
+  if (task.kind === 'series') return buffersOf(task.source?.capture?.tail ?? []);
+  if (task.kind === 'promql_evaluate') return task.source.kind === 'windows' ? buffersOf(task.source.capture.tail) : [];
+  if (task.kind === 'promql_select' || task.kind === 'promql_list') return buffersOf(task.catalogue?.tail ?? []);
+  return [];
+}
+
 /** The thread that reads files and merges. */
 export function openQueryThread(settings: QuerySettings): Worker {
   return new Worker(workerUrl(import.meta.url, './query-worker'), { workerData: settings });
@@ -78,7 +88,7 @@ export class QueryService {
 
   private constructor(engine: QueryEngine, settings: QuerySettings, openThread: (settings: QuerySettings) => Worker, hotWarmUpMs: number) {
     this.#engine = engine;
-    this.#thread = new QueryThread(() => ({ worker: openThread(settings) }));
+    this.#thread = new QueryThread(() => ({ worker: openThread(settings) }), transferOf);
     this.#hot = new HotQueries(engine, hotWarmUpMs);
     const channel = engine.captureChannel?.();
     this.#captures = channel === undefined ? null : new CaptureClient(channel);

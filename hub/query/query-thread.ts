@@ -35,6 +35,7 @@ interface Waiter {
 
 export class QueryThread<Task> {
   readonly #openThread: () => OpenedThread;
+  readonly #transferOf: (task: Task) => readonly TransferListItem[];
   /** null: it ended, and nobody has asked since. */
   #worker: Promise<Worker> | null = null;
   #isStopped = false;
@@ -43,9 +44,13 @@ export class QueryThread<Task> {
   /** Files that an error was about. */
   readonly #unreadable = new WeakMap<Error, readonly string[]>();
 
-  /** @param openThread the thread says something once it is open, then arrays of ThreadReply; 'stop' ends it */
-  constructor(openThread: () => OpenedThread) {
+  /**
+   * @param openThread the thread says something once it is open, then arrays of ThreadReply; 'stop' ends it
+   * @param transferOf what a task hands over
+   */
+  constructor(openThread: () => OpenedThread, transferOf: (task: Task) => readonly TransferListItem[] = () => []) {
     this.#openThread = openThread;
+    this.#transferOf = transferOf;
   }
 
   /** The one that runs, as an identity: what a thread remembers is gone with it. */
@@ -84,7 +89,7 @@ export class QueryThread<Task> {
     const requests = tasks.map((task): ThreadRequest<Task> => ({ id: this.#nextId++, task }));
     const answers = requests.map(({ id }) => new Promise<unknown>((resolve, reject) => this.#waiters.set(id, { resolve, reject })));
     this.ready().then(
-      (worker) => worker.postMessage(requests),
+      (worker) => worker.postMessage(requests, tasks.flatMap(this.#transferOf)),
       (error: Error) => requests.forEach(({ id }) => this.#take(id)?.reject(error)),
     );
     return answers;

@@ -2,6 +2,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { errorMessage, isSluiceError, SluiceError } from '../../shared/errors.ts';
 import { slideUsOf } from '../../shared/window/definition.ts';
+import { partialColumnsOf } from '../../shared/window/packed-partials.ts';
 import { groupKeyText, partialRows, type PartialRow } from '../../shared/window/partial-columns.ts';
 import type { AggregateCapture, LakeFile, PendingException } from '../engine-api.ts';
 import { judgeWindows, type VerdictAnswer, type VerdictQuery } from '../alerts/verdicts.ts';
@@ -203,7 +204,7 @@ function seriesOf(capture: AggregateCapture, lakeRows: readonly PartialRow[], ro
     });
   };
   for (const row of lakeRows) add(row);
-  for (const columns of capture.tail) for (const row of partialRows(columns)) add(row);
+  for (const sent of capture.tail) for (const row of partialRows(partialColumnsOf(sent))) add(row);
   const rows = [...series.values()].sort((a, b) => (b.lastTsUs ?? 0) - (a.lastTsUs ?? 0));
   return { rows: rows.slice(0, rowsMax), truncated: rows.length > rowsMax };
 }

@@ -20,6 +20,7 @@ import {
 } from '@duckdb/node-api';
 import { errorMessage, SluiceError } from '../../shared/errors.ts';
 import { definitionHash } from '../../shared/window/definition.ts';
+import { partialColumnsOf } from '../../shared/window/packed-partials.ts';
 import type { LakeFile, SnapshotCapture, SnapshotRequest, TableRange } from '../engine-api.ts';
 import { atOnce } from '../steps.ts';
 import { aggregateColumns } from '../windows/aggregate-rows.ts';
@@ -266,6 +267,7 @@ export class SqlDatabase {
     return capture.aggregates.flatMap(({ definition, tail }, index) =>
       tail
         .filter(({ count }) => count > 0)
+        .map(partialColumnsOf)
         .map((columns, part): LakeFile => {
           const file = path.join(directory, `${index}-${part}.parquet`);
           const encoded = atOnce(aggregateColumns(definition, definitionHash(definition), columns, { from: 0, to: 0 }));

@@ -46,6 +46,8 @@ interface Part {
   readings: number;
   /** Of an open part: it is for batches from this round on, up to the first one of the part behind it. */
   fromRound: number;
+  /** Who reads its state in steps: nothing is added to it until they are done. */
+  readers: number;
 }
 
 /** A batch that waits, and the round of lanes in turn in which a commit will take it, about. */
@@ -126,6 +128,7 @@ export class Overlay {
         batches: [],
         readings: 0,
         fromRound: 0,
+        readers: 0,
       }
     );
   }
@@ -172,7 +175,8 @@ export class Overlay {
       this.#open.findLastIndex(({ fromRound }) => fromRound <= round),
     );
     const readingsMax = this.#open.length === 1 ? this.#readingsPerCommit : this.#readingsPerCommit / PARTS_PER_COMMIT;
-    if (this.#open[index].readings < readingsMax) return this.#open[index];
+    const last = this.#open[index];
+    if (last.readings < readingsMax && last.readers === 0) return last;
     const part = this.#emptyPart();
     part.fromRound = round;
     this.#open.splice(index + 1, 0, part);
@@ -359,14 +363,36 @@ export class Overlay {
     return this.#tail.rows(this.#tail.definitions.indexOf(definition), filter);
   }
 
-  /** All of them, in steps; the tail stays as it is until the last one. */
-  tailRowsInSteps(definition: WindowDefinition): Steps<PartialColumns> {
-    return this.#tail.rowsInSteps(this.#tail.definitions.indexOf(definition));
+  /** As tailRows; the tail stays as it is until the last step. */
+  tailRowsInSteps(definition: WindowDefinition, filter: RowFilter = {}): Steps<PartialColumns> {
+    return this.#tail.rowsInSteps(this.#tail.definitions.indexOf(definition), filter);
   }
 
   /** Provisional partials: of the group and of the open batches. */
   overlayRows(definitionIndex: number, filter: RowFilter = {}): PartialColumns[] {
     return this.#parts.map(({ state }) => state.rows(definitionIndex, filter)).filter((rows) => rows.count > 0);
+  }
+
+  /**
+   * Per ask the rows of overlayRows and tailRows of one moment, the first step's: what is added until the last one comes into
+   * parts of its own. Nothing else happens to the windows meanwhile.
+   */
+  *rowsInSteps(asks: readonly { readonly definitionIndex: number; readonly filter: RowFilter }[]): Steps<PartialColumns[][]> {
+    const parts = this.#parts;
+    for (const part of parts) part.readers++;
+    try {
+      const all: PartialColumns[][] = [];
+      for (const { definitionIndex, filter } of asks) {
+        const own: PartialColumns[] = [];
+        for (const { state } of parts) own.push(yield* state.rowsInSteps(definitionIndex, filter));
+        const definition = this.definitions[definitionIndex];
+        if (definition.persisted) own.push(yield* this.tailRowsInSteps(definition, filter));
+        all.push(own.filter(({ count }) => count > 0));
+      }
+      return all;
+    } finally {
+      for (const part of parts) part.readers--;
+    }
   }
 
   /** Takes a tail that was read from the lake. */

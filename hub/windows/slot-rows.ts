@@ -10,7 +10,7 @@ import {
   type PartialColumns,
   type ScalarColumns,
 } from '../../shared/window/partial-columns.ts';
-import { atOnce, type Steps } from '../steps.ts';
+import type { Steps } from '../steps.ts';
 import type { GroupRegistry } from './group-registry.ts';
 import { FIRST, FIRST_TS, GROUP, LAST, LAST_TS, LATE, M2, MAX, MEAN, MIN, N, NAN, SLOT_DOUBLES, SLOT_WORDS, SUM } from './slot-layout.ts';
 import type { SlotTable } from './slot-table.ts';
@@ -206,9 +206,6 @@ export function namedSlots(table: SlotTable, registry: GroupRegistry, by: Window
   return Int32Array.from(slots).sort();
 }
 
-/** Slots that are looked at, or copied, in one step: 1 to 3 ms. */
-const SLOTS_PER_STEP = 16_384;
-
 /** Rows in the making: the slots that pass the filter are selected, then copied; both may be done in parts. */
 class RowsOfSlots {
   readonly #table: SlotTable;
@@ -288,32 +285,25 @@ class RowsOfSlots {
   }
 }
 
-/** The slots that pass the filter, in the order of their creation; each is the partial of one window. */
-export function slotRows(
+/**
+ * The slots that pass the filter, in the order of their creation; each is the partial of one window. The table stays as it is
+ * until the last step.
+ *
+ * @param perStep slots that are looked at, or copied, in one step; Infinity: all
+ */
+export function* slotRows(
   table: SlotTable,
   windowSizeUs: number,
   registry: GroupRegistry,
   by: WindowBy,
   filter: RowFilter,
   source: RowSource,
-): PartialColumns {
-  const rows = new RowsOfSlots(table, registry, by, filter);
-  rows.select(0, rows.candidates);
-  return atOnce(rows.copied(windowSizeUs, source, Infinity));
-}
-
-/** As slotRows, of all slots; the table stays as it is until the last step. */
-export function* slotRowsInSteps(
-  table: SlotTable,
-  windowSizeUs: number,
-  registry: GroupRegistry,
-  by: WindowBy,
-  source: RowSource,
+  perStep: number,
 ): Steps<PartialColumns> {
-  const rows = new RowsOfSlots(table, registry, by, {});
-  for (let from = 0; from < rows.candidates; from += SLOTS_PER_STEP) {
-    rows.select(from, Math.min(rows.candidates, from + SLOTS_PER_STEP));
-    yield;
+  const rows = new RowsOfSlots(table, registry, by, filter);
+  for (let from = 0; from < rows.candidates; from += perStep) {
+    rows.select(from, Math.min(rows.candidates, from + perStep));
+    if (from + perStep < rows.candidates) yield;
   }
-  return yield* rows.copied(windowSizeUs, source, SLOTS_PER_STEP);
+  return yield* rows.copied(windowSizeUs, source, perStep);
 }

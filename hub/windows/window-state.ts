@@ -25,8 +25,8 @@ import { slideUsOf, type WindowBy, type WindowDefinition } from '../../shared/wi
 import type { PartialColumns } from '../../shared/window/partial-columns.ts';
 import { GONE, type GroupRegistry } from './group-registry.ts';
 import { planPanes, serves, type PaneBase } from './pane-plan.ts';
-import type { Steps } from '../steps.ts';
-import { GroupSelection, namedSlots, NO_SOURCE, REJECTED, slotRows, slotRowsInSteps, type RowFilter, type RowSource } from './slot-rows.ts';
+import { atOnce, type Steps } from '../steps.ts';
+import { GroupSelection, namedSlots, NO_SOURCE, REJECTED, slotRows, type RowFilter, type RowSource } from './slot-rows.ts';
 import { isTextOnly, Segment, sumUp, type RunColumns } from './segment.ts';
 import { GROUP, N, SLOT_DOUBLES, SLOT_WORDS, START } from './slot-layout.ts';
 import { SlotTable } from './slot-table.ts';
@@ -71,6 +71,22 @@ interface MergeSource {
   readonly sizeUs: number;
   /** The slots before it are in the target. */
   next: number;
+}
+
+/** Which slots are rolled up, and into what. */
+interface RollUpSpan {
+  /** Id in the target, or REJECTED. */
+  readonly groupOf: (group: number) => number;
+  /** Of a slot of the target, which begins at a multiple of the target's step. */
+  readonly sizeUs: number;
+  readonly fromUs?: number;
+  readonly toUs?: number;
+  /** Of the source, ascending; null: all. */
+  readonly slots?: Int32Array | null;
+  /** None before it. */
+  readonly firstSlot?: number;
+  /** None from it on. */
+  readonly endSlot?: number;
 }
 
 export class WindowState {
@@ -304,27 +320,8 @@ export class WindowState {
     return from === to ? (group) => group : (group) => this.registry.metricIdOf(group);
   }
 
-  /**
-   * Merges slots into all that their start lies in.
-   *
-   * @param span.sizeUs of a slot of the target, which begins at a multiple of the target's step
-   * @param span.groupOf id in the target, or REJECTED
-   * @param span.slots of the source, ascending; default all
-   * @param span.firstSlot none before it; span.endSlot none from it on
-   */
-  #rollUp(
-    source: SlotTable,
-    target: SlotTable,
-    span: {
-      readonly groupOf: (group: number) => number;
-      readonly sizeUs: number;
-      readonly fromUs?: number;
-      readonly toUs?: number;
-      readonly slots?: Int32Array | null;
-      readonly firstSlot?: number;
-      readonly endSlot?: number;
-    },
-  ): void {
+  /** Merges slots into all that their start lies in. */
+  #rollUp(source: SlotTable, target: SlotTable, span: RollUpSpan): void {
     const { groupOf, sizeUs, fromUs = -Infinity, toUs = Infinity, slots = null, firstSlot = 0, endSlot = source.count } = span;
     const end = slots?.length ?? endSlot;
     for (let index = slots === null ? firstSlot : 0; index < end; index++) {
@@ -349,46 +346,31 @@ export class WindowState {
    * Cost: a look at every pane, and putting together those of the rows.
    */
   rows(definitionIndex: number, filter: RowFilter = {}, source: RowSource = NO_SOURCE): PartialColumns {
-    if (this.#readingCount > 0) this.#checkGeneration();
-    const { by, sizeUs } = this.#windows[definitionIndex];
-    return slotRows(this.#windowsOf(this.#windows[definitionIndex], filter), sizeUs, this.registry, by, filter, source);
+    return atOnce(this.#rows(definitionIndex, filter, source, Infinity));
   }
 
-  /** As `rows`, all of them; the state stays as it is until the last step. */
-  *rowsInSteps(definitionIndex: number, source: RowSource = NO_SOURCE): Steps<PartialColumns> {
-    if (this.#readingCount > 0) this.#checkGeneration();
+  /** As `rows`; the state stays as it is until the last step. */
+  *rowsInSteps(definitionIndex: number, filter: RowFilter = {}, source: RowSource = NO_SOURCE): Steps<PartialColumns> {
     const { readingCount } = this;
-    while (this.isMerging) {
-      this.mergeStep(SLOTS_PER_STEP);
-      yield;
-    }
-    const { by, sizeUs, slideUs, base, late } = this.#windows[definitionIndex];
-    const panes = this.#bases[base];
-    let windows = panes.panes;
-    if (!(late.count === 0 && panes.by === by && panes.paneUs === sizeUs)) {
-      windows = new SlotTable(slideUs, Math.floor((panes.panes.count * panes.paneUs) / slideUs));
-      const toGroup = this.#groupOf(panes.by, by);
-      yield* this.#rollUpInSteps(panes.panes, windows, toGroup, sizeUs);
-      yield* this.#rollUpInSteps(late, windows, (group) => group, slideUs);
-    }
-    const rows = yield* slotRowsInSteps(windows, sizeUs, this.registry, by, source);
+    const rows = yield* this.#rows(definitionIndex, filter, source, SLOTS_PER_STEP);
     assert(this.#readingCount === readingCount, 'the state changed while its rows were read');
     return rows;
   }
 
-  *#rollUpInSteps(source: SlotTable, target: SlotTable, groupOf: (group: number) => number, sizeUs: number): Steps<void> {
-    for (let firstSlot = 0; firstSlot < source.count; firstSlot += SLOTS_PER_STEP) {
-      this.#rollUp(source, target, { groupOf, sizeUs, firstSlot, endSlot: Math.min(source.count, firstSlot + SLOTS_PER_STEP) });
-      yield;
-    }
+  *#rows(definitionIndex: number, filter: RowFilter, source: RowSource, perStep: number): Steps<PartialColumns> {
+    if (this.#readingCount > 0) this.#checkGeneration();
+    const window = this.#windows[definitionIndex];
+    const windows = yield* this.#windowsOf(window, filter, perStep);
+    return yield* slotRows(windows, window.sizeUs, this.registry, window.by, filter, source, perStep);
   }
 
   /** At least the windows that pass the filter. */
-  #windowsOf({ by, sizeUs, slideUs, base, late }: WindowTable, filter: RowFilter): SlotTable {
+  *#windowsOf({ by, sizeUs, slideUs, base, late }: WindowTable, filter: RowFilter, perStep: number): Steps<SlotTable> {
     const panes = this.#bases[base];
     const merging = this.#merging.filter(({ target }) => target === panes.panes || target === late);
     if (late.count === 0 && panes.by === by && panes.paneUs === sizeUs && merging.length === 0) return panes.panes;
-    const windows = new SlotTable(slideUs);
+    // What is done in steps is large.
+    const windows = new SlotTable(slideUs, perStep === Infinity ? 0 : Math.floor((panes.panes.count * panes.paneUs) / slideUs));
     const selection = new GroupSelection(this.registry, by, filter);
     const toGroup = this.#groupOf(panes.by, by);
     const times = { fromUs: filter.fromUs ?? -Infinity, toUs: filter.toUs ?? Infinity };
@@ -396,25 +378,31 @@ export class WindowState {
     const around = { ...filter, toUs: times.toUs + sizeUs };
     const slotsOf = (table: SlotTable, tableBy: WindowBy): Int32Array | null => namedSlots(table, this.registry, tableBy, around);
     const wanted = (group: number): number => (selection.select(group) === REJECTED ? REJECTED : group);
-    this.#rollUp(panes.panes, windows, {
-      groupOf: (group) => wanted(toGroup(group)),
-      sizeUs,
-      slots: slotsOf(panes.panes, panes.by),
-      ...times,
-    });
-    this.#rollUp(late, windows, { groupOf: wanted, sizeUs: slideUs, slots: slotsOf(late, by), ...times });
+    const panesSpan = { groupOf: (group: number) => wanted(toGroup(group)), sizeUs, slots: slotsOf(panes.panes, panes.by), ...times };
+    yield* this.#rollUpInSteps(panes.panes, windows, panesSpan, perStep);
+    yield* this.#rollUpInSteps(late, windows, { groupOf: wanted, sizeUs: slideUs, slots: slotsOf(late, by), ...times }, perStep);
     for (const one of merging) {
       const ownGroup = this.#groupOf(one.by, by);
-      this.#rollUp(one.source, windows, {
-        groupOf: (group) => wanted(ownGroup(group)),
+      const span = {
+        groupOf: (group: number) => wanted(ownGroup(group)),
         // A late window is one window; a pane is part of all that it lies in.
         sizeUs: one.target === late ? slideUs : sizeUs,
         slots: slotsOf(one.source, one.by),
         firstSlot: one.next,
         ...times,
-      });
+      };
+      yield* this.#rollUpInSteps(one.source, windows, span, perStep);
     }
     return windows;
+  }
+
+  *#rollUpInSteps(source: SlotTable, target: SlotTable, span: RollUpSpan, perStep: number): Steps<void> {
+    // Named slots are few.
+    const slots = span.slots === undefined || span.slots === null ? perStep : Infinity;
+    for (let firstSlot = span.firstSlot ?? 0; firstSlot < source.count; firstSlot += slots) {
+      this.#rollUp(source, target, { ...span, firstSlot, endSlot: Math.min(source.count, firstSlot + slots) });
+      if (firstSlot + slots < source.count) yield;
+    }
   }
 
   #reserve(readings: number, slots: number): void {

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { EMPTY_PARTIAL } from './partial.ts';
-import { packPartials, unpackPartials } from './packed-partials.ts';
+import { buffersOf, packPartials, unpackPartials } from './packed-partials.ts';
 import { partialColumns, partialRows, type PartialRow } from './partial-columns.ts';
 
 const group = { gateway: 'gw', device: 'pump', metric: 'temperature', tags: null };
@@ -49,4 +49,20 @@ test.each([
   const unpacked = unpackPartials(structuredClone(packPartials(columns)));
   expect(partialRows(unpacked)).toEqual(rows);
   expect(unpacked).toEqual(columns);
+});
+
+test('the keys of many groups come through threads that pass them on', () => {
+  const rows = Array.from({ length: 1_000 }, (_, index): PartialRow => {
+    const group = {
+      gateway: `gw-${index % 3}`,
+      device: `pümp-${index >> 2}`,
+      metric: `m${index % 4}`,
+      tags: index % 5 === 0 ? null : `{"n":"${index % 5}"}`,
+    };
+    return { ...row(index, [[index, 1]], []), group };
+  });
+  const columns = partialColumns(rows, 60_000_000);
+  let sent = packPartials(columns);
+  for (let thread = 0; thread < 2; thread++) sent = structuredClone(sent, { transfer: buffersOf([sent]) });
+  expect(unpackPartials(sent)).toEqual(columns);
 });
