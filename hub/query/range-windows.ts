@@ -9,6 +9,7 @@
  * several rows (not yet folded, or newer than the lake) have theirs in a list, and are merged as everywhere else.
  */
 import { finalise, mergePartials, type AggregateFunction, type NAMED_FUNCTIONS, type WindowPartial } from '../../shared/window/partial.ts';
+import { partialColumnsOf } from '../../shared/window/packed-partials.ts';
 import { groupKeyAt, groupKeyText, partialAt, type GroupKey, type PartialStates } from '../../shared/window/partial-columns.ts';
 import { slideUsOf } from '../../shared/window/definition.ts';
 import type { AggregateCapture, PendingException } from '../engine-api.ts';
@@ -89,7 +90,7 @@ class RangeWindows {
       if (series === null) return false;
       for (let row = from; row < to; row++) if (!this.#addRow(series, columns, row, windowStartUs[row])) return false;
     }
-    for (const tail of capture.tail) {
+    for (const tail of capture.tail.map(partialColumnsOf)) {
       const columns = this.#columns.push(tail) - 1;
       const series = new Map<number, Series | null>();
       for (let row = 0; row < tail.count; row++) {
