@@ -223,3 +223,6 @@ export interface EngineSettings {
   readonly definitions: readonly WindowDefinition[];
   readonly logLevel: string;
 }
+
+/** One file a day and commit: a fleet that drains years of backlog must not open thousands at once (design: invariant 7). */
+export const DAYS_PER_COMMIT_MAX = 64;

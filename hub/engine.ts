@@ -20,18 +20,19 @@ import { EXCEPTION_PAYLOAD_BYTES_MAX, type ExceptionRecord } from '../shared/exc
 import type { Logger } from '../shared/logging.ts';
 import { laneAppId, parseLaneAppId, type LaneClaim, type LaneKey, type WatermarkClaim } from '../shared/uplink.ts';
 import { Captures } from './captures.ts';
-import type {
-  AggregateCapture,
-  AggregateFilter,
-  EngineSettings,
-  EngineStatus,
-  LaneState,
-  SnapshotCapture,
-  SnapshotRequest,
-  SubmittedBatch,
-  TableCapture,
-  TableName,
-  TableRange,
+import {
+  DAYS_PER_COMMIT_MAX,
+  type AggregateCapture,
+  type AggregateFilter,
+  type EngineSettings,
+  type EngineStatus,
+  type LaneState,
+  type SnapshotCapture,
+  type SnapshotRequest,
+  type SubmittedBatch,
+  type TableCapture,
+  type TableName,
+  type TableRange,
 } from './engine-api.ts';
 import { Committer } from './lake/committer.ts';
 import type { ActionSet } from './lake/delta-actions.ts';
@@ -71,8 +72,6 @@ const BACKLOG_READINGS_MIN = 100_000;
 const SLOT_BYTES = 128;
 /** Positions are kept for 400 days; a lane is opened anew at least with each start of its gateway and of the hub. */
 const POSITION_RENEWAL_MS = 30 * 86_400_000;
-/** One file a day and commit: a fleet that drains years of backlog must not open thousands at once (design: invariant 7). */
-const DAYS_PER_COMMIT_MAX = 64;
 /** About 60 MB; the registry of the windows knows no more series either. */
 const SERIES_CACHED_MAX = 1_000_000;
 /** A slice of work after which queries get a turn. */

@@ -11,13 +11,14 @@ import type { Clock } from '../shared/clock.ts';
 import { SluiceError } from '../shared/errors.ts';
 import { EVENT_TIME_AHEAD_MAX_US, EVENT_TIME_MIN_US } from '../shared/reading.ts';
 import { laneAppId, type LaneKey } from '../shared/uplink.ts';
-import type { IngestEngine } from './engine-api.ts';
+import { DAYS_PER_COMMIT_MAX, type IngestEngine } from './engine-api.ts';
 import type { ExceptionRow } from './query/query-api.ts';
 import type { QueryService } from './query/query-service.ts';
 import { exceptionIdText, releaseLane, type ExceptionId } from './release-lane.ts';
 
 /** A commit that takes longer is not waited for. */
 const WAIT_MS_MAX = 20_000;
+const DAY_US = 86_400_000_000;
 const ALL_TIME = { fromUs: 0, toUs: 253_402_300_799_000_000 };
 
 /** How the times become right: all moved by so much, or the first one at this moment and the others as far from it as they were. */
@@ -165,6 +166,12 @@ export function correctedTimes(sentUs: readonly (number | null)[], correction: T
       `the readings would be of ${day(first)} to ${day(last)}; allowed is ${day(EVENT_TIME_MIN_US)} to ${day(latestUs)}`,
     );
   }
+  const days = new Set(timesUs.map((us) => Math.floor(us / DAY_US))).size;
+  if (days > DAYS_PER_COMMIT_MAX)
+    throw new SluiceError(
+      'ERR_RELEASE_TIME',
+      `the readings would be of ${days} days; what is released together may be of ${DAYS_PER_COMMIT_MAX}`,
+    );
   return timesUs;
 }
 
