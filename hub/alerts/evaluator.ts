@@ -124,7 +124,7 @@ export class Evaluator {
       if (this.#book.rules.size > 0) {
         const status = await engine.status();
         this.#follow(status);
-        for (const request of this.#turnOf(this.#requests(status))) await this.#evaluateWindows(request);
+        await this.#evaluateRequests(this.#turnOf(this.#requests(status)));
         await this.#evaluateGateways();
         await this.#writeFrontiers();
       }
@@ -218,7 +218,17 @@ export class Evaluator {
     return this.#strides.get(name) ?? CATCH_UP_WINDOWS_MAX;
   }
 
-  async #evaluateWindows(request: WindowRequest): Promise<void> {
+  /** Until another hub was first: it may have evaluated what is left, and these begin where the book stood before. */
+  async #evaluateRequests(requests: readonly WindowRequest[]): Promise<void> {
+    for (const request of requests) {
+      if (await this.#evaluateWindows(request)) continue;
+      this.#looked.clear();
+      return;
+    }
+  }
+
+  /** @returns false: another hub's entries have been taken in instead */
+  async #evaluateWindows(request: WindowRequest): Promise<boolean> {
     const { definition, seenUs } = request;
     const slideUs = slideUsOf(definition);
     let answer: VerdictAnswer;
@@ -228,15 +238,15 @@ export class Evaluator {
       const stride = this.#strideOf(definition);
       if (!isSluiceError(error, 'ERR_QUERY_TOO_LARGE') || stride === 1) throw error;
       this.#strides.set(definition.name, Math.ceil(stride / 2));
-      return;
+      return true;
     }
     // What cannot be read may be what would clear an alert, or the sign of life of a device.
     if (!answer.whole) {
       this.#looked.delete(definition.name);
-      return;
+      return true;
     }
     const closedUs = Math.min(answer.closedUs, seenUs + this.#strideOf(definition) * slideUs);
-    if (closedUs < seenUs) return;
+    if (closedUs < seenUs) return true;
     const lateUs = LATE_WINDOWS * slideUs;
     const horizon: Horizon = { baseUs: seenUs - lateUs, seenUs, closedUs, nextBaseUs: closedUs - lateUs };
     const changes = new Changes(this.#book, this.#parts.log.nextUs(this.#parts.clock.nowUs()));
@@ -245,8 +255,9 @@ export class Evaluator {
       if (named !== undefined) await this.#evaluateRule(named, rows, surplus, request, horizon, changes);
     }
     const frontier = Object.fromEntries(request.gateways.map((gateway) => [gateway, closedUs]));
-    if (changes.isEmpty) for (const gateway of request.gateways) this.#book.moveFrontier(definition.name, gateway, closedUs);
-    else await this.#append({ ...changes.draft, frontiers: { [definition.name]: frontier } });
+    if (!changes.isEmpty) return this.#append({ ...changes.draft, frontiers: { [definition.name]: frontier } });
+    for (const gateway of request.gateways) this.#book.moveFrontier(definition.name, gateway, closedUs);
+    return true;
   }
 
   #queryOf({ definition, rules, gateways, seenUs, closedUs }: WindowRequest) {
@@ -414,8 +425,9 @@ export class Evaluator {
 
   // --- entries -------------------------------------------------------------------------------------------------------
 
-  async #append(draft: Draft): Promise<void> {
-    await this.#parts.log.append(draft, this.#parts.clock.nowUs());
+  /** @returns false: another hub was first, and its entries have been taken in */
+  async #append(draft: Draft): Promise<boolean> {
+    return (await this.#parts.log.append(draft, this.#parts.clock.nowUs())) !== null;
   }
 
   async #writeFrontiers(): Promise<void> {
