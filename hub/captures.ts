@@ -11,6 +11,7 @@ import assert from 'node:assert/strict';
 import type { Clock } from '../shared/clock.ts';
 import { parseLaneAppId } from '../shared/uplink.ts';
 import { definitionHash, type WindowDefinition } from '../shared/window/definition.ts';
+import { packPartialsInSteps } from '../shared/window/packed-partials.ts';
 import type {
   AggregateCapture,
   AggregateFilter,
@@ -89,8 +90,12 @@ export class Captures {
     const asked = filters.map((filter) => this.#windowsAsked(filter));
     const beside = filters.map((filter, index) => this.#beside(filter, asked[index].definition));
     const steps = this.#parts.overlay.rowsInSteps(asked.map(({ definitionIndex, rows }) => ({ definitionIndex, filter: rows })));
-    const rows = await inSlices(steps, breathe);
-    return beside.map((capture, index) => ({ ...capture, tail: rows[index] }));
+    const captures: AggregateCapture[] = [];
+    for (const [index, rows] of (await inSlices(steps, breathe)).entries()) {
+      const tail = rows.count === 0 ? [] : [await inSlices(packPartialsInSteps(rows), breathe)];
+      captures.push({ ...beside[index], tail });
+    }
+    return captures;
   }
 
   #windowsAsked(filter: AggregateFilter): { definitionIndex: number; definition: WindowDefinition; rows: RowFilter } {

@@ -73,7 +73,7 @@ export interface LakeFile {
 }
 
 /**
- * Everything that an answer about windows needs, captured in one synchronous step of the engine: the lake's partials are in
+ * Everything that an answer about windows needs, captured of one moment of the engine: the lake's partials are in
  * `files`, everything newer is in `tail`; nothing is in both, nothing is missing.
  */
 export interface AggregateCapture {
@@ -148,7 +148,7 @@ export interface SnapshotRequest {
   readonly aggregates: TableRange | null;
 }
 
-/** All of it captured in one synchronous step. */
+/** All of it captured of one moment. */
 export interface SnapshotCapture {
   readonly readings: TableCapture | null;
   readonly exceptions: TableCapture | null;

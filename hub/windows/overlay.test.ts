@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { SeriesRuns } from '../../shared/reading.ts';
-import { partialRows } from '../../shared/window/partial-columns.ts';
+import { partialRows, type PartialColumns, type PartialRow } from '../../shared/window/partial-columns.ts';
 import { GroupRegistry } from './group-registry.ts';
 import { Overlay, type GatewayRuns, type OpenBatch } from './overlay.ts';
 
@@ -145,3 +145,46 @@ test('whichever batches commits take or others drop, tail and overlay together h
     }),
   );
 });
+
+test('rows in steps are those of tail, group and open parts together, whatever is added meanwhile', () => {
+  const hour = { name: '1h', sizeMs: 3_600_000, by: 'metric', persisted: false } as const;
+  const overlay = new Overlay([MINUTE, hour], new GroupRegistry(), (gateway) => (gateway === 'g' ? 3_000_000_000 : -Infinity), 1_000_000);
+  const wide = readingsOver(9_000);
+  overlay.addOpen(wide, 0);
+  overlay.rotate();
+  overlay.commitGroup([wide]);
+  const group = { ...readingsOver(9_100), gateway: 'h' };
+  overlay.addOpen(group, 0);
+  overlay.rotate();
+  overlay.addOpen(readingsOver(9_200), 0);
+  const filters = [{}, { fromUs: 600_000_000, toUs: 1_200_000_000 }, { device: 'd' }];
+  for (const filter of filters) {
+    const asks = [0, 1].map((definitionIndex) => ({ definitionIndex, filter }));
+    const expected = asks.map(({ definitionIndex }) => {
+      const rows = overlay.overlayRows(definitionIndex, filter);
+      return totals(definitionIndex === 0 ? [...rows, overlay.tailRows(MINUTE, filter)] : rows);
+    });
+    const steps = overlay.rowsInSteps(asks);
+    let step = steps.next();
+    for (; step.done !== true; step = steps.next()) overlay.addOpen(readings(10), 1);
+    expect(step.value.map((rows) => totals([rows]))).toEqual(expected);
+    expect(new Set(step.value.flatMap((rows) => partialRows(rows)).map(keyOf)).size).toBe(
+      step.value.reduce((sum, { count }) => sum + count, 0),
+    );
+  }
+});
+
+function keyOf({ group, windowStartUs }: PartialRow): string {
+  return `${group.gateway} ${group.metric} ${windowStartUs}`;
+}
+
+/** Readings, their sum, and how many were late, per group and window. */
+function totals(all: readonly PartialColumns[]): Map<string, number[]> {
+  const sums = new Map<string, number[]>();
+  for (const row of all.flatMap((rows) => partialRows(rows))) {
+    const own = sums.get(keyOf(row)) ?? [0, 0, 0];
+    [row.partial.n, row.partial.sumValue, row.partial.late].forEach((value, index) => (own[index] += value));
+    sums.set(keyOf(row), own);
+  }
+  return sums;
+}

@@ -24,12 +24,13 @@
  */
 import { isSluiceError } from '../../shared/errors.ts';
 import type { SeriesRuns } from '../../shared/reading.ts';
-import type { WindowDefinition } from '../../shared/window/definition.ts';
+import { slideUsOf, type WindowDefinition } from '../../shared/window/definition.ts';
 import type { PartialColumns } from '../../shared/window/partial-columns.ts';
 import type { Steps } from '../steps.ts';
 import type { GroupRegistry } from './group-registry.ts';
-import type { RowFilter } from './slot-rows.ts';
-import { compactGroups, WINDOW_SLOTS_MAX_DEFAULT, WindowState } from './window-state.ts';
+import { NO_SOURCE, slotRows, type RowFilter } from './slot-rows.ts';
+import { SlotTable } from './slot-table.ts';
+import { compactGroups, SLOTS_PER_STEP, WINDOW_SLOTS_MAX_DEFAULT, WindowState } from './window-state.ts';
 
 /** A gateway's readings on their way into windows. */
 export interface GatewayRuns {
@@ -363,9 +364,9 @@ export class Overlay {
     return this.#tail.rows(this.#tail.definitions.indexOf(definition), filter);
   }
 
-  /** As tailRows; the tail stays as it is until the last step. */
-  tailRowsInSteps(definition: WindowDefinition, filter: RowFilter = {}): Steps<PartialColumns> {
-    return this.#tail.rowsInSteps(this.#tail.definitions.indexOf(definition), filter);
+  /** As tailRows, all of them; the tail stays as it is until the last step. */
+  tailRowsInSteps(definition: WindowDefinition): Steps<PartialColumns> {
+    return this.#tail.rowsInSteps(this.#tail.definitions.indexOf(definition));
   }
 
   /** Provisional partials: of the group and of the open batches. */
@@ -374,20 +375,20 @@ export class Overlay {
   }
 
   /**
-   * Per ask the rows of overlayRows and tailRows of one moment, the first step's: what is added until the last one comes into
-   * parts of its own. Nothing else happens to the windows meanwhile.
+   * Per ask the rows of overlayRows and tailRows, merged, of one moment, the first step's: what is added until the last one
+   * comes into parts of its own. Nothing else happens to the windows meanwhile.
    */
-  *rowsInSteps(asks: readonly { readonly definitionIndex: number; readonly filter: RowFilter }[]): Steps<PartialColumns[][]> {
+  *rowsInSteps(asks: readonly { readonly definitionIndex: number; readonly filter: RowFilter }[]): Steps<PartialColumns[]> {
     const parts = this.#parts;
     for (const part of parts) part.readers++;
     try {
-      const all: PartialColumns[][] = [];
+      const all: PartialColumns[] = [];
       for (const { definitionIndex, filter } of asks) {
-        const own: PartialColumns[] = [];
-        for (const { state } of parts) own.push(yield* state.rowsInSteps(definitionIndex, filter));
         const definition = this.definitions[definitionIndex];
-        if (definition.persisted) own.push(yield* this.tailRowsInSteps(definition, filter));
-        all.push(own.filter(({ count }) => count > 0));
+        const windows = new SlotTable(slideUsOf(definition), this.registry.groupCount(definition.by));
+        for (const { state } of parts) yield* state.rollUpInSteps(definitionIndex, filter, windows);
+        if (definition.persisted) yield* this.#tail.rollUpInSteps(this.#tail.definitions.indexOf(definition), filter, windows);
+        all.push(yield* slotRows(windows, definition.sizeMs * 1000, this.registry, definition.by, filter, NO_SOURCE, SLOTS_PER_STEP));
       }
       return all;
     } finally {

@@ -44,7 +44,7 @@ const READINGS_MAX = 2 ** 31 - 1;
 /** Longer pieces of a run are cut: keeps the one-pass variance within 1e-11 and the scratch in the cache. */
 const SEGMENT_READINGS_MAX = 256;
 /** Slots that are rolled up in one step: some ms. */
-const SLOTS_PER_STEP = 8_192;
+export const SLOTS_PER_STEP = 8_192;
 
 /** What a definition's rows are made of. */
 interface WindowTable {
@@ -357,6 +357,14 @@ export class WindowState {
     return rows;
   }
 
+  /** Merges the windows that pass the filter, and perhaps others, into a table of the definition's windows. As rowsInSteps. */
+  *rollUpInSteps(definitionIndex: number, filter: RowFilter, windows: SlotTable): Steps<void> {
+    const { readingCount } = this;
+    if (readingCount > 0) this.#checkGeneration();
+    yield* this.#rollUpAll(this.#windows[definitionIndex], filter, windows, SLOTS_PER_STEP);
+    assert(this.#readingCount === readingCount, 'the state changed while its rows were read');
+  }
+
   *#rows(definitionIndex: number, filter: RowFilter, source: RowSource, perStep: number): Steps<PartialColumns> {
     if (this.#readingCount > 0) this.#checkGeneration();
     const window = this.#windows[definitionIndex];
@@ -365,12 +373,20 @@ export class WindowState {
   }
 
   /** At least the windows that pass the filter. */
-  *#windowsOf({ by, sizeUs, slideUs, base, late }: WindowTable, filter: RowFilter, perStep: number): Steps<SlotTable> {
+  *#windowsOf(window: WindowTable, filter: RowFilter, perStep: number): Steps<SlotTable> {
+    const { by, sizeUs, slideUs, base, late } = window;
     const panes = this.#bases[base];
-    const merging = this.#merging.filter(({ target }) => target === panes.panes || target === late);
-    if (late.count === 0 && panes.by === by && panes.paneUs === sizeUs && merging.length === 0) return panes.panes;
+    const isMerging = this.#merging.some(({ target }) => target === panes.panes || target === late);
+    if (late.count === 0 && panes.by === by && panes.paneUs === sizeUs && !isMerging) return panes.panes;
     // What is done in steps is large.
     const windows = new SlotTable(slideUs, perStep === Infinity ? 0 : Math.floor((panes.panes.count * panes.paneUs) / slideUs));
+    yield* this.#rollUpAll(window, filter, windows, perStep);
+    return windows;
+  }
+
+  *#rollUpAll({ by, sizeUs, slideUs, base, late }: WindowTable, filter: RowFilter, windows: SlotTable, perStep: number): Steps<void> {
+    const panes = this.#bases[base];
+    const merging = this.#merging.filter(({ target }) => target === panes.panes || target === late);
     const selection = new GroupSelection(this.registry, by, filter);
     const toGroup = this.#groupOf(panes.by, by);
     const times = { fromUs: filter.fromUs ?? -Infinity, toUs: filter.toUs ?? Infinity };
@@ -393,7 +409,6 @@ export class WindowState {
       };
       yield* this.#rollUpInSteps(one.source, windows, span, perStep);
     }
-    return windows;
   }
 
   *#rollUpInSteps(source: SlotTable, target: SlotTable, span: RollUpSpan, perStep: number): Steps<void> {

@@ -31,6 +31,15 @@ export interface PackedPartials {
 }
 
 export function packPartials(columns: PartialColumns): PackedPartials {
+  const steps = packPartialsInSteps(columns);
+  for (;;) {
+    const step = steps.next();
+    if (step.done === true) return step.value;
+  }
+}
+
+/** As packPartials; a step copies a column or two. */
+export function* packPartialsInSteps(columns: PartialColumns): Generator<void, PackedPartials, void> {
   const { count, groups, windowSizeUs, histPos, histNeg } = columns;
   const positivePairs = histPos.offsets[count];
   const negativePairs = histNeg.offsets[count];
@@ -38,14 +47,16 @@ export function packPartials(columns: PartialColumns): PackedPartials {
   const words = count + 2 * (count + 1) + positivePairs + negativePairs;
   const buffer = new ArrayBuffer(doubles * 8 + words * 4);
   const double = new Float64Array(buffer, 0, doubles);
+  const word = new Int32Array(buffer, doubles * 8);
   let at = 0;
   for (const column of [columns.windowStartUs, ...SCALAR_COLUMNS.map((name) => columns[name])]) {
     double.set(column, at);
     at += count;
+    yield;
   }
   double.set(histPos.counts.subarray(0, positivePairs), at);
   double.set(histNeg.counts.subarray(0, negativePairs), at + positivePairs);
-  const word = new Int32Array(buffer, doubles * 8);
+  yield;
   at = 0;
   for (const column of [
     columns.group,
@@ -57,7 +68,9 @@ export function packPartials(columns: PartialColumns): PackedPartials {
     word.set(column, at);
     at += column.length;
   }
-  return { count, groups: packGroups(groups), windowSizeUs, positivePairs, negativePairs, buffer };
+  yield;
+  const packedGroups = yield* packGroups(groups);
+  return { count, groups: packedGroups, windowSizeUs, positivePairs, negativePairs, buffer };
 }
 
 /** Columns are views of the buffer. */
@@ -88,11 +101,12 @@ export function unpackPartials({ count, groups, windowSizeUs, positivePairs, neg
   return { count, groups: unpackGroups(groups), group, windowSizeUs, windowStartUs, ...scalars, histPos, histNeg };
 }
 
-function packGroups(groups: GroupTable): GroupTable | PackedGroups {
+function* packGroups(groups: GroupTable): Generator<void, GroupTable | PackedGroups, void> {
   const { count } = groups;
   if (count <= PLAIN_GROUPS_MAX) return groups;
   const places = new Uint32Array(count * KEY_COLUMNS.length);
-  const texts = KEY_COLUMNS.map((column, index) => {
+  const texts: (string | null)[][] = [];
+  for (const [index, column] of KEY_COLUMNS.entries()) {
     const keys = groups[column];
     const known = new Map<string | null, number>();
     let last: string | null | undefined;
@@ -107,8 +121,9 @@ function packGroups(groups: GroupTable): GroupTable | PackedGroups {
       }
       places[index * count + group] = place;
     }
-    return [...known.keys()];
-  });
+    texts.push([...known.keys()]);
+    yield;
+  }
   return { count, texts: new TextEncoder().encode(JSON.stringify(texts)), places };
 }
 
