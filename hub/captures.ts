@@ -39,8 +39,8 @@ import type { Watermarks } from './windows/watermarks.ts';
 
 /** Slots of the windows that are looked at in one step for a capture: about 5 ms. */
 const WIDE_SLOTS = 16_384;
-/** Devices whose slots are looked up one by one. */
-const NAMED_DEVICES_MAX = 256;
+/** Devices whose slots are looked up one by one: as many as hot queries that share a capture may ask for. */
+const NAMED_DEVICES_MAX = 2_048;
 
 export interface CapturedParts {
   readonly definitions: readonly WindowDefinition[];
