@@ -50,6 +50,24 @@ describe('keys', () => {
     expect(keys.groupOf('a', 1, 200)).toBe(2);
   });
 
+  test('that are taken back are gone: the same message again is a new one, even if its id and payload were stored before', () => {
+    const keys = new RedeliveryKeys({ ...REDELIVERY_LIMITS, keysMax: 12 });
+    // The oldest of client a are dropped before its ring grows: it has come round then.
+    for (let id = 1; id <= 8; id++) keys.add('a', id, 2 ** 32 - id, 1, index);
+    for (let id = 1; id <= 8; id++) keys.add('b', id, id, 1, index);
+    for (let id = 9; id <= 13; id++) keys.add('a', id, 2 ** 32 - id, 2, index);
+    keys.add('a', 13, 2 ** 32 - 13, 3, index);
+    keys.forget('a', 13, 2 ** 32 - 13);
+    keys.forget('a', 12, 2 ** 32 - 12);
+    expect(keys.groupOf('a', 13, 2 ** 32 - 13)).toBe(null);
+    const again = new RedeliveryKeys();
+    again.replay(keys.snapshot(new ByteWriter(), 0));
+    for (const known of [keys, again]) {
+      expect(known.groupOf('a', 12, 2 ** 32 - 12)).toBe(null);
+      for (const id of [9, 10, 11]) expect(known.groupOf('a', id, 2 ** 32 - id)).not.toBe(null);
+    }
+  });
+
   test('positions of sources outlive a restart; the sources that were not moved for longest are forgotten first', () => {
     const keys = new RedeliveryKeys();
     keys.setPosition('a', 1);

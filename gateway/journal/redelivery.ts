@@ -22,7 +22,7 @@ import { KEY_IDEMPOTENCY, KEY_POSITION, KEY_QOS1, KEY_QOS2_OPEN, KEY_QOS2_RELEAS
 
 /** A client has at most 65,535 in flight, real ones below 100 (mosquitto 20, paho 20, MQTT.js by receive maximum). */
 export const KEYS_PER_CLIENT_MAX = 1024;
-/** 22 bytes each in memory: 4.4 MB. */
+/** 16 bytes each in memory, at most twice that where rings are half full: 6.4 MB. */
 export const KEYS_MAX = 200_000;
 export const QOS2_OPEN_MAX = 100_000;
 /** Digests of 22 characters with their times: about 10 MB. */
@@ -35,6 +35,7 @@ export const POSITIONS_MAX = 10_000;
 const DURABLE_BEFORE = 0;
 const LOG_VERSION = 1;
 const RING_CAPACITY_MIN = 8;
+const NO_INDEX = (): number => 0;
 /** In the log, beside the kinds of group.ts: a QoS 1 key, packed. */
 const KIND_QOS1_PACKED = 65;
 
@@ -43,9 +44,9 @@ interface Ring {
   /** The clients that were last active before and after this one. */
   older: Ring | null;
   newer: Ring | null;
-  ids: Uint16Array;
-  hashes: Float64Array;
-  groups: Float64Array;
+  /** Two places for each key, in one array since a small one is mostly its own overhead: `packKey`, and its group. */
+  keys: Float64Array;
+  capacity: number;
   head: number;
   count: number;
   /** The group in which this client was last active, and its index among that group's clients. */
@@ -58,14 +59,22 @@ function emptyRing(clientId: string): Ring {
     clientId,
     older: null,
     newer: null,
-    ids: new Uint16Array(RING_CAPACITY_MIN),
-    hashes: new Float64Array(RING_CAPACITY_MIN),
-    groups: new Float64Array(RING_CAPACITY_MIN),
+    keys: new Float64Array(2 * RING_CAPACITY_MIN),
+    capacity: RING_CAPACITY_MIN,
     head: 0,
     count: 0,
     activeGroup: -1,
     clientIndex: 0,
   };
+}
+
+const HASHES = 2 ** 32;
+/** Added to a key that was taken back: its message id is still the client's newest, and no hash fits it. */
+const TAKEN_BACK = 0.5;
+
+/** 16 bits of message id above 32 of hash: exact in a double. */
+function packKey(messageId: number, hash: number): number {
+  return messageId * HASHES + (hash >>> 0);
 }
 
 export interface RedeliveryLimits {
@@ -118,11 +127,10 @@ export class RedeliveryKeys {
   add(clientId: string, messageId: number, hash: number, group: number, newClient: (clientId: string) => number): number {
     const ring = this.#activate(clientId, group, newClient);
     if (ring.count === this.#limits.keysPerClientMax) this.#dropOldest(ring);
-    else if (ring.count === ring.ids.length) growRing(ring, this.#limits.keysPerClientMax);
-    const at = (ring.head + ring.count) % ring.ids.length;
-    ring.ids[at] = messageId;
-    ring.hashes[at] = hash >>> 0;
-    ring.groups[at] = group;
+    else if (ring.count === ring.capacity) growRing(ring, this.#limits.keysPerClientMax);
+    const at = 2 * ((ring.head + ring.count) % ring.capacity);
+    ring.keys[at] = packKey(messageId, hash);
+    ring.keys[at + 1] = group;
     ring.count++;
     this.#keys++;
     while (this.#keys > this.#limits.keysMax) this.#dropOldestOfAll();
@@ -133,9 +141,11 @@ export class RedeliveryKeys {
   groupOf(clientId: string, messageId: number, hash: number): number | null {
     const ring = this.#rings.get(clientId);
     if (ring === undefined) return null;
+    const [from, key] = [packKey(messageId, 0), packKey(messageId, hash)];
     for (let back = ring.count - 1; back >= 0; back--) {
-      const at = (ring.head + back) % ring.ids.length;
-      if (ring.ids[at] === messageId) return ring.hashes[at] === hash >>> 0 ? ring.groups[at] : null;
+      const at = 2 * ((ring.head + back) % ring.capacity);
+      const found = ring.keys[at];
+      if (found >= from && found < from + HASHES) return found === key ? ring.keys[at + 1] : null;
     }
     return null;
   }
@@ -144,12 +154,12 @@ export class RedeliveryKeys {
   forget(clientId: string, messageId: number, hash: number): void {
     const ring = this.#rings.get(clientId);
     if (ring === undefined) return;
+    const key = packKey(messageId, hash);
     for (let back = ring.count - 1; back >= 0; back--) {
-      const at = (ring.head + back) % ring.ids.length;
-      if (ring.ids[at] === messageId && ring.hashes[at] === hash >>> 0) {
-        ring.hashes[at] = -1; // no hash is negative: the place stays, the key is gone
-        return;
-      }
+      const at = 2 * ((ring.head + back) % ring.capacity);
+      if (ring.keys[at] !== key) continue;
+      ring.keys[at] = key + TAKEN_BACK;
+      return;
     }
   }
 
@@ -210,62 +220,66 @@ export class RedeliveryKeys {
     const clients = Array.from({ length: reader.count() }, () => reader.text());
     const entries = reader.count();
     const idBefore = new Uint16Array(clients.length);
-    const packed: { client: string; messageId: number }[] = [];
+    const packedClient: number[] = [];
+    const packedId: number[] = [];
     for (let index = 0; index < entries; index++) {
       const kind = reader.byte();
       const clientIndex = reader.varint();
       const client = clients[clientIndex] ?? '';
       if (kind === KIND_QOS1_PACKED) {
         idBefore[clientIndex] += reader.varint();
-        packed.push({ client, messageId: idBefore[clientIndex] });
+        packedClient.push(clientIndex);
+        packedId.push(idBefore[clientIndex]);
         continue;
       }
       const messageId = reader.varint();
       const hash = kind === KEY_QOS2_RELEASE ? 0 : reader.varint();
       // During a replay every entry activates its client anew, which keeps the order of activity.
-      if (kind === KEY_QOS1) this.add(client, messageId, hash, DURABLE_BEFORE, () => 0);
+      if (kind === KEY_QOS1) this.add(client, messageId, hash, DURABLE_BEFORE, NO_INDEX);
       else if (kind === KEY_QOS2_OPEN) this.openQos2(client, messageId, hash, DURABLE_BEFORE);
       else if (kind === KEY_QOS2_RELEASE) this.releaseQos2(client, messageId);
       else if (kind === KEY_IDEMPOTENCY) this.addIdempotency(client, hash, DURABLE_BEFORE);
       else if (kind === KEY_POSITION) this.setPosition(client, hash);
     }
-    for (const { client, messageId } of packed) this.add(client, messageId, reader.word(), DURABLE_BEFORE, () => 0);
+    for (let index = 0; index < packedId.length; index++)
+      this.add(clients[packedClient[index]] ?? '', packedId[index], reader.word(), DURABLE_BEFORE, NO_INDEX);
   }
 
   /** Everything as one blob that `replay` takes, without expired idempotency keys. */
   snapshot(writer: ByteWriter, nowUs: number): Uint8Array {
+    // Twice over everything: a list of all entries would be 20 MB.
     const clients = new Map<string, number>();
-    const indexOf = (client: string): number => {
-      const known = clients.get(client);
-      if (known !== undefined) return known;
-      clients.set(client, clients.size);
-      return clients.size - 1;
-    };
-    const entries: [kind: number, client: number, messageId: number, hash: number][] = [];
-    for (let ring = this.#oldest; ring !== null; ring = ring.newer) {
-      for (let index = 0; index < ring.count; index++) {
-        const at = (ring.head + index) % ring.ids.length;
-        const hash = ring.hashes[at];
-        if (hash >= 0) entries.push([KEY_QOS1, indexOf(ring.clientId), ring.ids[at], hash]);
-      }
-    }
-    for (const [key, { hash }] of this.#qos2) {
-      const cut = key.lastIndexOf('\u0000');
-      entries.push([KEY_QOS2_OPEN, indexOf(key.slice(0, cut)), Number(key.slice(cut + 1)), hash]);
-    }
-    for (const [digest, { takenUs }] of this.#idempotency) {
-      if (nowUs - takenUs <= IDEMPOTENCY_US_MAX) entries.push([KEY_IDEMPOTENCY, indexOf(digest), 0, takenUs]);
-    }
-    for (const [source, at] of this.#positions) entries.push([KEY_POSITION, indexOf(source), 0, at]);
+    let entries = 0;
+    this.#eachEntry(nowUs, (_kind, client) => {
+      entries++;
+      if (!clients.has(client)) clients.set(client, clients.size);
+    });
     writer.start();
     writer.byte(LOG_VERSION);
     writer.varint(clients.size);
     for (const client of clients.keys()) writer.text(client);
-    writer.varint(entries.length);
-    const entryWriter = new EntryWriter(writer, clients.size);
-    for (const entry of entries) entryWriter.write(...entry);
+    writer.varint(entries);
+    const entryWriter = new EntryWriter(writer, clients.size, entries);
+    this.#eachEntry(nowUs, (kind, client, messageId, hash) => entryWriter.write(kind, clients.get(client) as number, messageId, hash));
     entryWriter.end();
     return writer.finishShort();
+  }
+
+  #eachEntry(nowUs: number, visit: (kind: number, client: string, messageId: number, hash: number) => void): void {
+    for (let ring = this.#oldest; ring !== null; ring = ring.newer) {
+      for (let index = 0; index < ring.count; index++) {
+        const key = ring.keys[2 * ((ring.head + index) % ring.capacity)];
+        if (Number.isInteger(key)) visit(KEY_QOS1, ring.clientId, Math.floor(key / HASHES), key % HASHES);
+      }
+    }
+    for (const [key, { hash }] of this.#qos2) {
+      const cut = key.lastIndexOf('\u0000');
+      visit(KEY_QOS2_OPEN, key.slice(0, cut), Number(key.slice(cut + 1)), hash);
+    }
+    for (const [digest, { takenUs }] of this.#idempotency) {
+      if (nowUs - takenUs <= IDEMPOTENCY_US_MAX) visit(KEY_IDEMPOTENCY, digest, 0, takenUs);
+    }
+    for (const [source, at] of this.#positions) visit(KEY_POSITION, source, 0, at);
   }
 
   #activate(clientId: string, group: number, newClient: (clientId: string) => number): Ring {
@@ -301,7 +315,7 @@ export class RedeliveryKeys {
   }
 
   #dropOldest(ring: Ring): void {
-    ring.head = (ring.head + 1) % ring.ids.length;
+    ring.head = (ring.head + 1) % ring.capacity;
     ring.count--;
     this.#keys--;
   }
@@ -316,17 +330,15 @@ export class RedeliveryKeys {
 }
 
 function growRing(ring: Ring, capacityMax: number): void {
-  const capacity = Math.min(ring.ids.length * 2, capacityMax);
-  const ids = new Uint16Array(capacity);
-  const hashes = new Float64Array(capacity);
-  const groups = new Float64Array(capacity);
-  for (let index = 0; index < ring.count; index++) {
-    const at = (ring.head + index) % ring.ids.length;
-    ids[index] = ring.ids[at];
-    hashes[index] = ring.hashes[at];
-    groups[index] = ring.groups[at];
-  }
-  Object.assign(ring, { ids, hashes, groups, head: 0 });
+  const capacity = Math.min(ring.capacity * 2, capacityMax);
+  const keys = new Float64Array(2 * capacity);
+  // What lies behind the head, then what has come round to the front.
+  const behind = ring.keys.subarray(2 * ring.head);
+  keys.set(behind);
+  keys.set(ring.keys.subarray(0, 2 * ring.head), behind.length);
+  ring.keys = keys;
+  ring.capacity = capacity;
+  ring.head = 0;
 }
 
 function qos2Key(clientId: string, messageId: number): string {
@@ -341,11 +353,14 @@ function firstKey<V>(map: ReadonlyMap<string, V>): string {
 class EntryWriter {
   readonly #writer: ByteWriter;
   readonly #idBefore: Uint16Array;
-  readonly #hashes: number[] = [];
+  /** Of the packed keys, in their order. */
+  readonly #hashes: Uint32Array;
+  #packed = 0;
 
-  constructor(writer: ByteWriter, clients: number) {
+  constructor(writer: ByteWriter, clients: number, entries: number) {
     this.#writer = writer;
     this.#idBefore = new Uint16Array(clients);
+    this.#hashes = new Uint32Array(entries);
   }
 
   write(kind: number, client: number, messageId: number, hash: number): void {
@@ -355,7 +370,7 @@ class EntryWriter {
       writer.varint(client);
       // Modulo 2^16, as ids are: a client that begins again at 1 goes forward too.
       writer.varint((messageId - this.#idBefore[client]) & 0xffff);
-      this.#hashes.push(hash >>> 0);
+      this.#hashes[this.#packed++] = hash;
       this.#idBefore[client] = messageId;
       return;
     }
@@ -366,7 +381,7 @@ class EntryWriter {
   }
 
   end(): void {
-    for (const hash of this.#hashes) this.#writer.word(hash);
+    for (let index = 0; index < this.#packed; index++) this.#writer.word(this.#hashes[index]);
   }
 }
 
@@ -381,7 +396,7 @@ export function encodeKeys(writer: ByteWriter, group: Group, from: number, to: n
   writer.varint(group.clients.length);
   for (const client of group.clients) writer.text(client);
   writer.varint(end - start);
-  const entryWriter = new EntryWriter(writer, group.clients.length);
+  const entryWriter = new EntryWriter(writer, group.clients.length, end - start);
   for (let index = start; index < end; index++) entryWriter.write(keyKind[index], keyClient[index], keyMessageId[index], keyHash[index]);
   entryWriter.end();
   return writer.finishShort();
