@@ -25,7 +25,7 @@ import { NO_SESSIONS, type StoredSessions } from '../journal/sessions.ts';
 import type { MessageTap } from '../tail/message-tap.ts';
 import { TurnBudget } from '../turn-budget.ts';
 import { aedesCodec } from './aedes-codec.ts';
-import { DirectIntake, type BrokerClient } from './direct-intake.ts';
+import { DirectIntake, type BrokerClient, type DirectIntakeOptions } from './direct-intake.ts';
 import { skipIdsUnderWay, type IdCounter } from './message-ids.ts';
 import { skipWithoutSubscribers, type PublishingBroker } from './no-subscribers.ts';
 import { PublishGate, type PublishedMessage, type Sender } from './publish-gate.ts';
@@ -104,7 +104,8 @@ class MqttBroker implements Broker {
   readonly #sessions: SessionStore;
   readonly #servers: Server[] = [];
   readonly #streams = new Map<Duplex, DirectIntake>();
-  readonly #turns: TurnBudget;
+  /** Of all connections. */
+  readonly #intake: DirectIntakeOptions;
   #hasSubscribers = (): boolean => true;
   #webSockets: WebSocketServer | null = null;
   #connectionsRefused = 0;
@@ -115,11 +116,17 @@ class MqttBroker implements Broker {
 
   constructor(options: BrokerOptions) {
     this.#options = options;
-    this.#turns = options.turns ?? new TurnBudget(options.clock);
     const limits = options.sessionLimits ?? sessionLimits(Infinity);
     this.#sessions = new SessionStore(options.journal, limits, options.stored ?? NO_SESSIONS);
     this.#gate = new PublishGate({ ...options, sessions: this.#sessions });
     const { config } = options;
+    this.#intake = {
+      gate: this.#gate,
+      turns: options.turns ?? new TurnBudget(options.clock),
+      packetBytesMax: config.packetBytesMax,
+      topicLevelsMax: config.topicLevelsMax,
+      hasSubscribers: () => this.#hasSubscribers(),
+    };
     this.#aedes = new Aedes({
       connectTimeout: config.connectTimeoutMs,
       drainTimeout: config.subscriberDrainTimeoutMs,
@@ -218,13 +225,7 @@ class MqttBroker implements Broker {
       stream.destroy();
       return;
     }
-    const intake = new DirectIntake(stream, {
-      gate: this.#gate,
-      turns: this.#turns,
-      packetBytesMax: config.packetBytesMax,
-      topicLevelsMax: config.topicLevelsMax,
-      hasSubscribers: () => this.#hasSubscribers(),
-    });
+    const intake = new DirectIntake(stream, this.#intake);
     this.#streams.set(stream, intake);
     stream.once('close', () => this.#streams.delete(stream));
     intake.attach(this.#aedes.handle(stream, request) as unknown as BrokerClient);
@@ -259,9 +260,9 @@ class MqttBroker implements Broker {
     }
     const intake = this.#streams.get(client.conn);
     if (intake === undefined) return done(null, false); // it is gone already
-    const sender = { clientId: client.id, onlyDevice, order: this.#gate.openOrder(intake), isGone: () => client.closed };
+    const sender = { clientId: client.id, onlyDevice, order: this.#gate.openOrder(intake), isGone: isGone(client) };
     this.#senders.set(client, sender);
-    if (!client.clean) skipIdsUnderWay(client as unknown as IdCounter, (messageId) => this.#sessions.isUnderWay(client.id, messageId));
+    if (!client.clean) skipIdsUnderWay(client as unknown as IdCounter, isUnderWay(this.#sessions, client.id));
     intake.open(sender);
     done(null, true);
   }
@@ -289,6 +290,16 @@ class MqttBroker implements Broker {
     for (const stream of this.#streams.keys()) stream.destroy();
     await Promise.all(closed);
   }
+}
+
+// Not where a connection is authenticated: such a function would hold all that was there for as long as the connection lasts.
+
+function isGone(client: Client): () => boolean {
+  return () => client.closed;
+}
+
+function isUnderWay(sessions: SessionStore, clientId: string): (messageId: number) => boolean {
+  return (messageId) => sessions.isUnderWay(clientId, messageId);
 }
 
 function answerUpgradeRequired(_request: IncomingMessage, response: ServerResponse): void {
