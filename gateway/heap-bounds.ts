@@ -6,6 +6,12 @@
  * set while the program runs (unlike --max-semi-space-size, which only threads that start later would take over).
  *
  * Measured with the other bounds of the same change at 2,000 clients: peak 250 to 290 MB before, 145 MB after.
+ *
+ * New objects are collected without V8's helper threads. Hardly any of them outlive a collection, so that there is nothing to
+ * share, and the thread of the sockets sleeps until the last helper has had a core: where all cores are busy, that is the
+ * longest time that it does nothing at all. Measured with two gateways at once, one with and one without helpers, 9,000 messages/s
+ * each on two overloaded cores, 29 collections each: 207 and 387 ms of pauses with them, 45 and 133 ms without, the longest 64 and 120
+ * against 7 and 21 ms, CPU per message 2 % less.
  */
 import { PerformanceObserver } from 'node:perf_hooks';
 import { getHeapSpaceStatistics, setFlagsFromString } from 'node:v8';
@@ -29,6 +35,7 @@ function newSpaceBytes(): number {
 /** For the process, before the rest of the program is loaded: loading it would make the heap grow for good. */
 export function holdHeap(): void {
   setFlagsFromString(`--heap-growing-percent=${OLD_GROWTH_PERCENT}`);
+  setFlagsFromString('--no-parallel-scavenge');
   setGrowth(1);
 }
 
