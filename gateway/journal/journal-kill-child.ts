@@ -8,6 +8,19 @@ const client = await JournalClient.open({ directory, clock: systemClock, sealInt
 const { writer } = client;
 client.onSealed(() => void client.offer(client.epoch, 'live', 0, 1e6));
 
+/** Waits while whoever reads it is behind. */
+function print(line: string): void {
+  for (;;) {
+    try {
+      writeSync(1, line);
+      return;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1);
+    }
+  }
+}
+
 let next = Number(first);
 function send(): void {
   const number = next++;
@@ -16,7 +29,7 @@ function send(): void {
     idempotencyKey: null,
     done: (error) => {
       if (error !== null) throw error;
-      writeSync(1, `${number}\n`);
+      print(`${number}\n`);
       setImmediate(send);
     },
   });
