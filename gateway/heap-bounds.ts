@@ -16,7 +16,7 @@
 import { PerformanceObserver } from 'node:perf_hooks';
 import { getHeapSpaceStatistics, setFlagsFromString } from 'node:v8';
 
-/** New objects of some 5,000 messages in flight: less would make them old before they are gone. */
+/** New objects of some 3,000 messages. Half of it saves 4 MB and collects twice as often: two to three times the pauses (measured). */
 const NEW_SPACE_BYTES = 8 * 1024 * 1024;
 /** 32 MB in all: a quarter of it suffices (measured). */
 const SURVIVORS_MAX = 1024;
