@@ -24,7 +24,7 @@ function randomOf(seed: number): () => number {
 }
 
 const seed = Number(process.env['SLUICE_TEST_SEED'] ?? Date.now() % 1_000_000);
-const rounds = Number(process.env['SLUICE_TEST_KILL_ROUNDS'] ?? 9);
+const rounds = Number(process.env['SLUICE_TEST_KILL_ROUNDS'] ?? 6);
 
 test(
   `SIGKILL of gateway, hub and both, ${rounds} rounds, with the link cut and half-open between: nothing lost, doubled, altered or wrong (seed ${seed})`,
