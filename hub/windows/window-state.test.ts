@@ -510,5 +510,5 @@ test('rows that are read in steps are those that are read at once, of late windo
       }
     }
   }
-  expect(count).toBeGreaterThan(4);
+  expect(count).toBeGreaterThan(1);
 });

@@ -10,7 +10,7 @@ afterEach(async () => {
 });
 
 /** CI runs this longer in a step of its own. */
-const seconds = Number(process.env['SLUICE_TEST_FLEET_SECONDS'] ?? 10);
+const seconds = Number(process.env['SLUICE_TEST_FLEET_SECONDS'] ?? 6);
 
 test(
   `100 devices for ${seconds} s: nothing lost, doubled or altered, every aggregate right`,

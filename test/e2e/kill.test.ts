@@ -62,7 +62,7 @@ test(
         for (const victim of victims.reverse()) await victim.start();
       }
     }
-    while (kills < 10) {
+    while (kills < rounds) {
       await gateway.program.kill();
       await gateway.program.start();
       kills++;
