@@ -117,9 +117,14 @@ interface LakeMade {
   readonly readings: number;
 }
 
-/** A lake of this run's own: made, or copied from where SLUICE_BENCH_LAKE keeps one. @returns readings in it */
-async function provideLake(lakeDir: string, rawReadings: number, metrics: readonly string[], log: (line: string) => void): Promise<number> {
-  const keptDir = process.env['SLUICE_BENCH_LAKE'];
+/** A lake of this run's own: made, or copied from where `keptDir` has one. @returns readings in it */
+async function provideLake(
+  lakeDir: string,
+  rawReadings: number,
+  metrics: readonly string[],
+  keptDir: string | undefined,
+  log: (line: string) => void,
+): Promise<number> {
   if (keptDir === undefined) return makeLake(lakeDir, rawReadings, metrics, log);
   const noteFile = path.join(keptDir, 'made.json');
   if (!existsSync(noteFile)) {
@@ -288,8 +293,10 @@ async function round(samples: Samples, { isShort, profileDir, log }: BenchOption
   const seconds = isShort ? 5 : 20;
   const secondsOf = ({ longer = 1 }: Mix): number => Math.round(seconds * longer);
   const metrics = isShort ? ['temperature'] : YEAR_METRICS;
+  // The short profiled pass after a measurement has another lake.
+  const keptDir = profileDir === null ? process.env['SLUICE_BENCH_LAKE'] : undefined;
   await withSite(profileDir, async (site) => {
-    const readings = await provideLake(site.lakeDir, rawReadings, metrics, log);
+    const readings = await provideLake(site.lakeDir, rawReadings, metrics, keptDir, log);
     const scanCase = `SQL: ${Math.round(readings / 1e6)} M readings by the hour`;
     const isFull = readings >= 100_000_000;
     samples.add(`${scanCase}, idle`, DUCKDB, 'time', 's', (await duckDbScanMs(site.lakeDir)) / 1000);
